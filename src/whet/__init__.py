@@ -1,0 +1,30 @@
+"""whet turns a general pre-trained language model into a specialist, and keeps it one.
+
+The verbs of the command line are functions here: `whet.train(recipe)`, `whet.evaluate(run)`, `whet.load(run).predict([...])`.
+Nothing heavy is imported before one of them is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from whet.api import auto as auto
+    from whet.api import evaluate as evaluate
+    from whet.api import load as load
+    from whet.api import new as new
+    from whet.api import prepare as prepare
+    from whet.api import train as train
+
+VERBS = ("auto", "evaluate", "load", "new", "prepare", "train")
+__all__ = ["__version__", *VERBS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in VERBS:
+        from whet import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'whet' has no attribute '{name}'; its verbs are {', '.join(VERBS)}")

@@ -1,0 +1,157 @@
+"""What the columns of a file hold: texts, classes, numbers, conversations, numbering."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from whet.data.labels import label_key
+from whet.data.names import is_date, is_identifier
+from whet.data.rows import RawRow
+
+Form = Literal["text", "number", "flag", "turns", "turn", "list", "other", "empty"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What is known of one column from the rows that were looked at."""
+
+    name: str
+    form: Form
+    num_filled: int
+    counts: Mapping[str, int]
+    """How often each value stands there."""
+    mean_characters: float
+    mean_words: float
+    answered: bool = True
+    """For conversations: whether they hold an assistant's turn."""
+
+    @property
+    def num_distinct(self) -> int:
+        return len(self.counts)
+
+    @property
+    def num_classes(self) -> int:
+        """Different values, spellings of one label counted once."""
+        return len({label_key(value) for value in self.counts})
+
+    @property
+    def is_about(self) -> bool:
+        """Whether it numbers or dates the rows rather than saying something."""
+        return is_identifier(self.name) or is_date(self.name)
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether it holds few short values that come again, as classes do."""
+        if (
+            self.form not in {"text", "number", "flag"}
+            or self.num_distinct < 2
+            or self.mean_characters > 60
+            or self.mean_words > 6
+        ):
+            return False
+        return 2 * self.num_distinct <= self.num_filled or (self.num_filled < 10 and self.num_distinct < self.num_filled)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether it holds numbers of which there are too many, or too fine ones, to be classes."""
+        if self.form != "number" or self.num_distinct <= 10:
+            return False
+        return self.num_distinct > 20 or any(not float(value).is_integer() for value in self.counts)
+
+    @property
+    def is_prose(self) -> bool:
+        """Whether it holds texts that somebody wrote."""
+        return (
+            self.form == "text"
+            and not self.is_about
+            and (self.mean_words >= 2 or self.mean_characters >= 15)
+            and not self.is_links
+        )
+
+    @property
+    def is_links(self) -> bool:
+        return all(value.startswith(("http://", "https://", "www.")) for value in list(self.counts)[:20])
+
+
+def look(rows: Sequence[RawRow]) -> dict[str, Column]:
+    """Return what each column of these rows holds, in the order of first appearance."""
+    values: dict[str, list[object]] = {}
+    for row in rows:
+        for name, value in row.fields.items():
+            values.setdefault(name, []).append(value)
+    return {name: _column(name, [value for value in column if not is_empty(value)]) for name, column in values.items()}
+
+
+def is_empty(value: object) -> bool:
+    """Whether a field holds nothing."""
+    return (
+        value is None
+        or value == ""
+        or value == []
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
+
+
+def turns_of(value: object) -> list[Mapping[str, object]] | None:
+    """Return a conversation's turns, also where they are written as JSON in a text; None where it is no conversation."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(value, list | tuple) or not value or not all(is_turn(item) for item in value):
+        return None
+    return list(value)
+
+
+def is_turn(value: object) -> bool:
+    """Whether this is one turn of a conversation, in OpenAI's or ShareGPT's form."""
+    return isinstance(value, dict) and ("role" in value or "from" in value)
+
+
+def _column(name: str, values: Sequence[object]) -> Column:
+    form = _form(values)
+    texts = [value if isinstance(value, str) else str(value) for value in values] if form in {"text", "number", "flag"} else []
+    total = max(1, len(texts))
+    answered = form != "turns" or any(_answers(value) for value in values)
+    return Column(
+        name, form, len(values), Counter(text.strip() for text in texts),
+        sum(map(len, texts)) / total, sum(len(text.split()) for text in texts) / total, answered,
+    )  # fmt: skip
+
+
+def _answers(value: object) -> bool:
+    return any(str(turn.get("role") or turn.get("from")) in {"assistant", "gpt", "model"} for turn in turns_of(value) or ())
+
+
+def _form(values: Sequence[object]) -> Form:
+    if not values:
+        return "empty"
+    if all(isinstance(value, bool) for value in values):
+        return "flag"
+    if all(is_number(value) for value in values):
+        return "number"
+    if all(turns_of(value) is not None for value in values[:50]):
+        return "turns"
+    if all(isinstance(value, str | int | float) for value in values):
+        return "text"
+    if all(is_turn(value) for value in values):
+        return "turn"
+    return "list" if all(isinstance(value, list) for value in values) else "other"
+
+
+def is_number(value: object) -> bool:
+    """Whether a field holds a finite number, written or real."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return False
+    return math.isfinite(number)

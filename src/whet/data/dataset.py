@@ -1,0 +1,276 @@
+"""The data of a run: from the recipe's `data` section to training, validation and test examples, every row accounted for."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+from whet.data.accounting import Accounting, Count, check_rejects, count
+from whet.data.clean import Cleaners, build_cleaners
+from whet.data.deduplicate import Conflict, conflicts, without_duplicates
+from whet.data.labels import merged_labels
+from whet.data.leaks import refuse_many, without_leaks
+from whet.data.mapping import check_columns, required, resolve
+from whet.data.notices import counted, grouped
+from whet.data.read import read_files
+from whet.data.rows import RawRow, Reject
+from whet.data.shapes import to_examples
+from whet.data.split import PARTS, split
+from whet.data.store import example_of, example_record, examples_hash
+from whet.errors import DataError
+from whet.files import read_lines, write_json, write_lines
+from whet.recipe import Data
+from whet.types import Example
+
+SOURCES = ("path", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Examples in three parts, and what was found and done on the way."""
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+    columns: Data
+    """The recipe's section with every guess filled in."""
+    classes: tuple[str, ...]
+    """Labels of all parts, in order; empty where nothing is classified."""
+    accounting: Accounting
+    rejects: tuple[Reject, ...]
+    notices: tuple[str, ...]
+    """What was assumed or repaired, one sentence each."""
+    conflicts: tuple[Conflict, ...]
+    cleaned: Mapping[str, int]
+    """Cleaner and the number of texts that it changed."""
+
+    @property
+    def parts(self) -> dict[str, tuple[Example, ...]]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the examples and how they are divided."""
+        return examples_hash(self.parts)
+
+    def write(self, folder: Path) -> None:
+        """Write data/PART.jsonl, data/accounting.json, rejects.jsonl and splits.json into a run's folder."""
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        for part, examples in self.parts.items():
+            write_lines(folder / "data" / f"{part}.jsonl", map(example_record, examples))
+        write_lines(folder / "rejects.jsonl", map(asdict, self.rejects))
+        shares = self.columns.split.model_dump()
+        ids = {part: [example.id for example in examples] for part, examples in self.parts.items()}
+        write_json(folder / "splits.json", {"settings": shares, "hash": self.hash, **ids})
+        write_json(
+            folder / "data" / "accounting.json",
+            {
+                "columns": self.columns.model_dump(mode="json"),
+                "classes": self.classes,
+                "sources": {source: asdict(one) for source, one in self.accounting.sources.items()},
+                "notices": self.notices,
+                "conflicts": [asdict(one) for one in self.conflicts],
+                "cleaned": dict(self.cleaned),
+            },
+        )
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Return the dataset that was written into a run's folder."""
+    try:
+        parts = {part: tuple(map(example_of, read_lines(folder / "data" / f"{part}.jsonl"))) for part in PARTS}
+        said = json.loads((folder / "data" / "accounting.json").read_text(encoding="utf-8"))
+        rejects = tuple(Reject(**record) for record in read_lines(folder / "rejects.jsonl"))
+    except FileNotFoundError as error:
+        raise DataError(f"{folder}: the run's data are incomplete ({error.filename} is missing). Prepare it again.") from None
+    return Dataset(
+        **parts,
+        columns=Data.model_validate(said["columns"]),
+        classes=tuple(said["classes"]),
+        accounting=Accounting({source: Count(**one) for source, one in said["sources"].items()}),
+        rejects=rejects,
+        notices=tuple(said["notices"]),
+        cleaned=said["cleaned"],
+        conflicts=tuple(Conflict(tuple(one["labels"]), tuple(one["places"])) for one in said["conflicts"]),
+    )
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is known while a dataset is made, by source."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[Example]] = field(default_factory=dict)
+    rejects: dict[str, list[Reject]] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    cleaned: Counter[str] = field(default_factory=Counter)
+
+
+def prepare(data: Data, needs: tuple[str, ...], folder: Path | None) -> Dataset:
+    """Return the data of a run. `needs` are the objective's; `folder` is the recipe's, for cleaners of the user's own.
+
+    Paths are relative to the current directory. Raises DataError for data that cannot be used, Refused where too many training
+    rows also stand in a held-out file.
+    """
+    work = _Work()
+    columns = _read(data, needs, folder, work)
+    num_rows = sum(work.rows.values())
+    check_rejects([*chain.from_iterable(work.rejects.values())], num_rows, data)
+    if data.clean == "auto":
+        _merge_labels(work)
+    classes = _classes(work, columns, needs)
+    disagreeing = conflicts([*work.examples["path"], *work.examples["validation"]])
+    if disagreeing:
+        work.notices.append(
+            f"{counted(len(disagreeing), 'text')} with different labels in different rows; all stay. {disagreeing[0].sentence()}"
+        )
+    _drop(work)
+    parts = _divide(work, data)
+    named = [part for part in ("validation", "test") if getattr(data, part)]
+    accounting = Accounting({source: _count(source, work, parts, named) for source in ("path", *named)})
+    return Dataset(
+        **{part: tuple(parts[part]) for part in PARTS},
+        columns=columns,
+        classes=classes,
+        accounting=accounting,
+        rejects=tuple(chain.from_iterable(_in_order(rejects) for rejects in work.rejects.values())),
+        notices=grouped(work.notices),
+        conflicts=tuple(disagreeing),
+        cleaned=dict(work.cleaned),
+    )
+
+
+def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: _Work) -> Data:
+    """Fill in rows, examples and rejects of each source; return the final mapping."""
+    raw = {source: _rows([Path(name) for name in getattr(data, source)], data, work) for source in SOURCES}
+    columns = resolve(data, needs, raw["path"], work.notices)
+    cleaners, number = build_cleaners(columns, folder), 0
+    for source, rows in raw.items():
+        check_columns(required(columns), rows)
+        work.rows[source] = len(rows)
+        work.examples[source], work.rejects[source] = [], []
+        for made in to_examples(rows, columns, needs, _counting(cleaners, work.cleaned)):
+            if isinstance(made, Reject):
+                _stop_if_strict(made, data)
+                work.rejects[source].append(made)
+            else:
+                work.examples[source].append(replace(made, id=number))
+                number += 1
+    for name, times in work.cleaned.items():
+        work.notices.append(f"Cleaner '{name}' changed {counted(times, 'text')}.")
+    return columns
+
+
+def _rows(paths: Sequence[Path], data: Data, work: _Work) -> list[RawRow | Reject]:
+    rows = []
+    for row in read_files(paths, work.notices):
+        if isinstance(row, Reject):
+            _stop_if_strict(row, data)
+        rows.append(row)
+    return rows
+
+
+def _stop_if_strict(reject: Reject, data: Data) -> None:
+    if data.strict and reject.unusable:
+        raise DataError(f"{reject.sentence()} The run stops at the first such row because data.strict is true.")
+
+
+def _counting(cleaners: Cleaners, cleaned: Counter[str]) -> Callable[[str], str]:
+    def clean(text: str) -> str:
+        repaired, changed = cleaners.changes(text)
+        cleaned.update(changed)
+        return repaired
+
+    return clean
+
+
+def _merge_labels(work: _Work) -> None:
+    """Write labels that differ by case, spaces, - or _ as their most frequent spelling, in all sources."""
+    merged = merged_labels(
+        Counter(label for examples in work.examples.values() for example in examples for label in _labels(example))
+    )
+    if not merged:
+        return
+    for examples in work.examples.values():
+        examples[:] = [_relabelled(example, merged) for example in examples]
+    shown = ", ".join(f"'{spelling}' is '{best}'" for spelling, best in list(merged.items())[:5])
+    work.notices.append(f"{counted(len(merged), 'spelling')} of labels merged into the most frequent one: {shown}.")
+
+
+def _relabelled(example: Example, merged: Mapping[str, str]) -> Example:
+    if example.label is not None and example.label in merged:
+        return replace(example, label=merged[example.label])
+    if example.labels is not None and any(label in merged for label in example.labels):
+        return replace(example, labels=tuple(dict.fromkeys(merged.get(label, label) for label in example.labels)))
+    return example
+
+
+def _labels(example: Example) -> tuple[str, ...]:
+    return (example.label,) if example.label is not None else example.labels or ()
+
+
+def _classes(work: _Work, columns: Data, needs: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes in order. Raises DataError where there is nothing to tell apart."""
+    if not {"label", "labels"} & set(needs):
+        return ()
+    found = {label for examples in work.examples.values() for example in examples for label in _labels(example)}
+    learnt = {label for example in work.examples["path"] for label in _labels(example)}
+    if len(learnt) < 2:
+        name = (columns.labels if "labels" in needs else None) or columns.label
+        what = "no class" if not learnt else "one class only"
+        raise DataError(
+            f"{', '.join(columns.path)}: the label column '{name}' has {what}; a classifier needs at least two classes. "
+            "Name another column as data.label, or add rows of another class."
+        )
+    return tuple(
+        sorted(found, key=lambda label: (0, int(label), label) if label.isdecimal() and label.isascii() else (1, 0, label))
+    )
+
+
+def _drop(work: _Work) -> None:
+    """Take duplicates and leaks out of what is learnt from; the user's test file stays as it is."""
+    for source in ("path", "validation"):
+        work.examples[source], dropped = without_duplicates(work.examples[source])
+        work.rejects[source] += dropped
+        if dropped:
+            work.notices.append(f"data.{source}: {counted(len(dropped), 'exact duplicate')} dropped; the first copy stays.")
+    for source, against in (("path", "test"), ("validation", "test"), ("path", "validation")):
+        num_rows = len(work.examples[source])
+        work.examples[source], dropped = without_leaks(work.examples[source], work.examples[against], against)
+        work.rejects[source] += dropped
+        if dropped:
+            refuse_many(len(dropped), num_rows, against) if source == "path" else None
+            work.notices.append(
+                f"data.{source}: {counted(len(dropped), 'row')} taken out, since the same text stands in data.{against}."
+            )
+
+
+def _divide(work: _Work, data: Data) -> dict[str, list[Example]]:
+    """Return the examples of each part, ids numbered in reading order."""
+    named = {part for part in ("validation", "test") if getattr(data, part)}
+    shares = {part: getattr(data.split, part) for part in PARTS if part not in named}
+    parts = split(work.examples["path"], shares, data.split.seed, stratify=data.split.stratify)
+    parts.update({part: work.examples[part] for part in named})
+    empty = [part for part in PARTS if not parts[part]]
+    if empty:
+        total = sum(map(len, parts.values()))
+        raise DataError(
+            f"{', '.join(data.path)}: {total} usable rows are too few: none is left for {' and '.join(empty)}. "
+            "Add rows, or name other columns."
+        )
+    order = {id_: number for number, id_ in enumerate(sorted(example.id for examples in parts.values() for example in examples))}
+    return {part: [replace(example, id=order[example.id]) for example in examples] for part, examples in parts.items()}
+
+
+def _count(source: str, work: _Work, parts: Mapping[str, Sequence[Example]], named: Sequence[str]) -> Count:
+    own = [source] if source != "path" else [part for part in PARTS if part not in named]
+    return count(work.rows[source], {part: len(parts[part]) for part in own}, work.rejects[source])
+
+
+def _in_order(rejects: Sequence[Reject]) -> list[Reject]:
+    files = {file: index for index, file in enumerate(dict.fromkeys(reject.file for reject in rejects))}
+    return sorted(rejects, key=lambda reject: (files[reject.file], reject.line))

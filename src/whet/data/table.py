@@ -1,0 +1,95 @@
+"""Rows of delimited files: dialect, header, and one row per record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+
+from whet.data.delimited import Dialect, Record, records, sniff
+from whet.data.header import column_names, is_header, repeats_header
+from whet.data.lines import Line
+from whet.data.rows import RawRow, Reject, too_long
+from whet.errors import DataError
+
+HEAD = 500  # records looked at to tell a header from a row
+NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars", "": "line ends only"}
+
+
+def sample(lines: Iterator[Line], limit: int = 1000, size: int = 1 << 20) -> list[Line]:
+    """Return the first lines: enough to judge a file by."""
+    taken: list[Line] = []
+    for line in lines:
+        taken.append(line)
+        size -= len(line.text or "")
+        if len(taken) >= limit or size <= 0:
+            break
+    return taken
+
+
+def table(
+    first_lines: Sequence[Line], rest: Iterator[Line], name: str, suffix: str, notices: list[str]
+) -> Iterator[RawRow | Reject] | None:
+    """Return the rows of a table; None where the first lines are no table."""
+    dialect = sniff(first_lines, suffix)
+    return None if dialect is None else _rows(chain(first_lines, rest), dialect, name, suffix, notices)
+
+
+def _rows(lines: Iterator[Line], dialect: Dialect, name: str, suffix: str, notices: list[str]) -> Iterator[RawRow | Reject]:
+    lines = _without_separator_line(lines)
+    found = records(lines, dialect)
+    head = list(islice(found, HEAD))
+    body = [record.fields for record in head[1:] if record.fields is not None]
+    first = head[0].fields if head else None
+    headed = (
+        first is not None
+        and len(first) == dialect.num_fields
+        and is_header(first, body, usual=suffix in {".csv", ".tsv", ".tab"})
+    )
+    names, made_up = column_names(first if headed else None, dialect.num_fields)
+    _tell(name, suffix, dialect, names, headed, made_up, notices)
+    if headed and len(head) == 1:
+        raise DataError(
+            f"{name}: the file is empty but for its header line ({', '.join(names)}). Give a file with at least one row."
+        )
+    stray = 0
+    for record in chain(head[1:] if headed else head, found):
+        if record.fields is not None and repeats_header(record.fields, names, headed=headed):
+            stray += 1
+            notices.append(f"{name}:{record.line}: a header line among the rows was skipped.") if stray <= 3 else None
+        else:
+            yield _row(record, names, name)
+
+
+def _row(record: Record, names: Sequence[str], file: str) -> RawRow | Reject:
+    fields = record.fields
+    if fields is None:
+        if record.problem == "too long":
+            return too_long(file, record.line)
+        return Reject(file, record.line, record.problem, 'Enclose the field in quotes and write a quote inside it twice ("").')
+    if len(fields) > len(names) and not any(cell.strip() for cell in fields[len(names) :]):
+        fields = fields[: len(names)]
+    if len(fields) != len(names):
+        return Reject(file, record.line, f"{len(fields)} fields where the file has {len(names)} columns",
+                      "Enclose texts that contain the separator or a line break in quotes.")  # fmt: skip
+    return RawRow(file, record.line, dict(zip(names, fields, strict=True)))
+
+
+def _without_separator_line(lines: Iterator[Line]) -> Iterator[Line]:
+    """Skip Excel's `sep=;` line."""
+    for line in lines:
+        if line.number > 1 or line.text is None or not line.text.lstrip("\ufeff").lower().startswith("sep="):
+            yield line
+
+
+def _tell(
+    name: str, suffix: str, dialect: Dialect, names: Sequence[str], headed: bool, made_up: bool, notices: list[str]
+) -> None:
+    if {".csv": ",", ".tsv": "\t", ".tab": "\t"}.get(suffix) != dialect.delimiter and len(names) > 1:
+        notices.append(f"{name}: fields are separated by {NAMES[dialect.delimiter]}.")
+    if not headed:
+        shown = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        notices.append(f"{name}: no header line was found; the columns are called {shown}.")
+    elif made_up:
+        notices.append(f"{name}: columns without a name, or with the same name, were renamed: {', '.join(names)}.")
+    if not dialect.quoted and len(names) > 1:
+        notices.append(f"{name}: quotes are taken as part of the text, since they do not enclose fields.")

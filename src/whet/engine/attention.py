@@ -1,0 +1,107 @@
+"""Attention over packed rows: each row sees itself only, and nothing is padded.
+
+Registered with transformers under one name for every architecture. It is ours only inside `packed()`; everywhere else (padded
+batches, generation with a cache) transformers' own scaled-dot-product attention and masks are used.
+
+Shapes: H heads, T tokens of all rows, L tokens of one row, d width of a head.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "whet"
+_lengths: contextvars.ContextVar[tuple[int, ...] | None] = contextvars.ContextVar("whet_packed_lengths", default=None)
+
+
+@contextlib.contextmanager
+def packed(lengths: tuple[int, ...]) -> Iterator[None]:
+    """Within this, batches of one long sequence are rows of these lengths, end to end."""
+    token = _lengths.set(lengths)
+    try:
+        yield
+    finally:
+        _lengths.reset(token)
+
+
+def attend_packed(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    **kwargs: Any,  # noqa: ANN401
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of transformers' interface. query [1, H, T, d], key and value [1, H or fewer, T, d] -> [1, T, H, d]"""
+    lengths = _lengths.get()
+    if lengths is None:
+        out: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, is_causal=is_causal, **kwargs
+        )
+        return out
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
+    repeats = query.shape[1] // key.shape[1]
+    if repeats > 1:
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    parts = []
+    for start, count, length in runs(lengths):
+        stop = start + count * length
+        q, k, v = (x[0, :, start:stop].unflatten(1, (count, length)).transpose(0, 1) for x in (query, key, value))
+        narrow = window if window is not None and window < length else None
+        part = _attend(q, k, v, bool(causal), scaling, narrow, softcap)  # [count, H, L, d]
+        parts.append(part.transpose(1, 2).reshape(count * length, *part.shape[1::2]))
+    return torch.cat(parts).unsqueeze(0), None
+
+
+@functools.lru_cache(maxsize=256)
+def runs(lengths: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+    """Return (first token, rows, length) of each run of neighbours of equal length, so that a run is one dense product."""
+    found, start = [], 0
+    for length, group in itertools.groupby(lengths):
+        count = len(list(group))
+        found.append((start, count, length))
+        start += count * length
+    return tuple(found)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float | None, window: int | None, softcap: float | None) -> Tensor:
+    if window is None and softcap is None:
+        return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scaling)
+    scores = q @ k.transpose(-1, -2) * (scaling if scaling is not None else 1 / math.sqrt(q.shape[-1]))
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    row, column = torch.meshgrid(torch.arange(q.shape[-2], device=q.device), torch.arange(k.shape[-2], device=q.device), indexing="ij")
+    seen = row >= column if causal else torch.ones_like(row, dtype=torch.bool)
+    if window is not None:
+        # transformers' windows: a causal one reaches back over window - 1 tokens; a bidirectional one half a window each way
+        seen = seen & (row - column < window) if causal else (row - column).abs() <= window
+    wide = scores if scores.dtype == torch.float64 else scores.float()
+    return torch.softmax(wide.masked_fill(~seen, float("-inf")), dim=-1).to(q.dtype) @ v
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:  # noqa: ANN401
+    if _lengths.get() is not None:
+        return None
+    mask: Tensor | None = sdpa_mask(*args, **kwargs)
+    return mask
+
+
+AttentionInterface.register(NAME, attend_packed)
+AttentionMaskInterface.register(NAME, _mask)

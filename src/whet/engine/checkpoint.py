@@ -1,0 +1,76 @@
+"""Checkpoints that are whole or absent: written aside, fsynced, hashed, and renamed last. Safetensors and JSON only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from whet.files import whole_folder
+from whet.models.tensors import load_tensors, save_tensors
+
+TENSORS, STATE, HASHES = "tensors.safetensors", "state.json", "hashes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One saved step: all tensors by name, and everything else that decides the future."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write checkpoint `step-N` into `folder`."""
+    with whole_folder(folder / f"step-{step}") as partial:
+        save_tensors(tensors, partial / TENSORS)
+        (partial / STATE).write_text(json.dumps(state, allow_nan=False))
+        hashes = {name: _hash(partial / name) for name in (TENSORS, STATE)}
+        (partial / HASHES).write_text(json.dumps(hashes))
+
+
+def load(folder: Path, step: int) -> Checkpoint | None:
+    """Return a checkpoint whose hashes hold, else None."""
+    place = folder / f"step-{step}"
+    try:
+        hashes = json.loads((place / HASHES).read_text())
+        if any(_hash(place / name) != hashes.get(name) for name in (TENSORS, STATE)):
+            return None
+        return Checkpoint(step, load_tensors(place / TENSORS), json.loads((place / STATE).read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def load_latest(folder: Path) -> tuple[Checkpoint | None, list[int]]:
+    """Return the latest good checkpoint, and the steps of later ones that are torn or altered."""
+    damaged = []
+    for step in sorted(steps(folder), reverse=True):
+        found = load(folder, step)
+        if found is not None:
+            return found, damaged
+        damaged.append(step)
+    return None, damaged
+
+
+def steps(folder: Path) -> list[int]:
+    """Return the steps that have a checkpoint, damaged ones too."""
+    return sorted(int(place.name.removeprefix("step-")) for place in folder.glob("step-*") if place.name[5:].isdigit())
+
+
+def retain(folder: Path, keep: int, best: int | None) -> None:
+    """Delete all but the last `keep` checkpoints and the best one."""
+    for step in steps(folder)[:-keep]:
+        if step != best:
+            shutil.rmtree(folder / f"step-{step}")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

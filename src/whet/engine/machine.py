@@ -1,0 +1,82 @@
+"""What this machine computes with: device, threads, precision, and an allocator that keeps its pages."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["fp32", "bf16"]
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
+
+
+def device() -> torch.device:
+    """Return the accelerator where there is one, else the processor."""
+    return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+
+
+def choose_precision() -> tuple[Precision, str]:
+    """Return the fastest safe precision of this machine, and why."""
+    if torch.cuda.is_available():
+        return ("bf16", "this GPU computes in bf16") if torch.cuda.is_bf16_supported() else ("fp32", "this GPU has no bf16")
+    flags = _processor_flags()
+    if "avx512_bf16" in flags or "amx_bf16" in flags:
+        return "bf16", "this processor multiplies in bf16; weights and optimiser stay fp32"
+    return "fp32", "this processor has no bf16 instructions"
+
+
+def computing(precision: Precision, where: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which matrix products run in `precision`."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(where.type, dtype=torch.bfloat16)
+
+
+@functools.cache
+def keep_pages() -> None:
+    """Tell glibc to keep freed memory, once per process: large tensors are otherwise mapped and unmapped at each step.
+
+    Page faults cost 1.1-2 times the whole run without it (docs/concepts/speed.md). Does nothing where the libc is another one.
+    """
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    for setting, value in ((M_MMAP_THRESHOLD, 2**31 - 1), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20)):
+        libc.mallopt(setting, value)
+
+
+def describe() -> dict[str, Any]:
+    """Return the machine as the run's manifest keeps it."""
+    return {
+        "device": str(device()),
+        "processor": _processor_name(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+@functools.cache
+def _processor_flags() -> frozenset[str]:
+    return frozenset(_cpuinfo("flags").split())
+
+
+def _processor_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or "unknown"
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")

@@ -1,0 +1,36 @@
+"""The optimiser's state by parameter name, as tensors and plain numbers, so that it can be saved without pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+def state_tensors(optimiser: Optimizer, named: Sequence[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the optimiser's state as {`parameter/key`: tensor}."""
+    tensors = {}
+    for name, parameter in named:
+        for key, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"{name}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+    return tensors
+
+
+def restore_state(optimiser: Optimizer, named: Sequence[tuple[str, Tensor]], tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `state_tensors` returned."""
+    parameters = dict(named)
+    for name, tensor in tensors.items():
+        parameter, _, key = name.rpartition("/")
+        state: dict[str, Any] = optimiser.state[parameters[parameter]]
+        state[key] = tensor.clone()
+
+
+def grad_norm(parameters: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all gradients together, in fp32 or more; 0 where there is none."""
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not grads:
+        return torch.zeros(())
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))

@@ -1,0 +1,39 @@
+"""What can go wrong, as one tree: a user's mistake is a WhetError and ends in a message, never in a traceback."""
+
+
+class WhetError(Exception):
+    """Something the user can mend. The message says what was found and where, what is allowed, and what to do."""
+
+    exit_code = 1
+
+
+class RecipeError(WhetError):
+    """The recipe, or a `--set`, is not valid."""
+
+
+class DataError(WhetError):
+    """A data file or one of its rows cannot be used."""
+
+
+class ModelError(WhetError):
+    """A base model cannot be found, loaded or trained."""
+
+
+class RunError(WhetError):
+    """A run directory is missing, incomplete, taken, or holds something else."""
+
+
+class TrainingError(WhetError):
+    """Training stopped itself: a loss that is not finite, a disk that is full."""
+
+
+class Refused(WhetError):
+    """Preflight or a gate said no: going on would waste the user's time or ship something worse."""
+
+    exit_code = 3
+
+
+class Interrupted(WhetError):
+    """The user or the machine asked to stop; what was done is saved and can be resumed."""
+
+    exit_code = 130

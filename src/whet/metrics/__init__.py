@@ -1,0 +1,1 @@
+"""Metrics: one file each; every score comes from per-example statistics."""

@@ -1,0 +1,27 @@
+"""How surprising the right answer is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from whet.plugins import plugin
+from whet.stats import ratio
+
+if TYPE_CHECKING:
+    from whet.types import Example, Output, Statistics
+
+
+@plugin
+class Loss:
+    """Mean negative log-likelihood of a supervised token, in nats."""
+
+    higher_is_better: ClassVar[bool] = False
+    best: ClassVar[float] = 0.0
+    needs: ClassVar[tuple[str, ...]] = ("nll", "num_tokens")
+
+    def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
+        assert output.nll is not None and output.num_tokens is not None, f"row {example.id}: the output has no nll or num_tokens"
+        return output.nll, float(output.num_tokens)
+
+    def reduce(self, statistics: Statistics) -> float:
+        return ratio(statistics)

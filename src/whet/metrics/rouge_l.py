@@ -1,0 +1,35 @@
+"""How much of the answer stands in the same order in the data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from whet.plugins import plugin
+from whet.stats import common_subsequence, f1, mean, rouge_tokens, signs, true_and_given_text
+
+if TYPE_CHECKING:
+    from whet.types import Example, Output, Statistics
+
+
+@plugin
+class RougeL:
+    """F1 of the longest common subsequence of words; mean over rows.
+
+    Lin 2004, ROUGE; equal to the package rouge-score without stemming (its words are runs of a-z and 0-9), but for an answer
+    in the data that has no such word: there rouge-score always says 0, and here other letters and signs are compared one by one.
+    """
+
+    higher_is_better: ClassVar[bool] = True
+    best: ClassVar[float] = 1.0
+    needs: ClassVar[tuple[str, ...]] = ("text",)
+
+    def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
+        truth, given = true_and_given_text(example, output)
+        words = rouge_tokens if rouge_tokens(truth) else signs
+        true_words, given_words = words(truth), words(given)
+        if not true_words:
+            return (float(not given_words),)
+        return (f1(common_subsequence(true_words, given_words), len(true_words), len(given_words)),)
+
+    def reduce(self, statistics: Statistics) -> float:
+        return mean(statistics)

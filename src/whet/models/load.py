@@ -1,0 +1,164 @@
+"""Loads a base model as a policy: a built-in one, a folder, or a Hugging Face id. What goes wrong is said in a plain word.
+
+Never runs code from a model (`auto_map`), and reads safetensors only.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import torch
+import transformers
+from huggingface_hub import errors as hub_errors
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from whet.engine.attention import NAME, packed
+from whet.engine.cut import pack
+from whet.engine.machine import device, keep_pages
+from whet.errors import ModelError
+from whet.models.builtin import builtin_folder, weights_hash
+from whet.models.policy import Ability, Kind, Policy, Source
+from whet.models.template import PLAIN_TEMPLATE
+from whet.types import Row
+
+TOLERANCE = 1e-4
+"""Largest difference between packed and separate rows, over the spread of the output, for an architecture to be packed."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+
+
+def load_policy(name: str) -> Policy:
+    """Return the base model called `name` in fp32, probed. Raises ModelError."""
+    keep_pages()
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    place = _place(name)
+    source_name = name if name.startswith("builtin:") else str(place)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = _explained(name, lambda: AutoConfig.from_pretrained(place, trust_remote_code=False))
+        tokenizer = _tokenizer(name, place)
+        kind = _kind(name, config)
+        network = _network(name, place, kind)
+    folder = Path(place) if Path(place).is_dir() else None
+    source = Source(source_name, folder, weights_hash(folder) if folder else "")
+    network.eval()
+    network.requires_grad_(False)
+    if kind == "decoder" and tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    ability = probe(network, kind)
+    return Policy(network.to(device()), tokenizer, kind, source, ability)
+
+
+def probe(network: PreTrainedModel, kind: Kind) -> Ability:
+    """Try the architecture on three short rows: does packing give what separate rows give, and is its head a plain product?"""
+    config = network.config.get_text_config()
+    generator = torch.Generator().manual_seed(0)
+    lengths = (5, 9, 9)
+    low, high = min(10, config.vocab_size - 1), config.vocab_size
+    rows = [torch.randint(low, high, (length,), generator=generator) for length in lengths]
+    body = network.base_model
+    with torch.no_grad():
+        own = torch.cat([body(input_ids=row[None], use_cache=False).last_hidden_state[0] for row in rows])
+        plain = kind != "decoder" or _plain_head(network, rows[0])
+        default = config._attn_implementation
+        network.set_attn_implementation(NAME)
+        batch = pack([Row(index, row) for index, row in enumerate(rows)])
+        try:
+            with packed(lengths):
+                out = body(input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False).last_hidden_state[0]
+            difference = float((out - own).abs().max() / own.std())
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            difference = float("inf")
+    if not difference <= TOLERANCE:  # nan too
+        network.set_attn_implementation(default)
+    return Ability(packs=difference <= TOLERANCE, difference=difference, plain_head=plain)
+
+
+def _plain_head(network: PreTrainedModel, row: torch.Tensor) -> bool:
+    head = network.get_output_embeddings()
+    if head is None or not isinstance(head, torch.nn.Linear):
+        return False
+    logits = network(input_ids=row[None], use_cache=False).logits
+    made = head(network.base_model(input_ids=row[None], use_cache=False).last_hidden_state)
+    cap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
+    made = cap * torch.tanh(made / cap) if cap is not None else made
+    return bool((made - logits).abs().max() <= TOLERANCE * logits.std())
+
+
+def _place(name: str) -> str:
+    if name.startswith("builtin:"):
+        return str(builtin_folder(name.removeprefix("builtin:")))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{name}: this folder has no config.json, so it is no model. Name a folder that `save_pretrained` wrote.")
+        if not any(path.glob("*.safetensors")):
+            raise ModelError(f"{name}: this folder has no .safetensors file. Weights are read from safetensors only; convert them first.")
+        return str(path)
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"{name}: there is no such model folder. Allowed: builtin:minilm, builtin:seedling, a folder, or a Hugging Face id.")
+    return name
+
+
+def _explained(name: str, load):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Call `load`, and turn the hub's and transformers' errors into one plain sentence."""
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(_reason(name, error)) from None
+
+
+def _reason(name: str, error: BaseException) -> str:
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and len(chain) < 8:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    allowed = "Allowed: builtin:minilm, builtin:seedling, a folder, or a Hugging Face id."
+    if any(isinstance(link, hub_errors.GatedRepoError) for link in chain):
+        token = "your token has no access to it" if os.environ.get("HF_TOKEN") else "no token is set"
+        return f"{name}: this model is gated and {token}. Accept its terms on its page, then run: hf auth login"
+    if any(isinstance(link, hub_errors.RepositoryNotFoundError) for link in chain):
+        return f"{name}: the hub has no such model, or it is private. Check the spelling; for a private one run: hf auth login. {allowed}"
+    text = " ".join(str(link) for link in chain)
+    if "trust_remote_code" in text or "custom code" in text:
+        return f"{name}: this model brings code of its own, which is never run. Choose one that transformers knows by itself."
+    if Path(name).is_dir() or name.startswith("builtin:"):
+        return f"{name}: transformers cannot load it: {str(error).splitlines()[0][:200]}"
+    return f"{name}: not in the local cache, and the hub cannot be reached or has no such model. Check the spelling and the network. {allowed}"
+
+
+def _tokenizer(name: str, place: str) -> PreTrainedTokenizerBase:
+    folder = Path(place)
+    if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        raise ModelError(f"{name}: this folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}). Copy the base model's into it.")
+    tokenizer: PreTrainedTokenizerBase = _explained(name, lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False))
+    return tokenizer
+
+
+def _kind(name: str, config: transformers.PretrainedConfig) -> Kind:
+    if config.is_encoder_decoder:
+        raise ModelError(f"{name}: an encoder-decoder ({config.model_type}); this version trains encoders and decoders.")
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        return "encoder"
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "decoder"
+    raise ModelError(f"{name}: architecture '{config.model_type}' is neither an encoder with masked-language weights nor a causal decoder.")
+
+
+def _network(name: str, place: str, kind: Kind) -> PreTrainedModel:
+    cls = AutoModelForCausalLM if kind == "decoder" else AutoModel
+    extra = {} if kind == "decoder" else {"add_pooling_layer": False}
+
+    def load() -> PreTrainedModel:
+        common = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
+        try:
+            return cls.from_pretrained(place, **common, **extra)
+        except TypeError:  # an encoder without a pooler to leave out
+            return cls.from_pretrained(place, **common)
+
+    network: PreTrainedModel = _explained(name, load)
+    return network

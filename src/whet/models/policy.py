@@ -1,0 +1,150 @@
+"""The policy: a network, its tokenizer and chat template, and heads that live outside the network, one per task.
+
+The only place that casts what transformers returns. Every objective sees packed tensors, whatever the architecture can do.
+
+Shapes: R rows, T tokens of all rows, D width, K classes, V vocabulary, N supervised tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from whet.engine.attention import packed
+from whet.engine.losses import target_logprobs
+from whet.types import Batch
+
+Kind = Literal["encoder", "decoder", "encoder-decoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a base model came from."""
+
+    name: str
+    """As the recipe names it."""
+    folder: Path | None
+    """Local folder of its files, if any."""
+    sha256: str
+    """Hash over its weights' bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """What the probe found when the architecture was loaded."""
+
+    packs: bool
+    """Packed rows give what separate ones give; else batches are padded."""
+    difference: float
+    """Largest difference of packed from separate, over the spread of the output."""
+    plain_head: bool
+    """Logits are the output embedding times the last hidden state, with at most a soft cap."""
+
+
+class Policy:
+    """Network, tokenizer, heads. Techniques change it in place."""
+
+    def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind, source: Source, ability: Ability) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.kind: Kind = kind
+        self.source = source
+        self.ability = ability
+        self.heads = nn.ModuleDict()
+        self.classes: tuple[str, ...] = ()
+        """Classes of the `classify` head, in the order of its outputs."""
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.network.device
+        return device
+
+    @property
+    def width(self) -> int:
+        return int(self.network.config.get_text_config().hidden_size)
+
+    @property
+    def context(self) -> int:
+        """Longest sequence in tokens that the network was made for."""
+        config = self.network.config.get_text_config()
+        longest = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 2048)
+        if config.model_type in {"roberta", "xlm-roberta", "camembert"}:
+            longest -= 2  # their positions begin behind the padding index
+        return min(longest, int(min(self.tokenizer.model_max_length, 10**9)))
+
+    @property
+    def end_id(self) -> int | None:
+        """The token that ends a text, if the tokenizer has one."""
+        return None if self.tokenizer.eos_token_id is None else int(self.tokenizer.eos_token_id)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def trainable(self) -> list[tuple[str, Tensor]]:
+        """Return the parameters that learn, by name, in a fixed order."""
+        named = [(f"network.{name}", parameter) for name, parameter in self.network.named_parameters()]
+        named += [(f"heads.{name}", parameter) for name, parameter in self.heads.named_parameters()]
+        return sorted((name, parameter) for name, parameter in named if parameter.requires_grad)
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Return the last hidden state of each token. [T, D]"""
+        body = self.network.base_model
+        if self.ability.packs:
+            with packed(batch.lengths):
+                out = body(input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False)
+            states: Tensor = out.last_hidden_state[0]
+            return states
+        ids, mask = padded(batch)
+        out = body(input_ids=ids, attention_mask=mask, use_cache=False)
+        flat: Tensor = out.last_hidden_state[mask.bool()]
+        return flat
+
+    def logprobs(self, batch: Batch) -> Tensor:
+        """Return each supervised token's log-probability given what stands before it; 0 at the other tokens. [T], at least fp32"""
+        targets = batch.tokens["supervised"].nonzero().squeeze(-1)  # [N]
+        assert not len(targets) or bool((batch.positions[targets] > 0).all()), "a row's first token has nothing before it to be predicted from"
+        if self.ability.plain_head:
+            head = self.network.get_output_embeddings()
+            cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
+            values = target_logprobs(self.hidden(batch)[targets - 1], head.weight, head.bias, batch.ids[targets], cap)
+        else:
+            logits = self._public_logits(batch, targets - 1)
+            wide = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+            values = torch.log_softmax(wide, dim=-1).gather(-1, batch.ids[targets, None]).squeeze(-1)
+        return torch.zeros(len(batch.ids), dtype=values.dtype, device=values.device).index_put((targets,), values)
+
+    def pooled(self, batch: Batch) -> Tensor:
+        """Return one vector per row: the mean of an encoder's tokens, a decoder's last token. [R, D], at least fp32"""
+        states = self.hidden(batch)
+        states = states.to(torch.float64 if states.dtype == torch.float64 else torch.float32)
+        ends = torch.tensor(batch.lengths, device=states.device).cumsum(0)
+        if self.kind == "decoder":
+            return states[ends - 1]
+        sizes = torch.tensor(batch.lengths, device=states.device)
+        rows = torch.repeat_interleave(torch.arange(len(sizes), device=states.device), sizes)
+        sums = torch.zeros(len(sizes), states.shape[-1], dtype=states.dtype, device=states.device).index_add(0, rows, states)
+        return sums / sizes[:, None]
+
+    def _public_logits(self, batch: Batch, keep: Tensor) -> Tensor:
+        if self.ability.packs:
+            with packed(batch.lengths):
+                out = self.network(input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False, logits_to_keep=keep)
+            logits: Tensor = out.logits[0]
+            return logits
+        ids, mask = padded(batch)
+        full: Tensor = self.network(input_ids=ids, attention_mask=mask, use_cache=False).logits[mask.bool()]
+        return full[keep]
+
+
+def padded(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the rows side by side, padded on the right, and their mask. [R, longest] each"""
+    rows = torch.split(batch.ids, list(batch.lengths))
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    mask = torch.arange(ids.shape[1], device=ids.device)[None] < torch.tensor(batch.lengths, device=ids.device)[:, None]
+    return ids, mask.long()

@@ -1,0 +1,196 @@
+"""Classification and regression of texts."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from whet.engine.cut import cut
+from whet.engine.fields import missing, require
+from whet.engine.order import seed_of, shuffled
+from whet.models.policy import Policy
+from whet.plugins import plugin
+from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+
+HEAD = "classify"
+TARGET = {"one": "label", "several": "labels", "number": "value"}
+COMMONEST = {"one": "majority_class", "several": "majority_labels", "number": "mean_value"}
+METRICS = {
+    "one": (
+        "accuracy",
+        "macro_f1",
+        "macro_precision",
+        "macro_recall",
+        "weighted_f1",
+        "weighted_precision",
+        "weighted_recall",
+        "calibration_error",
+    ),
+    "several": ("micro_f1", "macro_f1", "exact_set"),
+    "number": ("mean_absolute_error", "root_mean_squared_error", "r2", "spearman"),
+}
+
+
+@plugin
+class Classify(Objective):
+    """One label (softmax cross-entropy), several labels (a sigmoid each), or a number (squared error), from the pooled text.
+
+    Pooling is the mean of an encoder's tokens, or a decoder's last token; the head is one linear layer.
+    """
+
+    kind: Literal["one", "several", "number"] = "one"
+    """What is predicted: one label, several labels, or a number."""
+    threshold: float = Field(0.5, gt=0, lt=1)
+    """Probability from which one of several labels is given."""
+    centroid_examples: int = Field(8, ge=1)
+    """Training rows of each class behind the baseline that needs no tuning: the class whose mean embedding is nearest."""
+
+    head: ClassVar[Literal["lm", "classify", "value"]] = "classify"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("text", TARGET[self.kind])
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return METRICS[self.kind]
+
+    def prepare(self, policy: Policy, examples: Sequence[Example]) -> None:
+        """Give the policy its classes and a linear head. Raises DataError where an example has no text or no target."""
+        require(examples, self.needs)
+        if self.kind == "number":
+            policy.classes = ("value",)
+        else:
+            policy.classes = tuple(sorted({label for example in examples for label in _labels(example)}))
+        head = nn.Linear(policy.width, len(policy.classes))
+        generator = torch.Generator().manual_seed(seed_of(0, HEAD))
+        with torch.no_grad():
+            head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
+            head.bias.zero_()
+        policy.heads[HEAD] = head.to(policy.device)
+
+    def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
+        index = {label: number for number, label in enumerate(policy.classes)}
+        require(examples, ("text",))
+        texts = [example.text for example in examples]
+        pairs = [example.text_pair for example in examples] if any(example.text_pair for example in examples) else None
+        if not texts:
+            return []
+        encoded = policy.tokenizer(texts, pairs, truncation=True, max_length=max_length, verbose=False)["input_ids"]
+        units = []
+        for example, ids in zip(examples, encoded, strict=True):
+            if not ids:
+                raise missing(example, "text")
+            target = self._target(example, index)
+            units.append((Row(example.id, torch.tensor(ids), vectors={"target": target}, weights={"label": self._weight(target)}),))
+        return units
+
+    def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
+        return shuffled(units, plan, cursor)
+
+    def loss(self, policy: Policy, batch: Batch, state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        scores = self._scores(policy, batch)  # [R, K]
+        target = batch.vectors["target"].to(scores.dtype)  # [R, K]; a row of zeros where the label is unknown
+        if self.kind == "number":
+            return {"label": (scores - target).square().sum()}, {}
+        if self.kind == "several":
+            return {"label": nn.functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")}, {}
+        logprobs = torch.log_softmax(scores, dim=-1)
+        hits = (scores.argmax(-1) == target.argmax(-1)).to(scores.dtype).sum()
+        return {"label": -(logprobs * target).sum()}, {"accuracy": hits}
+
+    def outputs(self, policy: Policy, examples: Sequence[Example], max_length: int) -> Iterator[Output]:
+        found: dict[int, Output] = {}
+        units = [(replace(unit[0], id=number),) for number, unit in enumerate(self.units(examples, policy, max_length))]
+        with torch.no_grad():
+            for batch in cut(units, max_tokens=8 * max_length):
+                scores = self._scores(policy, batch.to(policy.device)).cpu()
+                found |= {row: self._output(policy.classes, score) for row, score in zip(batch.row_ids, scores, strict=True)}
+        for number in range(len(examples)):
+            yield found[number]
+
+    def baselines(self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int) -> dict[str, list[Output]]:
+        """The commonest answer; and for one label the untuned model with the nearest class centroid, over a few rows of each class."""
+        found = {COMMONEST[self.kind]: [self._commonest(train)] * len(examples)}
+        if self.kind == "one":
+            few = _few(train, self.centroid_examples)
+            centroids = _centroids(few, self._embeddings(base, few, max_length))
+            nearest = self._embeddings(base, examples, max_length) @ torch.stack(list(centroids.values())).T  # [N, K] cosines
+            names = list(centroids)
+            found["base_model"] = [Output(label=names[index]) for index in nearest.argmax(-1).tolist()]
+        return found
+
+    def _commonest(self, train: Sequence[Example]) -> Output:
+        if self.kind == "number":
+            values = [example.value for example in train if example.value is not None]
+            return Output(value=sum(values) / len(values))
+        counts = Counter(label for example in train for label in _labels(example))
+        if self.kind == "several":
+            return Output(labels=tuple(label for label, count in counts.items() if count * 2 > len(train)))
+        return Output(label=min(counts, key=lambda label: (-counts[label], label)))
+
+    def _embeddings(self, policy: Policy, examples: Sequence[Example], max_length: int) -> Tensor:
+        """Return unit vectors of the texts. [N, D]"""
+        rows = [replace(unit[0], id=number) for number, unit in enumerate(self.units(examples, policy, max_length))]
+        found = torch.empty(len(rows), policy.width)
+        with torch.no_grad():
+            for batch in cut([(row,) for row in rows], max_tokens=8 * max_length):
+                found[list(batch.row_ids)] = nn.functional.normalize(policy.pooled(batch.to(policy.device)), dim=-1).cpu().float()
+        return found
+
+    def _scores(self, policy: Policy, batch: Batch) -> Tensor:
+        pooled = policy.pooled(batch)
+        head = policy.heads[HEAD]
+        assert isinstance(head, nn.Linear)
+        return nn.functional.linear(pooled, head.weight, head.bias).to(pooled.dtype)
+
+    def _output(self, classes: Sequence[str], score: Tensor) -> Output:
+        if self.kind == "number":
+            return Output(value=float(score[0]))
+        if self.kind == "several":
+            probabilities = dict(zip(classes, torch.sigmoid(score).tolist(), strict=True))
+            return Output(labels=tuple(name for name, p in probabilities.items() if p >= self.threshold), probabilities=probabilities)
+        chances = torch.softmax(score, dim=-1).tolist()
+        best = max(range(len(chances)), key=chances.__getitem__)
+        return Output(label=classes[best], probabilities=dict(zip(classes, chances, strict=True)))
+
+    def _target(self, example: Example, index: dict[str, int]) -> Tensor:
+        target = torch.zeros(max(1, len(index)))
+        if self.kind == "number":
+            target[0] = example.value if example.value is not None else 0.0
+        for label in _labels(example):
+            if label in index:
+                target[index[label]] = 1.0
+        return target
+
+    def _weight(self, target: Tensor) -> float:
+        """Return how many terms the row adds; a row whose one label no class has is not scored by the loss."""
+        if self.kind == "several":
+            return float(len(target))
+        return 1.0 if self.kind == "number" else float(target.sum())
+
+
+def _labels(example: Example) -> tuple[str, ...]:
+    return example.labels if example.labels is not None else () if example.label is None else (example.label,)
+
+
+def _few(train: Sequence[Example], per_class: int) -> list[Example]:
+    taken: Counter[str | None] = Counter()
+    chosen = []
+    for example in train:
+        if taken[example.label] < per_class:
+            taken[example.label] += 1
+            chosen.append(example)
+    return chosen
+
+
+def _centroids(examples: Sequence[Example], embeddings: Tensor) -> dict[str, Tensor]:
+    """Return each class's mean embedding, as a unit vector. [D] each"""
+    members: dict[str, list[int]] = {}
+    for number, example in enumerate(examples):
+        members.setdefault(example.label or "", []).append(number)
+    return {label: nn.functional.normalize(embeddings[rows].mean(0), dim=0) for label, rows in sorted(members.items())}

@@ -1,0 +1,30 @@
+"""AdamW."""
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from whet.plugins import plugin
+
+
+@plugin
+class AdamW:
+    """Adam with decoupled weight decay. Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2."""
+
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of the mean of gradients."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """Decay of the mean of their squares."""
+    epsilon: float = Field(1e-8, gt=0)
+    """Added to the root, against division by zero."""
+
+    def build(self, named: Sequence[tuple[str, Tensor]], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+        """Return the optimiser; weight decay acts on matrices only, not on biases and norms."""
+        groups = [
+            {"params": [tensor for _, tensor in named if tensor.ndim >= 2], "weight_decay": weight_decay},
+            {"params": [tensor for _, tensor in named if tensor.ndim < 2], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        return torch.optim.AdamW(groups, lr=learning_rate, betas=(self.beta1, self.beta2), eps=self.epsilon, fused=True)

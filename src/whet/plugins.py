@@ -1,0 +1,158 @@
+"""The plugin rule: one class in a file whose name is its name in the recipe; its fields are its settings.
+
+Nothing is registered. A kind is a folder of the package; a plugin of the user's own is a file beside the recipe that they started
+(`name: ./my_loss.py`), and its hash goes into the run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform
+
+import pydantic
+
+from whet.errors import RecipeError
+
+T = TypeVar("T")
+KINDS = ("objectives", "techniques", "optimisers", "schedules", "metrics", "cleaners")
+PACKAGE = Path(__file__).parent
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(pydantic.Field,))
+def plugin(cls: type[T]) -> type[T]:
+    """Make the class a frozen, validated settings class that refuses unknown keys. Each plugin file decorates its own class."""
+    config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    made = pydantic.dataclasses.dataclass(frozen=True, config=config)(cls)
+    made.__whet_plugin__ = True  # type: ignore[attr-defined]
+    return made  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One plugin as `whet show plugins` lists it."""
+
+    kind: str
+    name: str
+    summary: str
+    source: str
+    """File, relative to the package."""
+    settings: Mapping[str, Mapping[str, Any]]
+    """Field to JSON schema: type, default, description."""
+
+
+def names(kind: str) -> list[str]:
+    """Return the built-in plugins of a kind, by file name. Loads nothing."""
+    return sorted(path.stem for path in (PACKAGE / kind).glob("*.py") if not path.stem.startswith("_"))
+
+
+def load(kind: str, name: str, folder: Path | None = None) -> type[Any]:
+    """Return the plugin class called `name`. `folder` is the recipe's; only from there may a file of the user's own come."""
+    if name.endswith(".py"):
+        return _load_file(kind, name, folder)
+    known, wanted = names(kind), name.replace("-", "_")
+    if wanted not in known:
+        near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise RecipeError(f"'{name}' is no plugin of kind '{kind}'.{hint} Allowed: {', '.join(known)}, or a file such as ./mine.py.")
+    return _only_plugin(importlib.import_module(f"whet.{kind}.{wanted}"), f"{kind}/{wanted}.py")
+
+
+def build(kind: str, name: str, settings: Mapping[str, Any], folder: Path | None = None) -> Any:  # noqa: ANN401
+    """Return the plugin with these settings. Raises RecipeError that names the wrong setting and what is allowed."""
+    cls = load(kind, name, folder)
+    try:
+        return cls(**settings)
+    except pydantic.ValidationError as error:
+        known = list(cls.__pydantic_fields__)
+        raise RecipeError(f"{kind} '{name}': " + "; ".join(explain(error, known))) from None
+
+
+def explain(error: pydantic.ValidationError, known: list[str]) -> list[str]:
+    """Return one sentence per wrong setting: what was found, what is allowed, the nearest known name."""
+    found: dict[str, tuple[Any, list[str]]] = {}
+    sentences = []
+    for item in error.errors():
+        name = str(item["loc"][0]) if item["loc"] else ""
+        if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+            sentences.append(unknown_key(name, known))
+        elif item["type"] in {"missing", "missing_argument"}:
+            sentences.append(f"'{name}' is missing")
+        else:
+            found.setdefault(name, (item["input"], []))[1].append(allowed(item["msg"]))
+    sentences += [f"'{name}' is {value!r}; allowed: {' or '.join(dict.fromkeys(rules))}" for name, (value, rules) in found.items()]
+    return sentences
+
+
+def unknown_key(name: str, known: list[str]) -> str:
+    """Return the sentence for a key that nobody reads."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return f"unknown key '{name}'{hint} Allowed: {', '.join(known) or 'no settings'}"
+
+
+def allowed(message: str) -> str:
+    """Return a pydantic message as the words after 'allowed:'."""
+    return message.removeprefix("Input should be ").removeprefix("Value error, ").split(", unable")[0]
+
+
+def listing() -> list[Listing]:
+    """Return every built-in plugin with its settings. Imports them all."""
+    found = []
+    for kind in KINDS:
+        for name in names(kind):
+            cls = load(kind, name)
+            schema = pydantic.TypeAdapter(cls).json_schema()
+            summary = (cls.__doc__ or "").strip().split("\n")[0]
+            found.append(Listing(kind, name, summary, f"{kind}/{name}.py", schema.get("properties", {})))
+    return found
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load_file(kind: str, name: str, folder: Path | None) -> type[Any]:
+    if folder is None:
+        raise RecipeError(f"'{name}' is a file, and code is loaded only from a recipe that you start. Name a built-in one: {', '.join(names(kind))}.")
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise RecipeError(f"'{name}' lies outside the recipe's folder {folder}. Put the file beside the recipe.")
+    if not path.is_file():
+        raise RecipeError(f"'{name}' is not there: {path}. Put the file beside the recipe.")
+    module_name = f"whet_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = next((frame.tb_lineno for frame in _frames(error) if frame.tb_frame.f_code.co_filename == str(path)), 1)
+        raise RecipeError(f"{path}:{line}: {type(error).__name__}: {error}. The plugin's file could not be loaded; mend it there.") from error
+    return _only_plugin(module, str(path))
+
+
+def _frames(error: BaseException) -> list[Any]:
+    frames, current = [], error.__traceback__
+    while current is not None:
+        frames.append(current)
+        current = current.tb_next
+    return frames[::-1]
+
+
+def _only_plugin(module: Any, where: str) -> type[Any]:  # noqa: ANN401
+    found = [value for value in vars(module).values() if isinstance(value, type) and "__whet_plugin__" in vars(value)]
+    if len(found) != 1:
+        raise RecipeError(f"{where}: {len(found)} classes are decorated with @plugin; a plugin file has exactly one.")
+    return found[0]
+
+

@@ -1,0 +1,376 @@
+"""The recipe: the only configuration. Read from YAML 1.2, validated, and overridden by `--set`.
+
+Three lines are required (model, data, objective); everything else has a default that works, or is `auto`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from whet.errors import RecipeError
+from whet.plugins import allowed, unknown_key
+
+Auto = Literal["auto"]
+Files = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Choice(BaseModel):
+    """A plugin by name, with its settings. `lora` and `{name: lora, rank: 8}` are both fine."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+    name: str
+    """Name of the plugin, or a file of your own beside the recipe, such as ./my_loss.py."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def _named(value: Any) -> Any:  # noqa: ANN401
+    return {"name": value} if isinstance(value, str) else value
+
+
+Plugin = Annotated[Choice, BeforeValidator(_named, json_schema_input_type=str | Choice)]
+
+
+class Split(Section):
+    """How rows are divided. A test or validation file of your own takes the place of its share."""
+
+    train: float = Field(0.7, gt=0, lt=1)
+    """Share of the rows that is learnt from."""
+    validation: float = Field(0.15, gt=0, lt=1)
+    """Share that decides when to stop."""
+    test: float = Field(0.15, gt=0, lt=1)
+    """Share that is only scored, once, at the end."""
+    stratify: bool = True
+    """Keep each class's share the same in every part."""
+    seed: int = Field(0, ge=0)
+    """Seed of the draw."""
+
+    @pydantic.model_validator(mode="after")
+    def _sum_is_one(self) -> Split:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"shares that add up to 1 (they add up to {total:g})")
+        return self
+
+
+class Data(Section):
+    """Where rows come from and which columns mean what. A column that is not named is guessed, and the guess is shown."""
+
+    path: Files
+    """File or files: csv, tsv, json, jsonl, parquet, txt."""
+    validation: Files = ()
+    """File or files to decide when to stop by; else a share of `path`."""
+    test: Files = ()
+    """File or files to score on, never changed and never learnt from; else a share of `path`."""
+    text: str | None = None
+    """Column with the text."""
+    text_pair: str | None = None
+    """Column with a second text, for pairs."""
+    label: str | None = None
+    """Column with the one label, or with a number for a regression."""
+    labels: str | None = None
+    """Column with several labels: a list, or words separated by | ; or ,."""
+    prompt: str | None = None
+    """Column with the question or instruction."""
+    input: str | None = None
+    """Column with material that belongs to the prompt, as alpaca files have it."""
+    response: str | None = None
+    """Column with the answer."""
+    system: str | None = None
+    """Column with the system message."""
+    messages: str | None = None
+    """Column with a conversation: OpenAI's or ShareGPT's form."""
+    chosen: str | None = None
+    """Column with the better answer."""
+    rejected: str | None = None
+    """Column with the worse answer."""
+    slices: tuple[str, ...] = ()
+    """Columns to score by, such as channel or customer tier."""
+    split: Split = Split()
+    clean: Auto | tuple[Plugin, ...] = "auto"
+    """Cleaners in order; auto repairs encoding, markup and spaces, and labels that differ by case or spaces only."""
+    strict: bool = False
+    """Stop at the first row that cannot be used, instead of putting it into rejects.jsonl."""
+    max_reject_fraction: float = Field(0.05, ge=0, le=1)
+    """Share of unusable rows above which the run stops. Duplicates do not count."""
+
+
+class EarlyStopping(Section):
+    """When to stop before the planned end. The best weights are put back."""
+
+    patience: int = Field(2, ge=1)
+    """Validations without improvement before stopping."""
+    min_improvement: float = Field(0.0, ge=0)
+    """How much lower the validation loss must be to count."""
+
+
+class Checkpoints(Section):
+    """When to save what is needed to go on after a crash."""
+
+    every: Auto | int = "auto"
+    """Steps between two checkpoints; auto: at each validation, and at least every 100 steps."""
+    keep: int = Field(2, ge=1)
+    """How many of the last to keep; the best one is kept besides."""
+
+
+class Train(Section):
+    """How to train."""
+
+    epochs: Auto | Annotated[float, Field(gt=0)] = "auto"
+    """Times over the training rows, at most; early stopping may end it before."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Steps at most."""
+    batch_size: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """Rows of one optimiser step, over all devices."""
+    max_tokens: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """Tokens of one packed micro-batch. It changes memory and speed, never the result."""
+    max_length: Auto | Annotated[int, Field(ge=2)] = "auto"
+    """Longest row in tokens; longer ones are cut, and counted."""
+    learning_rate: Auto | Annotated[float, Field(gt=0)] = "auto"
+    """Peak learning rate."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay of matrices."""
+    warmup: float = Field(0.06, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    schedule: Plugin = Choice(name="linear")
+    optimiser: Plugin = Choice(name="adamw")
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    precision: Auto | Literal["fp32", "bf16"] = "auto"
+    """Arithmetic of the forward and backward pass; weights and optimiser are always fp32."""
+    early_stopping: EarlyStopping | Literal[False] = EarlyStopping()
+    """Stop on validation loss; false: train to the end and keep the best."""
+    validate_every: Auto | Annotated[int, Field(ge=1)] = "auto"
+    """Steps between two validations; auto: once an epoch, and at least eight times in a run of one epoch."""
+    checkpoint: Checkpoints = Checkpoints()
+    refit: Auto | bool = False
+    """Once early stopping has found the number of epochs, train again on training and validation rows together."""
+    seed: int = Field(0, ge=0)
+    """Seed of the order, of new weights and of everything else that is drawn."""
+
+
+class Evaluate(Section):
+    """How the result is judged."""
+
+    metric: Auto | str = "auto"
+    """The metric of the verdict; auto: the objective's first."""
+    resamples: int = Field(1000, ge=100)
+    """Bootstrap resamples behind each interval."""
+    max_rows: Annotated[int, Field(ge=1)] | None = None
+    """Score at most this many test rows (a seeded draw); none: all."""
+    max_generated: int = Field(200, ge=1)
+    """Test rows whose answers are generated and scored, for objectives that write text."""
+    max_new_tokens: int = Field(128, ge=1)
+    """Longest generated answer, in tokens."""
+    seed: int = Field(0, ge=0)
+
+
+class Recipe(Section):
+    """The whole configuration of a run."""
+
+    model: str
+    """builtin:minilm, builtin:seedling, a Hugging Face id, or a folder."""
+    data: Data
+    objective: Plugin
+    technique: Auto | Plugin = "auto"
+    """Which parameters learn; auto chooses by model size."""
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Name of the run; its folder is runs/DATE-NAME."""
+
+
+def load_recipe(path: Path, sets: Sequence[str] = ()) -> Recipe:
+    """Return the recipe in a file, with `--set key=value` overrides. Raises RecipeError with file, line, and what is allowed."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: there is no such recipe. Make one with: whet new YOUR_FILE --out {path}") from None
+    except (IsADirectoryError, UnicodeDecodeError, PermissionError) as error:
+        raise RecipeError(f"{path}: not a readable recipe ({type(error).__name__}). A recipe is a YAML text file.") from None
+    return parse_recipe(text, str(path), sets)
+
+
+def parse_recipe(text: str, where: str, sets: Sequence[str] = ()) -> Recipe:
+    """Return the recipe in a YAML text; `where` names it in errors."""
+    try:
+        tree = YAML().load(io.StringIO(text))
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError(f"{where}:{line}: not valid YAML: {error.problem}. Mend that line; indentation is two spaces.") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{where}:1: a recipe is a list of `key: value` lines and begins with model, data and objective.")
+    lines: dict[tuple[str, ...], str] = {}
+    _note_lines(tree, (), where, lines)
+    values = _plain(tree)
+    for assignment in sets:
+        _apply(values, assignment, lines)
+    return validate(values, where, lines)
+
+
+def build_recipe(values: Mapping[str, Any], where: str, sets: Sequence[str] = ()) -> Recipe:
+    """Return the recipe made of these values, with overrides."""
+    plain, lines = json.loads(json.dumps(values)), {}
+    for assignment in sets:
+        _apply(plain, assignment, lines)
+    return validate(plain, where, lines)
+
+
+def validate(values: Mapping[str, Any], where: str, lines: Mapping[tuple[str, ...], str]) -> Recipe:
+    """Return a Recipe, or raise one RecipeError that lists everything that is wrong with it."""
+    try:
+        return Recipe.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise RecipeError("\n".join(_problems(error, where, lines))) from None
+
+
+def dump_recipe(recipe: Recipe, comments: Mapping[str, str] | None = None) -> str:
+    """Return the recipe as YAML; `comments` are put behind the keys they name (`train.learning_rate`)."""
+    yaml = YAML()
+    yaml.width = 200
+    tree = yaml.map()
+    _fill(tree, recipe.model_dump(mode="json", exclude_none=True), yaml)
+    for key, comment in (comments or {}).items():
+        node, *rest = [tree], *key.split(".")
+        holder = node[0]
+        for part in rest[:-1]:
+            holder = holder.get(part, {})
+        if rest[-1] in holder:
+            holder.yaml_add_eol_comment(comment.replace("\n", " "), rest[-1])
+    stream = io.StringIO()
+    yaml.dump(tree, stream)
+    return stream.getvalue()
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of recipes, for completion in editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def _fill(tree: Any, values: Mapping[str, Any], yaml: YAML) -> None:  # noqa: ANN401
+    for key, value in values.items():
+        if isinstance(value, dict):
+            tree[key] = yaml.map()
+            _fill(tree[key], value, yaml)
+        else:
+            tree[key] = value
+
+
+def _note_lines(node: Any, path: tuple[str, ...], where: str, lines: dict[tuple[str, ...], str]) -> None:  # noqa: ANN401
+    if isinstance(node, dict):
+        for key, value in node.items():
+            position = node.lc.data.get(key) if hasattr(node, "lc") and node.lc.data else None
+            lines[(*path, str(key))] = f"{where}:{position[0] + 1}" if position else where
+            _note_lines(value, (*path, str(key)), where, lines)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            _note_lines(value, (*path, str(index)), where, lines)
+
+
+def _plain(node: Any) -> Any:  # noqa: ANN401
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    if isinstance(node, bool) or node is None:
+        return node
+    for kind in (int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return str(node)
+
+
+def _apply(values: dict[str, Any], assignment: str, lines: dict[tuple[str, ...], str]) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {assignment}: write --set key=value, for example --set train.learning_rate=1e-4.")
+    path = tuple(key.strip().split("."))
+    try:
+        value = _plain(YAML().load(io.StringIO(text))) if text.strip() else None
+    except MarkedYAMLError as error:
+        raise RecipeError(f"--set {assignment}: the value is not valid YAML: {error.problem}.") from None
+    holder = values
+    for part in path[:-1]:
+        inner = holder.get(part)
+        if isinstance(inner, str) and part in {"objective", "technique", "schedule", "optimiser"}:
+            inner = {"name": inner}  # `technique: lora` and then `--set technique.rank=8`
+        holder[part] = inner if isinstance(inner, dict) else {}
+        holder = holder[part]
+    holder[path[-1]] = value
+    for length in range(1, len(path) + 1):
+        lines[path[:length]] = f"--set {key}" if length == len(path) else lines.get(path[:length], f"--set {key}")
+
+
+def _problems(error: pydantic.ValidationError, where: str, lines: Mapping[tuple[str, ...], str]) -> list[str]:
+    grouped: dict[tuple[str, ...], tuple[Any, list[str]]] = {}
+    sentences = []
+    for item in error.errors():
+        path, section = _path(item["loc"])
+        place = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), where)
+        dotted = ".".join(path)
+        if item["type"] == "extra_forbidden":
+            sentences.append(f"{place}: {unknown_key(dotted, [*_prefixed(path, section)])}")
+        elif item["type"] == "missing":
+            sentences.append(f"{place}: '{dotted}' is missing. A recipe needs model, data (with path) and objective.")
+        else:
+            grouped.setdefault(path, (item["input"], []))[1].append(allowed(item["msg"]))
+    for path, (value, rules) in grouped.items():
+        place = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), where)
+        shown = repr(value)
+        sentences.append(f"{place}: '{'.'.join(path)}' is {shown[:80]}; allowed: {', or '.join(dict.fromkeys(rules))}.")
+    return sentences
+
+
+def _path(location: Sequence[str | int]) -> tuple[tuple[str, ...], type[BaseModel]]:
+    """Return the recipe's own path of a pydantic location, without its union tags, and the section it ends in."""
+    path: list[str] = []
+    section: type[BaseModel] = Recipe
+    for part in location:
+        name = str(part)
+        fields = section.model_fields
+        if name in fields:
+            path.append(name)
+            inner = next((kind for kind in _sections(fields[name].annotation)), None)
+            section = inner or section
+        elif isinstance(part, int) or part == location[-1]:
+            if not _is_tag(name):
+                path.append(name)
+    return tuple(path), section
+
+
+def _is_tag(name: str) -> bool:
+    tags = ("literal", "constrained", "function", "tuple", "float", "int", "str", "bool", "is-instance")
+    return name.startswith(tags) or name in {"Choice", "EarlyStopping"}
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401
+    found = []
+    stack = [annotation]
+    while stack:
+        kind = stack.pop()
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found.append(kind)
+        stack.extend(getattr(kind, "__args__", ()))
+    return found
+
+
+def _prefixed(path: tuple[str, ...], section: type[BaseModel]) -> list[str]:
+    prefix = ".".join(path[:-1])
+    return [f"{prefix}.{name}" if prefix else name for name in section.model_fields]

@@ -1,0 +1,74 @@
+"""The short form of a report, for a terminal of any width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from whet.report.wording import baseline_title, interval, shown, wording
+
+STYLES = {"better": "bold green", "same": "bold", "worse": "bold red", None: "bold"}
+WIDTH = 7
+"""Columns of a value."""
+NARROW = 60
+"""Columns below which intervals and baselines but the best are left out."""
+
+
+def show_report(report: Mapping[str, Any], console: Console, page: str = "") -> None:
+    """Print the verdict, the scores with their intervals, and what else to know; `page` is where the full report lies."""
+    verdict = report["verdict"]
+    console.print(Text(verdict["sentence"], style=STYLES[verdict["decision"]]))
+    console.print()
+    console.print(_scores(report, narrow=console.width < NARROW))
+    lowest = _lowest_slice(report)
+    if lowest:
+        console.print(Padding(Text(lowest), (1, 0, 0, 0)))
+    for hint in report.get("hints") or ():
+        console.print(Padding(Text(f"! {hint}", style="yellow"), (1, 0, 0, 0)))
+    if page:
+        console.print()
+        console.print(Text(f"More, with charts: {page}", style="dim"), soft_wrap=True)
+
+
+def _scores(report: Mapping[str, Any], *, narrow: bool) -> Table:
+    best = report["verdict"]["baseline"]
+    names = [name for name in report["baselines"] if not narrow or name == best]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    for head in ("Tuned", *(baseline_title(name, report["objective"]) for name in names)):
+        table.add_column(head, justify="right" if narrow else "left")
+    if not narrow:
+        table.add_column("Rows", justify="right")
+    for metric, tuned in report["metrics"].items():
+        others = [report["baselines"][name]["metrics"].get(metric) for name in names]
+        cells = [_cell(metric, score, narrow=narrow) for score in (tuned, *others)]
+        cells[0].stylize("bold", 0, WIDTH)
+        table.add_row(Text(wording(metric).title), *cells, *([] if narrow else [f"{tuned['n']:,}"]))
+    return table
+
+
+def _cell(metric: str, score: Mapping[str, Any] | None, *, narrow: bool) -> Text:
+    value = "–" if score is None else shown(metric, score["value"])
+    reach = "" if narrow or score is None else interval(metric, score["low"], score["high"]).removesuffix(" %")
+    return Text.assemble(value.rjust(WIDTH), *([(f"  {reach}", "dim")] if reach else []))
+
+
+def _lowest_slice(report: Mapping[str, Any]) -> str:
+    """Which slice is the weakest, where there are slices and the verdict has not named one."""
+    metric = report["metric"]
+    found = [
+        (entry["metrics"][metric]["value"], column, value, entry["n"])
+        for column, values in (report.get("slices") or {}).items()
+        for value, entry in values.items()
+        if metric in entry["metrics"] and entry["metrics"][metric]["value"] is not None
+    ]
+    if not found or report["verdict"].get("weakest_slice"):
+        return ""
+    pick = min if report["higher_is_better"][metric] else max
+    worst, column, value, n = pick(found)
+    return f"No slice is clearly below the rest; the weakest is {column} {value} with {shown(metric, worst)} ({n:,} rows)."

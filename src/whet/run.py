@@ -1,0 +1,136 @@
+"""A run: the directory that is the only thing passed between verbs.
+
+`recipe.yaml` resolved, `manifest.json`, `log.jsonl`, `data/`, `rejects.jsonl`, `splits.json`, `checkpoints/`, `model/`,
+`predictions.jsonl`, `report.json`, `report.html`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whet.errors import RunError
+from whet.files import write_json
+
+MANIFEST, LOG = "manifest.json", "log.jsonl"
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run directory. It exists under its name only once its data are prepared."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+        return loaded
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The report, or RunError where the run has not been evaluated."""
+        file = self.path / "report.json"
+        if not file.is_file():
+            raise RunError(f"{self.path}: not evaluated yet. Run: whet evaluate {self.path}")
+        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return loaded
+
+    def note(self, **values: Any) -> None:  # noqa: ANN401
+        """Add to the manifest."""
+        write_json(self.path / MANIFEST, self.manifest | values)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append to the log. What it holds depends on recipe and data only, so a resumed run writes the same bytes."""
+        with (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def log_size(self) -> int:
+        """Return the log's bytes; a checkpoint keeps it, so that resuming cuts off what came after."""
+        file = self.path / LOG
+        return file.stat().st_size if file.exists() else 0
+
+    def cut_log(self, size: int) -> None:
+        file = self.path / LOG
+        if file.exists():
+            os.truncate(file, size)
+
+    def records(self) -> list[dict[str, Any]]:
+        file = self.path / LOG
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for one process. Raises RunError where another one is at work on it."""
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"{self.path}: another process is at work on this run. Wait for it, or stop it first.") from None
+            yield
+
+
+def open_run(path: Path) -> Run:
+    """Return the run at `path`. Raises RunError that says what is there instead."""
+    if not path.exists():
+        known = sorted(inner.name for inner in RUNS.glob("*/") if (inner / MANIFEST).is_file())[-5:]
+        hint = f" The latest under runs/: {', '.join(known)}." if known else ""
+        raise RunError(f"{path}: there is no such run.{hint} Name a folder that `whet train` or `whet auto` wrote.")
+    if not (path / MANIFEST).is_file():
+        raise RunError(f"{path}: not a run (it has no {MANIFEST}). Name a folder that `whet train` or `whet auto` wrote.")
+    try:
+        json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path / MANIFEST}: damaged ({error}). Restore it from a backup, or train again.") from None
+    return Run(path)
+
+
+def free_path(out: Path | None, name: str) -> Path:
+    """Return the folder of a new run, checked to be free. Raises RunError."""
+    if out is None:
+        stem = RUNS / f"{datetime.date.today().isoformat()}-{name}"
+        candidates = [stem, *(stem.with_name(f"{stem.name}-{number}") for number in range(2, 1000))]
+        out = next(path for path in candidates if not path.exists())
+    if out.is_dir():
+        done = "finish it with: whet train --resume" if (out / MANIFEST).is_file() else "it holds something else;"
+        raise RunError(f"{out}: this folder exists; {done} {out}, or name another one with --out.")
+    if out.exists() or out.is_symlink():
+        raise RunError(f"{out}: a file stands where the run's folder should be. Name another place with --out.")
+    parent = next(above for above in out.absolute().parents if above.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise RunError(f"{out}: cannot be made, {parent} is not a folder you may write to. Name another place with --out.")
+    return out
+
+
+@contextmanager
+def new_run(path: Path, manifest: Mapping[str, Any]) -> Iterator[Run]:
+    """Give a run to fill; it takes its name once the block has ended well, else nothing is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        write_json(partial / MANIFEST, manifest)
+        yield Run(partial)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,31 @@
+"""`whet chat`: a conversation with a trained run, line by line. Without a terminal it reads lines and asks nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from whet.engine.generate import Sampling
+from whet.stages.predict import load
+from whet.types import Message
+
+
+def converse(path: Path, *, temperature: float, system: str | None, show: Callable[[str], None]) -> list[dict[str, str]]:
+    """Answer each line of standard input; an empty line ends. Returns the conversation."""
+    predictor = load(path)
+    messages = [] if system is None else [Message("system", system)]
+    sampling = Sampling(temperature=temperature)
+    asking = sys.stdin.isatty()
+    while True:
+        if asking:
+            sys.stderr.write("you: ")
+            sys.stderr.flush()
+        line = sys.stdin.readline().strip()
+        if not line:
+            return [{"role": message.role, "content": message.content} for message in messages]
+        messages.append(Message("user", line))
+        answer = predictor.reply(messages, replace(sampling, seed=len(messages)))
+        messages.append(Message("assistant", answer))
+        show(answer)

@@ -1,0 +1,66 @@
+"""What a person sees while a stage works: lines, and a bar with the time left. Silent unless a verb gives it a console."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Bar(Protocol):
+    """Progress of one piece of work."""
+
+    def advance(self, done: float, note: str = "") -> None: ...
+
+
+class Narrator:
+    """Speaks to a console, or to nobody."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console
+
+    def say(self, text: str) -> None:
+        if self.console is not None:
+            self.console.print(text, markup=False, highlight=False)
+
+    @contextmanager
+    def bar(self, title: str, total: float) -> Iterator[Bar]:
+        """Show a bar where there is a terminal, and a line at each tenth of the work elsewhere."""
+        if self.console is None:
+            yield _Nobody()
+        elif self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+            with Progress(*columns, console=self.console, transient=True) as progress:
+                yield _Live(progress, progress.add_task(title, total=total, note=""))
+        else:
+            yield _Lines(self, title, total)
+
+
+SILENT = Narrator()
+
+
+class _Nobody:
+    def advance(self, done: float, note: str = "") -> None:
+        """Nobody looks."""
+
+
+class _Live:
+    def __init__(self, progress: Progress, task: int) -> None:
+        self.progress, self.task = progress, task
+
+    def advance(self, done: float, note: str = "") -> None:
+        self.progress.update(self.task, completed=done, note=note)  # type: ignore[arg-type]
+
+
+class _Lines:
+    def __init__(self, narrator: Narrator, title: str, total: float) -> None:
+        self.narrator, self.title, self.total, self.tenth = narrator, title, total, 0
+
+    def advance(self, done: float, note: str = "") -> None:
+        tenth = int(10 * done / self.total) if self.total else 10
+        if tenth > self.tenth:
+            self.tenth = tenth
+            self.narrator.say(f"{self.title}: {done:g} of {self.total:g} {note}".rstrip())

@@ -1,0 +1,108 @@
+"""`whet new`: look at a file, and write the recipe that fits it, with the reason for every guess."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from whet.data.profile import Profile, profile
+from whet.data.read import read_files
+from whet.errors import DataError, RecipeError
+from whet.files import write_whole
+from whet.recipe import Recipe, build_recipe
+from whet.stages.narrate import SILENT, Narrator
+
+MODELS = {"classify": "builtin:minilm", "sft": "builtin:seedling", "pretrain": "builtin:seedling"}
+WHY_MODEL = {
+    "builtin:minilm": "an English encoder that needs no network; good at telling classes apart",
+    "builtin:seedling": "a very small decoder that needs no network; name a larger one from the hub for real answers",
+}
+
+
+def new(paths: Sequence[Path], *, out: Path, narrator: Narrator = SILENT) -> tuple[Path, Profile]:
+    """Write a commented recipe for these files. Returns its path and what was seen. An existing recipe is never overwritten."""
+    if out.exists():
+        raise RecipeError(f"{out}: this file exists and is not overwritten. Name another one with --out.")
+    if not out.parent.is_dir():
+        raise RecipeError(f"{out}: its folder {out.parent} does not exist. Make it first, or name another place with --out.")
+    seen = look(paths)
+    values = guess_recipe(seen, paths)
+    build_recipe(values, str(out))
+    write_whole(out, _commented(values, seen))
+    narrator.say(tell(seen))
+    return out, seen
+
+
+def look(paths: Sequence[Path]) -> Profile:
+    """Return what the files hold."""
+    notices: list[str] = []
+    return profile(read_files(paths, notices), notices)
+
+
+def guess_recipe(seen: Profile, paths: Sequence[Path], test: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return the values of the recipe that fits. Raises DataError where nothing fits."""
+    if seen.objective is None:
+        raise DataError(
+            f"{', '.join(seen.files)}: nothing here says what is to be learnt; found the columns {', '.join(seen.found_columns)}. "
+            "Write a recipe that names them, for example data: {text: ..., label: ...} with objective: classify."
+        )
+    data: dict[str, Any] = {"path": [str(path) for path in paths], **seen.columns}
+    if len(paths) == 1:
+        data["path"] = str(paths[0])
+    if test:
+        data["test"] = [str(path) for path in test]
+    if seen.slices:
+        data["slices"] = list(seen.slices)
+    objective: Any = seen.objective
+    if seen.objective == "classify" and "labels" in seen.columns:
+        objective = {"name": "classify", "kind": "several"}
+    return {"model": MODELS[seen.objective], "data": data, "objective": objective}
+
+
+def auto_recipe(paths: Sequence[Path], test: Sequence[Path], model: str | None, sets: Sequence[str]) -> tuple[Recipe, Profile]:
+    """Return the recipe that `whet auto` trains by, with overrides, and what was seen in the files."""
+    for path in (*paths, *test):
+        if not path.exists():
+            raise DataError(f"{path}: there is no such file. Check the spelling; you are in {Path.cwd()}.")
+    seen = look(paths)
+    values = guess_recipe(seen, paths, test)
+    if model is not None:
+        values["model"] = model
+    values["train"] = {"refit": "auto"}
+    return build_recipe(values, "the recipe made for you", sets), seen
+
+
+def tell(seen: Profile) -> str:
+    """Return what was seen, as lines for a person."""
+    lines = [f"{', '.join(seen.files)}: {seen.num_rows:,} rows, {seen.shape}" + (f", {seen.language}" if seen.language else "") + "."]
+    if seen.classes:
+        shown = ", ".join(f"{name} ({count:,})" for name, count in list(seen.classes.items())[:6])
+        more = f" and {len(seen.classes) - 6} more" if len(seen.classes) > 6 else ""
+        lines.append(f"{len(seen.classes)} classes: {shown}{more}.")
+    lines.append(f"Texts have {seen.lengths.median:,.0f} characters in the middle, {seen.lengths.longest:,} at most.")
+    lines += [f"Note: {notice}" for notice in seen.notices]
+    if seen.num_rejects:
+        lines.append(f"Note: {seen.num_rejects:,} rows cannot be read; `whet prepare` lists them with their lines.")
+    return "\n".join(lines + [reason for reason in seen.reasons])
+
+
+def _commented(values: dict[str, Any], seen: Profile) -> str:
+    yaml = YAML()
+    yaml.width = 200
+    tree = yaml.load(_dumped(values))
+    model = str(values["model"])
+    tree.yaml_set_start_comment("\n".join([*tell(seen).splitlines(), "", "Train with: whet train THIS_FILE. Every other setting has a default; see: whet new --schema"]))
+    tree.yaml_add_eol_comment(WHY_MODEL[model], "model")
+    stream = io.StringIO()
+    yaml.dump(tree, stream)
+    return stream.getvalue()
+
+
+def _dumped(values: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    YAML().dump(values, stream)
+    return stream.getvalue()

@@ -1,0 +1,211 @@
+"""One stretch of training in a run: it logs, validates, saves, stops early, survives a crash, and ends with the best weights."""
+
+from __future__ import annotations
+
+import errno
+import math
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from whet.engine import checkpoint
+from whet.engine.fit import NonFiniteLoss, Training, fit, validate
+from whet.errors import Interrupted, RunError, TrainingError
+from whet.run import Run
+from whet.stages.job import Job
+from whet.stages.narrate import Bar, Narrator
+from whet.types import Cursor, Step
+
+
+@dataclass(slots=True)
+class Stopper:
+    """Early stopping on validation loss."""
+
+    patience: int
+    """0: never stop early."""
+    min_improvement: float = 0.0
+    best_loss: float = math.inf
+    best_step: int = 0
+    misses: int = 0
+
+    def see(self, loss: float, step: int) -> None:
+        if loss < self.best_loss - self.min_improvement:
+            self.best_loss, self.best_step, self.misses = loss, step, 0
+        else:
+            self.misses += 1
+
+    @property
+    def done(self) -> bool:
+        return self.patience > 0 and self.misses >= self.patience
+
+    def state(self) -> dict[str, float | None]:
+        return {"best_loss": None if math.isinf(self.best_loss) else self.best_loss, "best_step": self.best_step, "misses": self.misses}
+
+    def restore(self, state: Mapping[str, float | None]) -> None:
+        best = state["best_loss"]
+        self.best_loss = math.inf if best is None else best
+        self.best_step, self.misses = int(state["best_step"] or 0), int(state["misses"] or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a phase ended."""
+
+    steps: int
+    best_step: int
+    best_loss: float | None
+    stopped_early: bool
+
+
+@dataclass(slots=True)
+class Flag:
+    """Set by a signal handler, which does nothing else."""
+
+    raised: bool = False
+    name: str = field(default="")
+
+
+@contextmanager
+def stop_signals() -> Iterator[Flag]:
+    """Within this, SIGINT and SIGTERM raise a flag instead of ending the process."""
+    flag = Flag()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        flag.raised, flag.name = True, signal.Signals(number).name
+
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {kind: signal.signal(kind, handler) for kind in kinds}
+    try:
+        yield flag
+    finally:
+        for kind, old in before.items():
+            signal.signal(kind, old)
+
+
+def run_phase(name: str, job: Job, run: Run, narrator: Narrator) -> Outcome:
+    """Train `job` from where its last good checkpoint stands, to its end or an early stop, and leave the best weights in the policy.
+
+    The technique must be attached. Raises Interrupted after a signal, with everything saved.
+    """
+    folder = run.checkpoints / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".*.partial"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    early = job.recipe.train.early_stopping
+    watching = bool(early) and bool(job.validation_units)
+    stopper = Stopper(early.patience, early.min_improvement) if early and watching else Stopper(0)
+    training = Training.begin(job.policy, job.objective, job.plan)
+    _go_back(folder, training, stopper, run, narrator)
+    title = "Training" if name == "fit" else "Training on all rows"
+    with stop_signals() as flag, narrator.bar(title, job.plan.num_steps) as bar:
+        try:
+            _loop(name, job, run, folder, training, stopper, flag, bar)
+        except NonFiniteLoss as error:
+            raise TrainingError(_non_finite(error, job, run)) from None
+        except OSError as error:
+            raise _disk_error(error, run) from None
+    early_end = training.step < job.plan.num_steps
+    if stopper.best_step and stopper.best_step != training.step:
+        best = checkpoint.load(folder, stopper.best_step)
+        if best is None:
+            raise RunError(f"{folder}: the best checkpoint (step {stopper.best_step}) is damaged. Train again from the recipe in {run.path}.")
+        training.restore(best.tensors, training.step, training.cursor, training.objective_state)
+    loss = None if math.isinf(stopper.best_loss) else stopper.best_loss
+    return Outcome(training.step, stopper.best_step or training.step, loss, early_end)
+
+
+def _loop(name: str, job: Job, run: Run, folder: Path, training: Training, stopper: Stopper, flag: Flag, bar: Bar) -> None:
+    if stopper.done or training.step >= job.plan.num_steps:
+        return
+    steps = job.objective.steps(job.train_units, job.policy, job.plan, training.cursor, training.objective_state)
+    settings = job.recipe.train
+    for step in fit(job.policy, job.objective, steps, job.plan, training):
+        run.log(_record(name, step, job))
+        last = step.number == job.plan.num_steps
+        validating = bool(job.validation_units) and (last or step.number % int(settings.validate_every) == 0)
+        if validating:
+            losses = validate(job.policy, job.objective, job.validation_units, job.plan, training.objective_state)
+            stopper.see(sum(losses.values()), step.number)
+            run.log({"kind": "validation", "phase": name, "step": step.number, "epoch": _epoch(step, job), "loss": sum(losses.values())})
+        bar.advance(step.number, _note(step, stopper))
+        if validating or last or flag.raised or step.number % int(settings.checkpoint.every) == 0:
+            _save(folder, training, stopper, run)
+            checkpoint.retain(folder, settings.checkpoint.keep, stopper.best_step or None)
+        if stopper.done or last:
+            return
+        if flag.raised:
+            raise Interrupted(f"Stopped by {flag.name} after step {step.number}; everything is saved. Go on with: whet train --resume {run.path}")
+
+
+def _save(folder: Path, training: Training, stopper: Stopper, run: Run) -> None:
+    state = {
+        "cursor": asdict(training.cursor),
+        "objective": training.objective_state,
+        "stopper": stopper.state(),
+        "log_bytes": run.log_size(),
+    }
+    checkpoint.save(folder, training.step, training.tensors(), state)
+
+
+def _go_back(folder: Path, training: Training, stopper: Stopper, run: Run, narrator: Narrator) -> None:
+    """Restore the last good checkpoint, if there is one, and cut the log to it."""
+    found, damaged = checkpoint.load_latest(folder)
+    for step in damaged:
+        narrator.say(f"The checkpoint of step {step} is torn or altered; using the one before it.")
+    if found is None:
+        return
+    state = found.state
+    training.restore(found.tensors, found.step, Cursor(**state["cursor"]), state["objective"])
+    stopper.restore(state["stopper"])
+    run.cut_log(state["log_bytes"])
+    narrator.say(f"Going on after step {found.step}.")
+
+
+def _record(name: str, step: Step, job: Job) -> dict[str, object]:
+    return {
+        "kind": "step",
+        "phase": name,
+        "step": step.number,
+        "epoch": _epoch(step, job),
+        "loss": sum(step.losses.values()),
+        "losses": dict(step.losses),
+        "metrics": dict(step.metrics),
+        "learning_rate": step.learning_rate,
+        "grad_norm": step.grad_norm,
+        "rows": step.num_rows,
+        "tokens": step.num_tokens,
+    }
+
+
+def _epoch(step: Step, job: Job) -> float:
+    return round(step.number / job.steps_per_epoch, 4)
+
+
+def _note(step: Step, stopper: Stopper) -> str:
+    best = "" if math.isinf(stopper.best_loss) else f", validation best {stopper.best_loss:.4f} at step {stopper.best_step}"
+    return f"loss {sum(step.losses.values()):.4f}{best}"
+
+
+def _non_finite(error: NonFiniteLoss, job: Job, run: Run) -> str:
+    examples = {example.id: example for example in (*job.dataset.train, *job.dataset.validation)}
+    rows = [f"{examples[row].file}:{examples[row].line}" for row in dict.fromkeys(error.row_ids) if row in examples]
+    shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+    return (
+        f"Step {error.step}: the loss is not a finite number, so the update was not made. Rows of that micro-batch: {shown}. "
+        f"The last checkpoint in {run.path} is whole. Train again with a lower rate (--set train.learning_rate={job.plan.learning_rate / 5:g}) "
+        "or in --set train.precision=fp32, and look at those rows."
+    )
+
+
+def _disk_error(error: OSError, run: Run) -> Exception:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return TrainingError(f"{run.path}: the disk is full. The last checkpoint is whole; free some space and run: whet train --resume {run.path}")
+    return TrainingError(f"{run.path}: {error.strerror or error}. The last checkpoint is whole; mend the disk and run: whet train --resume {run.path}")

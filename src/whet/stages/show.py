@@ -1,0 +1,55 @@
+"""`whet show`: a run, all runs, the plugins, this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from whet import plugins
+from whet.run import MANIFEST, RUNS, open_run
+
+
+def show_run(path: Path) -> dict[str, Any]:
+    """Return what a run is, what every `auto` became and why, and how it was judged."""
+    run = open_run(path)
+    manifest = run.manifest
+    report = run.report if (run.path / "report.json").is_file() else None
+    return {"run": str(path), "recipe": (run.path / "recipe.yaml").read_text(encoding="utf-8"), "manifest": manifest, "report": report}
+
+
+def show_runs(folder: Path = RUNS) -> list[dict[str, Any]]:
+    """Return one line per run under `folder`, the latest first."""
+    found = []
+    for place in sorted(folder.glob("*/"), key=lambda inner: inner.stat().st_mtime, reverse=True):
+        if (place / MANIFEST).is_file():
+            run = open_run(place)
+            report = run.report if (run.path / "report.json").is_file() else {}
+            trained = (run.model / "policy.json").is_file()
+            verdict = report.get("verdict", {}).get("sentence", "trained, not evaluated" if trained else "not finished")
+            found.append({"run": str(place), "kind": run.manifest.get("kind"), "model": run.manifest.get("base", {}).get("name"), "verdict": verdict})
+    return found
+
+
+def show_plugins() -> list[dict[str, Any]]:
+    """Return every built-in plugin with kind, settings and source."""
+    return [asdict(listing) for listing in plugins.listing()]
+
+
+def show_machine() -> dict[str, Any]:
+    """Return what this machine computes with, and which optional parts are installed."""
+    from whet.engine.machine import choose_precision, describe
+    from whet.models.builtin import BUILT_IN
+
+    precision, reason = choose_precision()
+    packages = ("torch", "transformers", "tokenizers", "peft", "datasets", "lingua-language-detector")
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    models = {f"builtin:{name}": importlib.util.find_spec(model.package) is not None for name, model in BUILT_IN.items()}
+    return {"machine": describe(), "precision": f"{precision}: {reason}", "versions": versions, "models": models}

@@ -1,0 +1,132 @@
+"""`whet train`: a recipe becomes a run with a trained model; or a run that was stopped goes on to the same end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import whet
+from whet.data.dataset import read_dataset
+from whet.engine.machine import describe
+from whet.errors import RunError
+from whet.files import whole_folder, write_json, write_whole
+from whet.models.save import save_policy
+from whet.plugins import file_hash
+from whet.recipe import Recipe, dump_recipe, load_recipe
+from whet.run import Run, free_path, new_run, open_run
+from whet.stages.job import Job, build_job, on_all_rows, plugin_files, refuse, slug
+from whet.stages.narrate import SILENT, Narrator
+from whet.stages.phase import Outcome, run_phase
+from whet.stages.prepare import prepare_data
+
+
+def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None, narrator: Narrator = SILENT) -> Run:
+    """Prepare the data, look before training, and train. Returns the run.
+
+    `folder` is the recipe's own, where the user's plugin files lie. Raises WhetError; a refusal leaves no run behind.
+    """
+    path = free_path(out, slug(recipe))
+    dataset = prepare_data(recipe, folder, narrator)
+    narrator.say(f"Loading {recipe.model} ...")
+    job = build_job(recipe, dataset, folder)
+    _tell(job, narrator)
+    refuse(job.findings)
+    with new_run(path, _manifest(job, folder)) as run:
+        write_run(run, job.recipe, job)
+    with Run(path).lock():
+        return _train(job, Run(path), folder, narrator)
+
+
+def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILENT) -> Run:
+    """Go on with a run that was stopped or killed, to the same bytes as if it had not been. Returns the run."""
+    run = open_run(path)
+    with run.lock():
+        manifest = run.manifest
+        if manifest.get("kind") != "train":
+            raise RunError(f"{path}: a run of kind '{manifest.get('kind')}' cannot be resumed; only one of training can.")
+        if (run.model / "policy.json").is_file():
+            narrator.say(f"{path} is already trained.")
+            return run
+        stored = load_recipe(run.path / "recipe.yaml")
+        folder = _plugin_folder(manifest.get("plugins", {}), recipe, path)
+        job = build_job(stored, read_dataset(run.path), folder, num_steps=manifest["plan"]["num_steps"])
+        return _train(job, run, folder, narrator)
+
+
+def write_run(run: Run, recipe: Recipe, job: Job) -> None:
+    """Fill a new run with what is known before training."""
+    comments = {decision.key: f"auto: {decision.reason}" for decision in job.decisions}
+    write_whole(run.path / "recipe.yaml", dump_recipe(recipe, comments))
+    job.dataset.write(run.path)
+    run.checkpoints.mkdir()
+
+
+def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
+    begun = time.monotonic()
+    phases: dict[str, Any] = run.manifest.get("phases", {})
+    job.technique.attach(job.policy, job.plan.seed)
+    refit = job.recipe.train.refit is True and bool(job.validation_units)
+    if not refit or "fit" not in phases:  # a finished phase only brings its best weights back
+        phases["fit"] = asdict(run_phase("fit", job, run, narrator))
+        run.note(phases=phases)
+    if refit:
+        job = _refit(job, Outcome(**phases["fit"]), folder)
+        phases["refit"] = asdict(run_phase("refit", job, run, narrator))
+    seconds = run.manifest["actual"]["train_s"] + time.monotonic() - begun
+    with whole_folder(run.model) as model:
+        save_policy(job.policy, job.technique, job.card(), model)
+    tokens = sum(record.get("tokens", 0) for record in run.records())
+    learning = sum(tensor.numel() for _, tensor in job.policy.trainable())
+    run.note(phases=phases, trainable_parameters=learning, actual={"train_s": round(seconds, 2), "tokens": tokens})
+    return run
+
+
+def _refit(job: Job, fitted: Outcome, folder: Path | None) -> Job:
+    epochs = fitted.best_step / job.steps_per_epoch
+    both = len(job.train_units) + len(job.validation_units)
+    steps_per_epoch = -(-both // job.plan.batch_size)
+    again = on_all_rows(job, folder, max(1, round(epochs * steps_per_epoch)))
+    again.technique.attach(again.policy, again.plan.seed)
+    return again
+
+
+def _plugin_folder(hashes: dict[str, str], recipe: Path | None, run: Path) -> Path | None:
+    """Return the folder of the user's plugin files, which are loaded from their recipe only, and only if unchanged."""
+    if not hashes:
+        return None
+    if recipe is None:
+        raise RunError(f"{run}: uses files of your own ({', '.join(hashes)}). Code is never loaded from a run: whet train RECIPE --resume {run}")
+    for name, expected in hashes.items():
+        file = recipe.parent / name
+        if not file.is_file() or file_hash(file) != expected:
+            raise RunError(f"{file}: not the file that {run} was trained with. Bring that one back, or begin a new run.")
+    return recipe.parent
+
+
+def _manifest(job: Job, folder: Path | None) -> dict[str, Any]:
+    plan = {name: getattr(job.plan, name) for name in ("num_steps", "num_warmup", "batch_size", "max_tokens", "max_length", "learning_rate", "precision", "seed")}
+    return {
+        "kind": "train",
+        "whet": whet.__version__,
+        "parents": [],
+        "data_sha256": job.dataset.hash,
+        "base": {"name": job.policy.source.name, "sha256": job.policy.source.sha256, "parameters": job.policy.num_parameters, "kind": job.policy.kind},
+        "plugins": plugin_files(job.recipe, folder),
+        "plan": plan,
+        "packs": job.policy.ability.packs,
+        "decisions": [asdict(decision) for decision in job.decisions],
+        "preflight": [asdict(finding) for finding in job.findings],
+        "machine": describe(),
+        "phases": {},
+        "actual": {"train_s": 0.0},
+    }
+
+
+def _tell(job: Job, narrator: Narrator) -> None:
+    for finding in job.findings:
+        if finding.level == "warn":
+            narrator.say(f"Note: {finding.sentence} {finding.remedy}")
+    if not job.policy.ability.packs:
+        narrator.say("This architecture does not keep packed rows apart, so rows are padded: slower, same result.")

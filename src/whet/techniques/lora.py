@@ -1,0 +1,142 @@
+"""LoRA: low-rank updates beside frozen weights, in PEFT's file format."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from whet.engine.order import seed_of
+from whet.errors import ModelError, RunError
+from whet.models.policy import Policy
+from whet.models.tensors import load_tensors, save_tensors
+from whet.plugins import plugin
+
+CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+
+
+class LowRank(nn.Module):
+    """A frozen linear layer with an update beside it: base(x) + scale * B A x. A [r, in], B [out, r]"""
+
+    def __init__(self, base: nn.Module, rank: int, scale: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.base, self.scale = base, scale
+        num_in, num_out = _sizes(base)
+        like = next(base.parameters())
+        bound = 1 / math.sqrt(num_in)  # kaiming_uniform with a = sqrt(5), as the authors' code starts A
+        start = (torch.rand(rank, num_in, generator=generator) * 2 - 1) * bound
+        self.down = nn.Parameter(start.to(like))
+        self.up = nn.Parameter(torch.zeros(num_out, rank).to(like))
+
+    def forward(self, x: Tensor) -> Tensor:
+        added = nn.functional.linear(nn.functional.linear(x, self.down), self.up * self.scale)
+        out: Tensor = self.base(x) + added
+        return out
+
+    def update(self) -> Tensor:
+        """Return what is added to the base's weight, in the base's own layout."""
+        product = self.scale * (self.up @ self.down)
+        return product.T if isinstance(self.base, Conv1D) else product
+
+
+@plugin
+class Lora:
+    """Low-rank adaptation. Hu et al. 2022 (arXiv:2106.09685), eq. 3; scale alpha / rank."""
+
+    rank: int = Field(16, ge=1)
+    """Rank r of the update. Parameters and memory grow linearly with it."""
+    alpha: float = Field(32.0, gt=0)
+    """The update is scaled by alpha / rank."""
+    targets: str | list[str] = "all-linear"
+    """Layers to adapt: all-linear (all but the output head), a regular expression over names, or a list of name endings."""
+
+    mergeable: ClassVar[bool] = True
+
+    def attach(self, policy: Policy, seed: int) -> None:
+        chosen = self._targets(policy)
+        policy.network.requires_grad_(False)
+        for name in chosen:
+            generator = torch.Generator().manual_seed(seed_of(seed, name))
+            layer = LowRank(policy.network.get_submodule(name), self.rank, self.alpha / self.rank, generator)
+            policy.network.set_submodule(name, layer)
+        policy.heads.requires_grad_(True)
+
+    def detach(self, policy: Policy) -> None:
+        for name, layer in list(_layers(policy)):
+            policy.network.set_submodule(name, layer.base)
+
+    def merge(self, policy: Policy) -> None:
+        with torch.no_grad():
+            for _, layer in _layers(policy):
+                weight = layer.base.weight
+                assert isinstance(weight, Tensor)
+                weight += layer.update().to(weight.dtype)
+        self.detach(policy)
+
+    def save(self, policy: Policy, folder: Path) -> None:
+        layers = dict(_layers(policy))
+        tensors = {f"{PREFIX}{name}.lora_A.weight": layer.down for name, layer in layers.items()}
+        tensors |= {f"{PREFIX}{name}.lora_B.weight": layer.up for name, layer in layers.items()}
+        save_tensors(tensors, folder / WEIGHTS)
+        config = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM" if policy.kind == "decoder" else "FEATURE_EXTRACTION",
+            "base_model_name_or_path": policy.source.name,
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "fan_in_fan_out": any(isinstance(layer.base, Conv1D) for layer in layers.values()),
+            "target_modules": sorted(layers),
+            "inference_mode": True,
+        }
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+    def load(self, policy: Policy, folder: Path) -> None:
+        """Attach and fill from a folder in PEFT's format, one of PEFT's own too."""
+        tensors = load_tensors(folder / WEIGHTS)
+        named = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
+        names = sorted({key.rpartition(".lora_")[0] for key in named})
+        if not any(True for _ in _layers(policy)):
+            pattern = f"^(?:{'|'.join(re.escape(name) for name in names)})$"
+            type(self)(rank=self.rank, alpha=self.alpha, targets=pattern).attach(policy, seed=0)
+        layers = dict(_layers(policy))
+        if sorted(layers) != names:
+            raise RunError(f"{folder / WEIGHTS}: adapts {len(names)} layers, and the model has {len(layers)} such. It belongs to another base model.")
+        with torch.no_grad():
+            for name, layer in layers.items():
+                layer.down.copy_(named[f"{name}.lora_A.weight"])
+                layer.up.copy_(named[f"{name}.lora_B.weight"])
+
+    def _targets(self, policy: Policy) -> list[str]:
+        output = policy.network.get_output_embeddings()
+        linear = [name for name, module in policy.network.named_modules() if isinstance(module, (nn.Linear, Conv1D)) and module is not output]
+        if self.targets == "all-linear":
+            return linear
+        if isinstance(self.targets, str):
+            chosen = [name for name in linear if re.search(self.targets, name)]
+        else:
+            chosen = [name for name in linear if name.endswith(tuple(self.targets))]
+        if not chosen:
+            endings = sorted({name.rpartition(".")[2] for name in linear})
+            raise ModelError(f"lora: targets {self.targets!r} match no linear layer of this model. Its layers end in: {', '.join(endings)}.")
+        return chosen
+
+
+def _layers(policy: Policy) -> Iterator[tuple[str, LowRank]]:
+    for name, module in policy.network.named_modules():
+        if isinstance(module, LowRank):
+            yield name, module
+
+
+def _sizes(layer: nn.Module) -> tuple[int, int]:
+    if isinstance(layer, Conv1D):
+        return int(layer.weight.shape[0]), int(layer.weight.shape[1])
+    assert isinstance(layer, nn.Linear), type(layer)
+    return layer.in_features, layer.out_features

@@ -1,0 +1,28 @@
+"""Batteries of laws that every plugin keeps, and tiny models to try them on; for your own plugins too.
+
+    from whet.testing import check_objective, policy_factory, tiny_examples, write_tiny
+
+    def test_my_loss_keeps_the_laws(tmp_path):
+        build_policy = policy_factory(write_tiny(tmp_path, "llama"))
+        check_objective(MyLoss(), build_policy, tiny_examples())
+"""
+
+from whet.testing.cleaners import check_cleaner
+from whet.testing.metrics import check_metric
+from whet.testing.objectives import check_objective
+from whet.testing.optimisers import check_optimiser
+from whet.testing.schedules import check_schedule
+from whet.testing.techniques import check_technique
+from whet.testing.tiny import policy_factory, tiny_examples, write_tiny
+
+__all__ = [
+    "check_cleaner",
+    "check_metric",
+    "check_objective",
+    "check_optimiser",
+    "check_schedule",
+    "check_technique",
+    "policy_factory",
+    "tiny_examples",
+    "write_tiny",
+]

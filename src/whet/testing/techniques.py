@@ -1,0 +1,201 @@
+"""The laws of a technique, for the built-in ones and for your own.
+
+A law is a function of (technique, build_policy, objective, examples) that raises AssertionError. `build_policy` gives the same
+fresh policy at each call, whose `source.name` is a model folder, so that what is saved can be loaded over its base again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from whet.engine import checkpoint
+from whet.engine.cut import cut
+from whet.engine.fit import Training, validate
+from whet.errors import ModelError
+from whet.models.policy import Policy
+from whet.models.save import Card, load_tuned, save_policy
+from whet.testing.steps import ALL_TOKENS, BuildPolicy, same_bytes, slope, tiny_plan, train, whole_step
+from whet.types import Cursor, Example, Objective, Technique
+
+MERGED = 1e-5
+"""Largest difference of merged from unmerged, over the spread of the output."""
+RATE = 1e-2
+
+TechniqueLaw = Callable[[Technique, BuildPolicy, Objective, Sequence[Example]], None]
+
+
+def check_technique(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example], *, identity: bool = True
+) -> None:
+    """Raise AssertionError at the first law that does not hold. `identity=False`: attaching may change what the model computes."""
+    for law in TECHNIQUE_LAWS:
+        if identity or law is not attaching_changes_no_output:
+            law(technique, build_policy, objective, examples)
+
+
+def attaching_changes_no_output(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+    """Before the first step the model computes what it did: the same bits."""
+    plain = _prepared(build_policy, objective, examples)
+    before = outputs(plain, objective, examples)
+    attached = _attached(technique, build_policy, objective, examples)
+    change = float((outputs(attached, objective, examples) - before).abs().max())
+    assert change == 0.0, f"attaching changes the last hidden states by {change:.3g}"
+
+
+def same_seed_same_start(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+    """What is drawn at attach depends on the seed alone."""
+    first, again = (_tensors(_attached(technique, build_policy, objective, examples)) for _ in range(2))
+    different = same_bytes(first, again)
+    assert not different, f"attached twice with the same seed, {different[:3]} begin with other values; draw them from the seed"
+
+
+def only_trainable_weights_move(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+    """Something learns; what gets a gradient moves, and nothing else changes a bit."""
+    policy = _attached(technique, build_policy, objective, examples)
+    trainable = {name for name, _ in policy.trainable()}
+    assert trainable, "nothing learns after attach()"
+    found = slope(objective, policy, whole_step(objective, policy, examples))
+    pulled = {name for name, gradient in found.gradients.items() if float(gradient.abs().max()) > 0}
+    assert pulled, "no parameter that learns gets a gradient"
+    before = _tensors(policy)
+    train(objective, policy, examples, tiny_plan(policy, num_steps=5, learning_rate=RATE))
+    changed = set(same_bytes(before, _tensors(policy)))
+    assert changed <= trainable, f"weights that do not learn have changed: {sorted(changed - trainable)[:3]}"
+    still = pulled - changed
+    assert not still, f"five steps left weights with a gradient where they were: {sorted(still)[:3]}"
+
+
+def detaching_gives_the_base_back(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+    """After training and detach(), every base weight that was frozen has its old bits and its old name, and nothing was added."""
+    policy = _prepared(build_policy, objective, examples)
+    base = {name: tensor.clone() for name, tensor in policy.network.state_dict().items()}
+    technique.attach(policy, seed=0)
+    learning = {tensor.data_ptr() for _, tensor in policy.trainable()}
+    train(objective, policy, examples, tiny_plan(policy, num_steps=5, learning_rate=RATE))
+    technique.detach(policy)
+    after = policy.network.state_dict()
+    assert base.keys() == after.keys(), f"detach() leaves other names behind: {sorted(base.keys() ^ after.keys())[:3]}"
+    frozen = {name for name, tensor in after.items() if tensor.data_ptr() not in learning}
+    different = [name for name in same_bytes(base, dict(after)) if name in frozen]
+    assert not different, f"detach() does not give the base's weights back: {different[:3]} differ"
+    assert not any(parameter.requires_grad for parameter in policy.network.parameters()), "the network still learns after detach()"
+
+
+def merging_changes_no_output(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+    """Where it can be merged, the merged network computes the same (1e-5) with the base's own parameters; else merge() says so."""
+    policy = _trained(technique, build_policy, objective, examples)
+    before = outputs(policy, objective, examples)
+    if not technique.mergeable:
+        try:
+            technique.merge(policy)
+        except ModelError:
+            return
+        raise AssertionError("mergeable is False, so merge() must raise ModelError")
+    technique.merge(policy)
+    change = float((outputs(policy, objective, examples) - before).abs().max() / before.std())
+    assert change <= MERGED, f"merging changes the last hidden states by {change:.3g} of their spread"
+    names = build_policy().network.state_dict().keys()
+    assert names == policy.network.state_dict().keys(), "a merged network must have its base's parameters and no others"
+    fresh = outputs(_prepared(build_policy, objective, examples), objective, examples)
+    moved = {name for name, _ in _attached(technique, build_policy, objective, examples).trainable() if name.startswith("network.")}
+    assert not moved or float((before - fresh).abs().max()) > 0, "training changed no output, so this law has shown nothing"
+
+
+def saved_is_loaded(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+    """A tuned policy that was saved and loaded again computes the same bits."""
+    policy = _trained(technique, build_policy, objective, examples)
+    before = outputs(policy, objective, examples)
+    source = policy.source
+    card = Card(source.name, source.sha256, "technique", {}, "objective", {}, policy.classes, policy.context, [])
+    with tempfile.TemporaryDirectory() as place:
+        save_policy(policy, technique, card, Path(place))
+        loaded = load_tuned(Path(place), technique)
+    change = float((outputs(loaded, objective, examples) - before).abs().max())
+    assert change == 0.0, f"saved and loaded, the last hidden states differ by {change:.3g}"
+    different = same_bytes(dict(policy.heads.state_dict()), dict(loaded.heads.state_dict()))
+    assert not different, f"saved and loaded, the heads differ: {different}"
+    assert loaded.classes == policy.classes, f"classes {policy.classes} were loaded as {loaded.classes}"
+
+
+def training_reduces_the_loss(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+    """Thirty steps lower the loss."""
+    policy = _attached(technique, build_policy, objective, examples)
+    plan = tiny_plan(policy, num_steps=30, learning_rate=RATE)
+    units = objective.units(examples, policy, plan.max_length)
+    before = sum(validate(policy, objective, units, plan, objective.init(policy)).values())
+    training, _ = train(objective, policy, examples, plan)
+    after = sum(validate(policy, objective, units, plan, training.objective_state).values())
+    assert after < before - 0.02 * abs(before), f"30 steps took the loss from {before:.4f} to {after:.4f}"
+
+
+def killed_and_resumed_gives_the_same_bytes(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
+    """Saved after three steps and gone on with in a new policy, training ends in the same bits as without a stop."""
+    policy = _attached(technique, build_policy, objective, examples)
+    whole, _ = train(objective, policy, examples, tiny_plan(policy, num_steps=6))
+    stopped = _attached(technique, build_policy, objective, examples)
+    half, _ = train(objective, stopped, examples, tiny_plan(stopped, num_steps=3))
+    with tempfile.TemporaryDirectory() as place:
+        checkpoint.save(Path(place), half.step, half.tensors(), {"cursor": asdict(half.cursor), "objective": half.objective_state})
+        saved = checkpoint.load(Path(place), half.step)
+    assert saved is not None, "the checkpoint could not be read back"
+    fresh = _attached(technique, build_policy, objective, examples)
+    plan = tiny_plan(fresh, num_steps=6)
+    resumed = Training.begin(fresh, objective, plan)
+    resumed.restore(saved.tensors, saved.step, Cursor(**saved.state["cursor"]), saved.state["objective"])
+    train(objective, fresh, examples, plan, resumed)
+    different = same_bytes(whole.tensors(), resumed.tensors())
+    assert not different, f"resumed, {len(different)} tensors end in other bits, such as {different[:3]}"
+
+
+TECHNIQUE_LAWS: tuple[TechniqueLaw, ...] = (
+    attaching_changes_no_output,
+    same_seed_same_start,
+    only_trainable_weights_move,
+    detaching_gives_the_base_back,
+    merging_changes_no_output,
+    saved_is_loaded,
+    training_reduces_the_loss,
+    killed_and_resumed_gives_the_same_bytes,
+)
+
+
+def num_trainable(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> int:
+    """Return how many numbers learn, to hold against the technique's formula."""
+    return sum(tensor.numel() for _, tensor in _attached(technique, build_policy, objective, examples).trainable())
+
+
+def outputs(policy: Policy, objective: Objective, examples: Sequence[Example]) -> Tensor:
+    """Return the last hidden states of all tokens of these examples. [T, D]"""
+    with torch.no_grad():
+        return torch.cat([policy.hidden(batch) for batch in cut(whole_step(objective, policy, examples).units, ALL_TOKENS)])
+
+
+def _prepared(build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> Policy:
+    policy = build_policy()
+    objective.prepare(policy, examples)
+    return policy
+
+
+def _attached(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> Policy:
+    policy = _prepared(build_policy, objective, examples)
+    technique.attach(policy, seed=0)
+    return policy
+
+
+def _trained(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> Policy:
+    policy = _attached(technique, build_policy, objective, examples)
+    train(objective, policy, examples, tiny_plan(policy, num_steps=5, learning_rate=RATE))
+    return policy
+
+
+def _tensors(policy: Policy) -> dict[str, Tensor]:
+    parts = {"network": policy.network, "heads": policy.heads}
+    return {f"{part}.{name}": tensor.detach().clone() for part, module in parts.items() for name, tensor in module.named_parameters()}

@@ -1,0 +1,178 @@
+"""Tiny models with random, seeded weights, made in code and written to a folder, and examples that suit any objective.
+
+A model of two layers on the processor is what tests use instead of a mock: it trains, saves and loads like a large one.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from transformers.utils.logging import disable_progress_bar
+
+from whet.models.load import load_policy
+from whet.models.policy import Policy
+from whet.types import Example, Message
+
+Architecture = Literal["llama", "gpt2", "bert"]
+ARCHITECTURES: tuple[Architecture, ...] = ("llama", "gpt2", "bert")
+CONTEXT = 128
+
+THINGS = ("card", "parcel", "password")
+LABELS = ("billing", "delivery", "account")
+OPENINGS = ("my {} is lost", "where is the {}", "i need a new {} please", "the {} does not work any more and i am not happy about it")
+ANSWERS = ("we are sorry", "it is on its way", "please call us about the {} today", "ok")
+
+
+def tiny_examples(number: int = 12) -> list[Example]:
+    """Return examples of different lengths that have every field: text, label, labels, value, messages, chosen and rejected.
+
+    Label and value follow from one word of the text, so that they can be learnt.
+    """
+    examples = []
+    for index, (opening, kind) in enumerate(itertools.islice(itertools.cycle(itertools.product(OPENINGS, range(3))), number)):
+        thing, urgent = THINGS[kind], opening is OPENINGS[3]
+        text, answer = opening.format(thing), ANSWERS[index % 4].format(thing)
+        messages = [Message("user", text), Message("assistant", answer)]
+        if index % 5 == 4:
+            messages = [Message("system", "be kind"), *messages, Message("user", "thanks"), Message("assistant", "you are welcome")]
+        examples.append(
+            Example(
+                id=index,
+                file="tiny.jsonl",
+                line=index + 1,
+                text=text,
+                label=LABELS[kind],
+                labels=(LABELS[kind], "urgent") if urgent else (LABELS[kind],),
+                value=float(kind) + 0.5 * urgent,
+                messages=tuple(messages),
+                chosen=answer,
+                rejected="no",
+                tags={"kind": thing},
+            )
+        )
+    return examples
+
+
+def write_tiny(folder: Path, architecture: Architecture, seed: int = 0) -> Path:
+    """Write a tiny model with its tokenizer, as `save_pretrained` does. Returns the folder; `load_policy(str(folder))` reads it."""
+    tokenizer = tiny_tokenizer(architecture)
+    network = tiny_network(architecture, len(tokenizer), seed)
+    disable_progress_bar()
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def policy_factory(folder: Path) -> Callable[[], Policy]:
+    """Return a function that gives a fresh policy of a model folder at each call; the folder is read once."""
+    loaded = load_policy(str(folder))
+    return lambda: copy.deepcopy(loaded)
+
+
+def tiny_network(architecture: Architecture, vocabulary: int, seed: int = 0) -> PreTrainedModel:
+    """Return a network of two layers and width 32, its weights drawn from `seed`."""
+    spread: dict[str, Any] = {"initializer_range": 0.1, "vocab_size": vocabulary}
+    if architecture == "llama":
+        return random_network(
+            LlamaForCausalLM,
+            LlamaConfig(
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=CONTEXT,
+                bos_token_id=1,
+                eos_token_id=2,
+                **spread,
+            ),
+            seed,
+        )
+    if architecture == "gpt2":
+        config = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, bos_token_id=0, eos_token_id=0, **spread)
+        return random_network(GPT2LMHeadModel, config, seed)
+    encoder = BertConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        **spread,
+    )
+    return random_network(BertModel, encoder, seed)
+
+
+def random_network(cls: Any, config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:  # noqa: ANN401
+    """Return a network of this class whose parameters are all drawn: biases and norms too, which models begin at 0 and 1."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: PreTrainedModel = cls(config)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.ndim < 2:
+                    parameter += 0.1 * torch.randn_like(parameter)
+    return network.eval()
+
+
+def tiny_tokenizer(architecture: Architecture) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of characters for the decoders, of words for the encoder. Llama's puts its start token before a text."""
+    if architecture == "bert":
+        return _word_tokenizer()
+    special = ["<|endoftext|>"] if architecture == "gpt2" else ["<unk>", "<s>", "</s>"]
+    characters = sorted({*string.ascii_letters, *string.digits, *string.punctuation, " ", "\n"})
+    vocabulary = {token: number for number, token in enumerate([*special, *characters])}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=special[0]))
+    made.decoder = decoders.Fuse()
+    names = {"bos_token": special[0], "eos_token": special[0]}
+    if architecture == "llama":
+        names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+        made.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=CONTEXT, **names)
+
+
+def _word_tokenizer() -> PreTrainedTokenizerFast:
+    texts = [*OPENINGS, *ANSWERS, "be kind thanks you are welcome no", *THINGS]
+    words = sorted({word for text in texts for word in text.replace("{}", "").split()} | set(string.ascii_lowercase + string.punctuation))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate([*special, *words])}, unk_token="[UNK]"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=CONTEXT, **names)
+
+
+def as_float64(policy: Policy) -> Policy:
+    """Turn the policy into double precision, in place, its norms too, which transformers computes in fp32 at most."""
+    for name, module in list(policy.network.named_modules()):
+        if type(module).__name__.endswith("RMSNorm"):
+            weight = module.weight
+            assert isinstance(weight, nn.Parameter)
+            norm = nn.RMSNorm(weight.shape[0], eps=float(module.variance_epsilon))
+            norm.weight = weight
+            policy.network.set_submodule(name, norm)
+    policy.network.double()
+    policy.heads.double()
+    return policy
