@@ -85,9 +85,7 @@ def describe(source: Source, shared: Path, out: Path) -> dict[str, object]:
 def build_corpus(shared: Path, out: Path) -> Corpus:
     """The corpus; no training or validation document shares a window with a held-out story."""
     documents, corpus = read_sources(shared, out), Corpus()
-    is_heldout = {
-        plain_text(row): draw(plain_text(row), "heldout") < 1 / HELDOUT_MODULUS for row in documents["tinystories"]
-    }
+    is_heldout = {plain_text(row): draw(plain_text(row), "heldout") < 1 / HELDOUT_MODULUS for row in documents["tinystories"]}
     corpus.heldout = [{"text": text} for text, held in is_heldout.items() if held]
     forbidden = set().union(*(windows(plain_text(row)) for row in corpus.heldout))
     seen = {plain_text(row) for row in corpus.heldout}
@@ -99,10 +97,7 @@ def build_corpus(shared: Path, out: Path) -> Corpus:
         kept = {text: row for text, row in kept.items() if draw(text, "share") < source.share}
         validation = [{"text": text} for text in kept if draw(text, "validation") < 1 / VALIDATION_MODULUS]
         train = [
-            piece
-            for text, row in kept.items()
-            if draw(text, "validation") >= 1 / VALIDATION_MODULUS
-            for piece in cut_row(row)
+            piece for text, row in kept.items() if draw(text, "validation") >= 1 / VALIDATION_MODULUS for piece in cut_row(row)
         ]
         corpus.validation += validation
         corpus.train += train

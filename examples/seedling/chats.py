@@ -129,9 +129,7 @@ def groups(rng: random.Random) -> Iterator[Pair]:
     """Questions about which kind of thing something is, and short lists."""
     names = list(GROUPS)
     for name, members in GROUPS.items():
-        plural = {"piece of clothing": "pieces of clothing", "piece of furniture": "pieces of furniture"}.get(
-            name, f"{name}s"
-        )
+        plural = {"piece of clothing": "pieces of clothing", "piece of furniture": "pieces of furniture"}.get(name, f"{name}s")
         for member in members:
             other = rng.choice([n for n in names if n != name])
             yield f"Is {member} a {name}?", f"Yes, {member} is a {name}."
@@ -240,9 +238,7 @@ def build_chats(seed: int) -> list[Chat]:
     rng = random.Random(seed)
     pairs = [(with_article(q), with_article(a)) for q, a in [*facts(), *calendar(), *sums(), *groups(rng)]]
     drawn = [
-        make(rng)
-        for make, count in ((word_problem, 350), (mood, 200), (spelling, 350), (support, 1500))
-        for _ in range(count)
+        make(rng) for make, count in ((word_problem, 350), (mood, 200), (spelling, 350), (support, 1500)) for _ in range(count)
     ]
     stories = [tell_story(rng) for _ in range(1600)]
     chats = [chat(pair) for pair in dict.fromkeys(pairs + drawn + stories)]

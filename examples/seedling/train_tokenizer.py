@@ -61,9 +61,7 @@ def train_tokenizer(path: Path) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     bpe.train_from_iterator(iterate_texts(path), trainer)
-    bpe.post_processor = processors.TemplateProcessing(
-        single="<|bos|> $A", pair="<|bos|> $A $B", special_tokens=[("<|bos|>", 1)]
-    )
+    bpe.post_processor = processors.TemplateProcessing(single="<|bos|> $A", pair="<|bos|> $A $B", special_tokens=[("<|bos|>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token="<|pad|>",

@@ -36,9 +36,7 @@ def type_badly(text: str, random: Random, slip_rate: float = 0.025) -> str:
 
 def lower_keeping_codes(text: str) -> str:
     """`text` in lower case, except order numbers, error codes and words in full capitals."""
-    return " ".join(
-        w if any(c.isdigit() for c in w) or (w.isupper() and len(w) > 1) else w.lower() for w in text.split(" ")
-    )
+    return " ".join(w if any(c.isdigit() for c in w) or (w.isupper() and len(w) > 1) else w.lower() for w in text.split(" "))
 
 
 def as_chat(text: str, random: Random) -> str:

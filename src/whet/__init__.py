@@ -22,7 +22,7 @@ VERBS = ("auto", "evaluate", "load", "new", "prepare", "train")
 __all__ = ["__version__", *VERBS]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     if name in VERBS:
         from whet import api
 

@@ -33,7 +33,9 @@ def prepare(recipe: Recipe | Place, *, sets: Sequence[str] = (), out: Place | No
     return prepare_run(loaded, folder=folder, out=_optional(out))
 
 
-def train(recipe: Recipe | Place | None = None, *, sets: Sequence[str] = (), out: Place | None = None, resume: Place | None = None) -> Run:
+def train(
+    recipe: Recipe | Place | None = None, *, sets: Sequence[str] = (), out: Place | None = None, resume: Place | None = None
+) -> Run:
     """Train by a recipe (a file or a Recipe), or go on with a run that was stopped. Returns the run.
 
     `sets` are overrides such as "train.epochs=3". Raises WhetError: RecipeError, DataError, ModelError, Refused, TrainingError,

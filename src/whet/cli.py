@@ -20,10 +20,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a line of the recipe; may be given several times.")]
+Sets = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a line of the recipe; may be given several times.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, for programs.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the new run; default runs/DATE-NAME.")]
-Test = Annotated[list[Path], typer.Option("--test", metavar="FILE", help="File to judge on; never changed and never learnt from.")]
+Test = Annotated[
+    list[Path], typer.Option("--test", metavar="FILE", help="File to judge on; never changed and never learnt from.")
+]
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe; make one with: whet new FILE")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
@@ -47,11 +51,14 @@ def new(
 
     path, seen = write_recipe(files, out=out, narrator=_narrator())
     _say(f"Wrote {path}. Train with: whet train {path}")
-    _answer(as_json, {"run": None, "recipe": str(path), "objective": seen.objective, "rows": seen.num_rows, "columns": dict(seen.columns)})
+    _answer(
+        as_json,
+        {"run": None, "recipe": str(path), "objective": seen.objective, "rows": seen.num_rows, "columns": dict(seen.columns)},
+    )
 
 
 @app.command()
-def prepare(recipe: Recipe, out: Out = None, sets: Sets = [], as_json: Json = False) -> None:  # noqa: B006
+def prepare(recipe: Recipe, out: Out = None, sets: Sets = [], as_json: Json = False) -> None:
     """Read, clean, deduplicate and split the data, and account for every row. Trains nothing."""
     from whet.recipe import load_recipe
     from whet.stages.prepare import prepare_run
@@ -66,7 +73,7 @@ def train(
     recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="A recipe; make one with: whet new FILE")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was stopped.")] = None,
     out: Out = None,
-    sets: Sets = [],  # noqa: B006
+    sets: Sets = [],
     as_json: Json = False,
 ) -> None:
     """Train by a recipe, or go on with a run that was stopped, to the same bytes as if it had not been."""
@@ -87,7 +94,7 @@ def train(
 
 
 @app.command()
-def evaluate(run: RunPath, test: Test = [], as_json: Json = False) -> None:  # noqa: B006
+def evaluate(run: RunPath, test: Test = [], as_json: Json = False) -> None:
     """Judge a trained run against the untuned model on rows it never saw, with intervals, and write the report."""
     from whet.stages.evaluate import evaluate as judge
 
@@ -97,10 +104,18 @@ def evaluate(run: RunPath, test: Test = [], as_json: Json = False) -> None:  # n
 @app.command()
 def predict(
     run: RunPath,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Rows to answer: csv, jsonl or any file that training reads; - for standard input.")] = Path("-"),
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where the answers go; its ending (.csv or .jsonl) sets the format.")] = None,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Rows to answer: csv, jsonl or any file that training reads; - for standard input."),
+    ] = Path("-"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where the answers go; its ending (.csv or .jsonl) sets the format."),
+    ] = None,
     form: Annotated[str | None, typer.Option("--format", help="csv or jsonl; default: as the file that comes in.")] = None,
-    abstain_below: Annotated[float, typer.Option("--abstain-below", min=0.0, max=1.0, help="Give no answer below this confidence.")] = 0.0,
+    abstain_below: Annotated[
+        float, typer.Option("--abstain-below", min=0.0, max=1.0, help="Give no answer below this confidence.")
+    ] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Answer the rows of a file, each with its confidence."""
@@ -114,7 +129,16 @@ def predict(
         if as_json:
             found = list(rows)
             counts = write_predictions(out, found, chosen) if out is not None else None
-            _answer(True, {"run": str(run), "rows": len(found), "out": out and str(out), "counts": counts, "predictions": None if out else found})
+            _answer(
+                True,
+                {
+                    "run": str(run),
+                    "rows": len(found),
+                    "out": out and str(out),
+                    "counts": counts,
+                    "predictions": None if out else found,
+                },
+            )
         else:
             counts = write_predictions(out, rows, chosen)
             _say(f"{counts['rows']:,} rows answered, {counts['abstained']:,} abstained, {counts['errors']:,} could not be asked.")
@@ -138,12 +162,15 @@ def chat(
 
 @app.command()
 def show(
-    what: Annotated[str | None, typer.Argument(metavar="[RUN|plugins|machine]", help="A run's folder, 'plugins', or 'machine'; nothing: all runs.")] = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN|plugins|machine]", help="A run's folder, 'plugins', or 'machine'; nothing: all runs."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show a run and why it was trained as it was; all runs; every plugin with its settings; or this machine."""
-    from whet.stages import show as stage
     from whet.report import shown
+    from whet.stages import show as stage
 
     if what == "plugins":
         found = stage.show_plugins()
@@ -161,11 +188,16 @@ def show(
 
 @app.command()
 def auto(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Data file or files: csv, tsv, json, jsonl, parquet, txt.")],
-    test: Test = [],  # noqa: B006
-    model: Annotated[str | None, typer.Option("--model", help="builtin:minilm, builtin:seedling, a Hugging Face id or a folder; default: chosen.")] = None,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Data file or files: csv, tsv, json, jsonl, parquet, txt.")
+    ],
+    test: Test = [],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="builtin:minilm, builtin:seedling, a Hugging Face id or a folder; default: chosen."),
+    ] = None,
     out: Out = None,
-    sets: Sets = [],  # noqa: B006
+    sets: Sets = [],
     as_json: Json = False,
 ) -> None:
     """From a file to a judged specialist in one command: look, clean, split, choose, train, compare, report."""
@@ -185,16 +217,24 @@ def main() -> None:
         _say("whet: interrupted.")
         sys.exit(130)
     except OSError as error:
-        _say(f"whet: {error.filename or ''}: {error.strerror or error}. Nothing half-written was left; mend that and run the command again.")
+        _say(
+            f"whet: {error.filename or ''}: {error.strerror or error}. Nothing half-written was left; mend that and run the command again."
+        )
         sys.exit(1)
 
 
-def _judged(run: Any, as_json: bool) -> None:  # noqa: ANN401
+def _judged(run: Any, as_json: bool) -> None:
     from whet.report.terminal import show_report
 
     report = run.report
     if as_json:
-        values = {"run": str(run.path), "n": report["n"], "verdict": report["verdict"], "metrics": report["metrics"], "report": str(run.path / "report.html")}
+        values = {
+            "run": str(run.path),
+            "n": report["n"],
+            "verdict": report["verdict"],
+            "metrics": report["metrics"],
+            "report": str(run.path / "report.html"),
+        }
         _answer(True, values)
         _say(report["verdict"]["sentence"])
     else:
@@ -202,13 +242,13 @@ def _judged(run: Any, as_json: bool) -> None:  # noqa: ANN401
         _say(f"Use it: whet predict {run.path} FILE")
 
 
-def _console() -> Any:  # noqa: ANN401
+def _console() -> Any:
     from rich.console import Console
 
     return Console(stderr=True)
 
 
-def _narrator() -> Any:  # noqa: ANN401
+def _narrator() -> Any:
     from whet.stages.narrate import Narrator
 
     return Narrator(_console())
@@ -223,5 +263,5 @@ def _answer(as_json: bool, values: dict[str, Any]) -> None:
         print(json.dumps(values, ensure_ascii=False))
 
 
-def _accounting(run: Path) -> Any:  # noqa: ANN401
+def _accounting(run: Path) -> Any:
     return json.loads((run / "data" / "accounting.json").read_text(encoding="utf-8"))["sources"]

@@ -25,7 +25,7 @@ def write_whole(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
+def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole."""
     write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -48,6 +48,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Every file is fsynced before the rename. A folder already at `path` is replaced.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.before")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -57,11 +58,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 _sync_file(inner)
         sync_folder(partial)
         if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
+            path.rename(aside)
+        try:
+            partial.rename(path)
+        except OSError:
+            if aside.exists():
+                aside.rename(path)
+            raise
         sync_folder(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -60,11 +60,13 @@ def load(kind: str, name: str, folder: Path | None = None) -> type[Any]:
     if wanted not in known:
         near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise RecipeError(f"'{name}' is no plugin of kind '{kind}'.{hint} Allowed: {', '.join(known)}, or a file such as ./mine.py.")
+        raise RecipeError(
+            f"'{name}' is no plugin of kind '{kind}'.{hint} Allowed: {', '.join(known)}, or a file such as ./mine.py."
+        )
     return _only_plugin(importlib.import_module(f"whet.{kind}.{wanted}"), f"{kind}/{wanted}.py")
 
 
-def build(kind: str, name: str, settings: Mapping[str, Any], folder: Path | None = None) -> Any:  # noqa: ANN401
+def build(kind: str, name: str, settings: Mapping[str, Any], folder: Path | None = None) -> Any:
     """Return the plugin with these settings. Raises RecipeError that names the wrong setting and what is allowed."""
     cls = load(kind, name, folder)
     try:
@@ -86,7 +88,9 @@ def explain(error: pydantic.ValidationError, known: list[str]) -> list[str]:
             sentences.append(f"'{name}' is missing")
         else:
             found.setdefault(name, (item["input"], []))[1].append(allowed(item["msg"]))
-    sentences += [f"'{name}' is {value!r}; allowed: {' or '.join(dict.fromkeys(rules))}" for name, (value, rules) in found.items()]
+    sentences += [
+        f"'{name}' is {value!r}; allowed: {' or '.join(dict.fromkeys(rules))}" for name, (value, rules) in found.items()
+    ]
     return sentences
 
 
@@ -122,7 +126,9 @@ def file_hash(path: Path) -> str:
 
 def _load_file(kind: str, name: str, folder: Path | None) -> type[Any]:
     if folder is None:
-        raise RecipeError(f"'{name}' is a file, and code is loaded only from a recipe that you start. Name a built-in one: {', '.join(names(kind))}.")
+        raise RecipeError(
+            f"'{name}' is a file, and code is loaded only from a recipe that you start. Name a built-in one: {', '.join(names(kind))}."
+        )
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise RecipeError(f"'{name}' lies outside the recipe's folder {folder}. Put the file beside the recipe.")
@@ -137,7 +143,9 @@ def _load_file(kind: str, name: str, folder: Path | None) -> type[Any]:
         spec.loader.exec_module(module)
     except Exception as error:
         line = next((frame.tb_lineno for frame in _frames(error) if frame.tb_frame.f_code.co_filename == str(path)), 1)
-        raise RecipeError(f"{path}:{line}: {type(error).__name__}: {error}. The plugin's file could not be loaded; mend it there.") from error
+        raise RecipeError(
+            f"{path}:{line}: {type(error).__name__}: {error}. The plugin's file could not be loaded; mend it there."
+        ) from error
     return _only_plugin(module, str(path))
 
 
@@ -149,10 +157,8 @@ def _frames(error: BaseException) -> list[Any]:
     return frames[::-1]
 
 
-def _only_plugin(module: Any, where: str) -> type[Any]:  # noqa: ANN401
+def _only_plugin(module: Any, where: str) -> type[Any]:
     found = [value for value in vars(module).values() if isinstance(value, type) and "__whet_plugin__" in vars(value)]
     if len(found) != 1:
         raise RecipeError(f"{where}: {len(found)} classes are decorated with @plugin; a plugin file has exactly one.")
     return found[0]
-
-

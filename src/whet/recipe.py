@@ -41,7 +41,7 @@ class Choice(BaseModel):
         return dict(self.model_extra or {})
 
 
-def _named(value: Any) -> Any:  # noqa: ANN401
+def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -214,7 +214,9 @@ def parse_recipe(text: str, where: str, sets: Sequence[str] = ()) -> Recipe:
         tree = YAML().load(io.StringIO(text))
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise RecipeError(f"{where}:{line}: not valid YAML: {error.problem}. Mend that line; indentation is two spaces.") from None
+        raise RecipeError(
+            f"{where}:{line}: not valid YAML: {error.problem}. Mend that line; indentation is two spaces."
+        ) from None
     if not isinstance(tree, dict):
         raise RecipeError(f"{where}:1: a recipe is a list of `key: value` lines and begins with model, data and objective.")
     lines: dict[tuple[str, ...], str] = {}
@@ -227,7 +229,8 @@ def parse_recipe(text: str, where: str, sets: Sequence[str] = ()) -> Recipe:
 
 def build_recipe(values: Mapping[str, Any], where: str, sets: Sequence[str] = ()) -> Recipe:
     """Return the recipe made of these values, with overrides."""
-    plain, lines = json.loads(json.dumps(values)), {}
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    lines: dict[tuple[str, ...], str] = {}
     for assignment in sets:
         _apply(plain, assignment, lines)
     return validate(plain, where, lines)
@@ -264,7 +267,7 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
 
 
-def _fill(tree: Any, values: Mapping[str, Any], yaml: YAML) -> None:  # noqa: ANN401
+def _fill(tree: Any, values: Mapping[str, Any], yaml: YAML) -> None:
     for key, value in values.items():
         if isinstance(value, dict):
             tree[key] = yaml.map()
@@ -273,7 +276,7 @@ def _fill(tree: Any, values: Mapping[str, Any], yaml: YAML) -> None:  # noqa: AN
             tree[key] = value
 
 
-def _note_lines(node: Any, path: tuple[str, ...], where: str, lines: dict[tuple[str, ...], str]) -> None:  # noqa: ANN401
+def _note_lines(node: Any, path: tuple[str, ...], where: str, lines: dict[tuple[str, ...], str]) -> None:
     if isinstance(node, dict):
         for key, value in node.items():
             position = node.lc.data.get(key) if hasattr(node, "lc") and node.lc.data else None
@@ -284,7 +287,7 @@ def _note_lines(node: Any, path: tuple[str, ...], where: str, lines: dict[tuple[
             _note_lines(value, (*path, str(index)), where, lines)
 
 
-def _plain(node: Any) -> Any:  # noqa: ANN401
+def _plain(node: Any) -> Any:
     if isinstance(node, dict):
         return {str(key): _plain(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -360,7 +363,7 @@ def _is_tag(name: str) -> bool:
     return name.startswith(tags) or name in {"Choice", "EarlyStopping"}
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401
+def _sections(annotation: Any) -> list[type[BaseModel]]:
     found = []
     stack = [annotation]
     while stack:

@@ -56,7 +56,7 @@ class Run:
         loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return loaded
 
-    def note(self, **values: Any) -> None:  # noqa: ANN401
+    def note(self, **values: Any) -> None:
         """Add to the manifest."""
         write_json(self.path / MANIFEST, self.manifest | values)
 

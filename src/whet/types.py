@@ -111,9 +111,16 @@ class Batch:
         """Return the batch with its tensors on a device."""
         if self.ids.device == device:
             return self
-        moved = [{name: tensor.to(device) for name, tensor in group.items()} for group in (self.tokens, self.scalars, self.vectors)]
+        moved = [
+            {name: tensor.to(device) for name, tensor in group.items()} for group in (self.tokens, self.scalars, self.vectors)
+        ]
         return replace(
-            self, ids=self.ids.to(device), positions=self.positions.to(device), tokens=moved[0], scalars=moved[1], vectors=moved[2]
+            self,
+            ids=self.ids.to(device),
+            positions=self.positions.to(device),
+            tokens=moved[0],
+            scalars=moved[1],
+            vectors=moved[2],
         )
 
 
@@ -224,7 +231,9 @@ class Objective(Protocol):
         """What the policy answers to each example, in order, without gradient."""
         ...
 
-    def baselines(self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int) -> dict[str, list[Output]]:
+    def baselines(
+        self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int
+    ) -> dict[str, list[Output]]:
         """What the user would have without tuning: outputs for the same examples, by the baseline's name."""
         ...
 
@@ -280,10 +289,10 @@ class Metric(Protocol):
     higher_is_better: ClassVar[bool]
     best: ClassVar[float]
     needs: ClassVar[tuple[str, ...]]
-    """Fields of Output that must be set."""
+    """Fields of Output that must be set; `labels` is met by a single label too."""
 
     def statistics(self, example: Example, output: Output) -> Sequence[float]:
-        """What one example adds. [S]"""
+        """What one example adds. [S]; rows may differ in length, and are padded with 0"""
         ...
 
     def reduce(self, statistics: Statistics) -> float:

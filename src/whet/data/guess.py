@@ -176,6 +176,7 @@ def _preferences(columns: Columns, by_name: Mapping[str, str], made: Guess) -> b
 def _conversation(columns: Columns, by_name: Mapping[str, str], made: Guess) -> bool:
     taken = set(made.columns.values())
     chats = [column for column in columns.values() if column.form == "turns" and column.name not in taken]
+    chats = [column for column in chats if names.plain(column.name) not in names.ANSWER] or chats
     known = [by_name[name] for name in names.CHATS if name in by_name]
     chats.sort(key=lambda column: (not column.answered, known.index(column.name) if column.name in known else len(known)))
     if not chats:

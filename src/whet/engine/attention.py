@@ -46,24 +46,30 @@ def attend_packed(
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
-    **kwargs: Any,  # noqa: ANN401
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of transformers' interface. query [1, H, T, d], key and value [1, H or fewer, T, d] -> [1, T, H, d]"""
     lengths = _lengths.get()
-    if lengths is None:
+    window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
+    if lengths is None and softcap is None:
         out: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, is_causal=is_causal, **kwargs
         )
         return out
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    if lengths is None:  # transformers' product knows no soft cap
+        length = query.shape[2]
+        seen = _seen(length, bool(causal), None, query.device) if attention_mask is None and length > 1 else attention_mask
+        return _weigh(query, key, value, seen, scaling, softcap).transpose(1, 2), None
     parts = []
     for start, count, length in runs(lengths):
         stop = start + count * length
-        q, k, v = (x[0, :, start:stop].unflatten(1, (count, length)).transpose(0, 1) for x in (query, key, value))
+        q, k, v = (
+            x[0, :, start:stop].reshape(x.shape[1], count, length, x.shape[-1]).transpose(0, 1) for x in (query, key, value)
+        )
         narrow = window if window is not None and window < length else None
         part = _attend(q, k, v, bool(causal), scaling, narrow, softcap)  # [count, H, L, d]
         parts.append(part.transpose(1, 2).reshape(count * length, *part.shape[1::2]))
@@ -81,22 +87,33 @@ def runs(lengths: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
     return tuple(found)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float | None, window: int | None, softcap: float | None) -> Tensor:
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float | None, window: int | None, softcap: float | None
+) -> Tensor:
     if window is None and softcap is None:
         return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scaling)
+    return _weigh(q, k, v, _seen(q.shape[-2], causal, window, q.device), scaling, softcap)
+
+
+def _seen(length: int, causal: bool, window: int | None, device: torch.device) -> Tensor:
+    """Return which tokens of a row see which. [L, L]"""
+    row, column = torch.meshgrid(torch.arange(length, device=device), torch.arange(length, device=device), indexing="ij")
+    seen = row >= column if causal else torch.ones_like(row, dtype=torch.bool)
+    return seen if window is None else seen & ((row - column).abs() < window)  # as transformers' kernels: the token itself counts
+
+
+def _weigh(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scaling: float | None, softcap: float | None) -> Tensor:
+    """Attention written out, where a mask or a soft cap asks for it; softmax in at least fp32."""
     scores = q @ k.transpose(-1, -2) * (scaling if scaling is not None else 1 / math.sqrt(q.shape[-1]))
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    row, column = torch.meshgrid(torch.arange(q.shape[-2], device=q.device), torch.arange(k.shape[-2], device=q.device), indexing="ij")
-    seen = row >= column if causal else torch.ones_like(row, dtype=torch.bool)
-    if window is not None:
-        # transformers' windows: a causal one reaches back over window - 1 tokens; a bidirectional one half a window each way
-        seen = seen & (row - column < window) if causal else (row - column).abs() <= window
     wide = scores if scores.dtype == torch.float64 else scores.float()
-    return torch.softmax(wide.masked_fill(~seen, float("-inf")), dim=-1).to(q.dtype) @ v
+    if seen is not None:
+        wide = wide.masked_fill(~seen, torch.finfo(wide.dtype).min)  # not -inf: a row of padding sees nothing at all
+    return torch.softmax(wide, dim=-1).to(q.dtype) @ v
 
 
-def _mask(*args: Any, **kwargs: Any) -> Tensor | None:  # noqa: ANN401
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
     if _lengths.get() is not None:
         return None
     mask: Tensor | None = sdpa_mask(*args, **kwargs)

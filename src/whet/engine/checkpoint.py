@@ -28,12 +28,15 @@ class Checkpoint:
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write checkpoint `step-N` into `folder`."""
+    """Write checkpoint `step-N` into `folder`. Later ones, which a resumed run found damaged, go: they would outlive good ones."""
     with whole_folder(folder / f"step-{step}") as partial:
         save_tensors(tensors, partial / TENSORS)
         (partial / STATE).write_text(json.dumps(state, allow_nan=False))
         hashes = {name: _hash(partial / name) for name in (TENSORS, STATE)}
         (partial / HASHES).write_text(json.dumps(hashes))
+    for later in steps(folder):
+        if later > step:
+            shutil.rmtree(folder / f"step-{later}")
 
 
 def load(folder: Path, step: int) -> Checkpoint | None:
@@ -41,7 +44,7 @@ def load(folder: Path, step: int) -> Checkpoint | None:
     place = folder / f"step-{step}"
     try:
         hashes = json.loads((place / HASHES).read_text())
-        if any(_hash(place / name) != hashes.get(name) for name in (TENSORS, STATE)):
+        if not isinstance(hashes, dict) or any(_hash(place / name) != hashes.get(name) for name in (TENSORS, STATE)):
             return None
         return Checkpoint(step, load_tensors(place / TENSORS), json.loads((place / STATE).read_text()))
     except (OSError, ValueError):
@@ -50,7 +53,7 @@ def load(folder: Path, step: int) -> Checkpoint | None:
 
 def load_latest(folder: Path) -> tuple[Checkpoint | None, list[int]]:
     """Return the latest good checkpoint, and the steps of later ones that are torn or altered."""
-    damaged = []
+    damaged: list[int] = []
     for step in sorted(steps(folder), reverse=True):
         found = load(folder, step)
         if found is not None:

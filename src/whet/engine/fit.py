@@ -145,7 +145,7 @@ def _accumulate(
         loss = torch.stack(terms).sum()
         if not torch.isfinite(loss.detach()):
             raise NonFiniteLoss(number, batch.row_ids)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for term, total in sums.items():
             losses[term] += float(total.detach()) / weights[term] if weights[term] else 0.0
         for name, total in measured.items():

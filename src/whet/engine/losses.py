@@ -21,7 +21,7 @@ class _TargetLogprobs(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None) -> Tensor:
         compute = _compute_dtype(hidden)
         matrix, states = weight.to(compute), hidden.to(compute)
         logprobs = torch.empty(len(targets), dtype=_at_least_fp32(hidden), device=hidden.device)
@@ -41,7 +41,7 @@ class _TargetLogprobs(torch.autograd.Function):
         return logprobs
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         hidden, weight, bias, targets, slopes = ctx.saved_tensors
         grad_hidden = None if slopes is None else slopes * grad[:, None].to(slopes.dtype)

@@ -59,7 +59,9 @@ def builtin_folder(name: str) -> Path:
         raise ModelError(f"builtin:{name}: {weights.name} is missing from its package. Run: {model.install}")
     found = weights_hash(folder)
     if model.sha256 and found != model.sha256:
-        raise ModelError(f"builtin:{name}: its weights were altered (SHA-256 {found[:12]}, expected {model.sha256[:12]}). Run: {model.install}")
+        raise ModelError(
+            f"builtin:{name}: its weights were altered (SHA-256 {found[:12]}, expected {model.sha256[:12]}). Run: {model.install}"
+        )
     return folder
 
 

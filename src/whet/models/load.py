@@ -94,12 +94,18 @@ def _place(name: str) -> str:
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"{name}: this folder has no config.json, so it is no model. Name a folder that `save_pretrained` wrote.")
+            raise ModelError(
+                f"{name}: this folder has no config.json, so it is no model. Name a folder that `save_pretrained` wrote."
+            )
         if not any(path.glob("*.safetensors")):
-            raise ModelError(f"{name}: this folder has no .safetensors file. Weights are read from safetensors only; convert them first.")
+            raise ModelError(
+                f"{name}: this folder has no .safetensors file. Weights are read from safetensors only; convert them first."
+            )
         return str(path)
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"{name}: there is no such model folder. Allowed: builtin:minilm, builtin:seedling, a folder, or a Hugging Face id.")
+        raise ModelError(
+            f"{name}: there is no such model folder. Allowed: builtin:minilm, builtin:seedling, a folder, or a Hugging Face id."
+        )
     return name
 
 
@@ -134,7 +140,9 @@ def _reason(name: str, error: BaseException) -> str:
 def _tokenizer(name: str, place: str) -> PreTrainedTokenizerBase:
     folder = Path(place)
     if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZER_FILES):
-        raise ModelError(f"{name}: this folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}). Copy the base model's into it.")
+        raise ModelError(
+            f"{name}: this folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}). Copy the base model's into it."
+        )
     tokenizer: PreTrainedTokenizerBase = _explained(name, lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False))
     return tokenizer
 
@@ -146,7 +154,9 @@ def _kind(name: str, config: transformers.PretrainedConfig) -> Kind:
         return "encoder"
     if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "decoder"
-    raise ModelError(f"{name}: architecture '{config.model_type}' is neither an encoder with masked-language weights nor a causal decoder.")
+    raise ModelError(
+        f"{name}: architecture '{config.model_type}' is neither an encoder with masked-language weights nor a causal decoder."
+    )
 
 
 def _network(name: str, place: str, kind: Kind) -> PreTrainedModel:

@@ -49,7 +49,9 @@ class Ability:
 class Policy:
     """Network, tokenizer, heads. Techniques change it in place."""
 
-    def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind, source: Source, ability: Ability) -> None:
+    def __init__(
+        self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind, source: Source, ability: Ability
+    ) -> None:
         self.network = network
         self.tokenizer = tokenizer
         self.kind: Kind = kind
@@ -108,7 +110,9 @@ class Policy:
     def logprobs(self, batch: Batch) -> Tensor:
         """Return each supervised token's log-probability given what stands before it; 0 at the other tokens. [T], at least fp32"""
         targets = batch.tokens["supervised"].nonzero().squeeze(-1)  # [N]
-        assert not len(targets) or bool((batch.positions[targets] > 0).all()), "a row's first token has nothing before it to be predicted from"
+        assert not len(targets) or bool((batch.positions[targets] > 0).all()), (
+            "a row's first token has nothing before it to be predicted from"
+        )
         if self.ability.plain_head:
             head = self.network.get_output_embeddings()
             cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
@@ -134,7 +138,9 @@ class Policy:
     def _public_logits(self, batch: Batch, keep: Tensor) -> Tensor:
         if self.ability.packs:
             with packed(batch.lengths):
-                out = self.network(input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False, logits_to_keep=keep)
+                out = self.network(
+                    input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False, logits_to_keep=keep
+                )
             logits: Tensor = out.logits[0]
             return logits
         ids, mask = padded(batch)
@@ -144,7 +150,7 @@ class Policy:
 
 def padded(batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the rows side by side, padded on the right, and their mask. [R, longest] each"""
-    rows = torch.split(batch.ids, list(batch.lengths))
+    rows = list(torch.split(batch.ids, list(batch.lengths)))
     ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
     mask = torch.arange(ids.shape[1], device=ids.device)[None] < torch.tensor(batch.lengths, device=ids.device)[:, None]
     return ids, mask.long()

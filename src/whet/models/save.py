@@ -51,7 +51,9 @@ def read_card(folder: Path) -> Card:
         values = json.loads((folder / POLICY).read_text(encoding="utf-8"))
         return Card(**(values | {"classes": tuple(values["classes"])}))
     except FileNotFoundError:
-        raise RunError(f"{folder}: no trained model here. If training was interrupted, run: whet train --resume {folder.parent}") from None
+        raise RunError(
+            f"{folder}: no trained model here. If training was interrupted, run: whet train --resume {folder.parent}"
+        ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(f"{folder / POLICY}: damaged ({error}). Train again, or restore the folder.") from None
 
@@ -62,7 +64,9 @@ def load_tuned(folder: Path, technique: Technique) -> Policy:
     own_weights = (folder / "config.json").is_file()
     policy = load_policy(str(folder) if own_weights else card.source)
     if not own_weights and policy.source.sha256 != card.source_sha256:
-        raise RunError(f"{folder}: was trained on other weights of {card.source} than those found now. Restore the base model, or train again.")
+        raise RunError(
+            f"{folder}: was trained on other weights of {card.source} than those found now. Restore the base model, or train again."
+        )
     if (folder / HEADS).is_file():
         tensors = load_tensors(folder / HEADS)
         for name in sorted({key.rpartition(".")[0] for key in tensors}):

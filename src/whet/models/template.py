@@ -106,7 +106,9 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], pro
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
     except jinja2.TemplateError as error:
-        raise DataError(f"the chat template of this model refuses a conversation: {error}. Its roles are: {[m.role for m in messages]}.") from None
+        raise DataError(
+            f"the chat template of this model refuses a conversation: {error}. Its roles are: {[m.role for m in messages]}."
+        ) from None
     assert isinstance(text, str)
     return text
 

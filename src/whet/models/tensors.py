@@ -14,7 +14,11 @@ from whet.errors import RunError
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write the tensors; shared memory is written out once for each name."""
-    save_file({name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in sorted(tensors.items())}, path, metadata={"format": "pt"})
+    save_file(
+        {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in sorted(tensors.items())},
+        path,
+        metadata={"format": "pt"},
+    )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -18,6 +18,10 @@ from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, Sta
 
 HEAD = "classify"
 TARGET = {"one": "label", "several": "labels", "number": "value"}
+CENTROID_ROWS = 32
+"""Rows of each class behind the head's first values."""
+CENTROID_SCALE = 20.0
+"""Logits per unit of cosine at the start: sure enough to learn from, unsure enough to change its mind."""
 COMMONEST = {"one": "majority_class", "several": "majority_labels", "number": "mean_value"}
 METRICS = {
     "one": (
@@ -42,7 +46,7 @@ class Classify(Objective):
     Pooling is the mean of an encoder's tokens, or a decoder's last token; the head is one linear layer.
     """
 
-    kind: Literal["one", "several", "number"] = "one"
+    kind: Literal["one", "several", "number"] = Field("one")
     """What is predicted: one label, several labels, or a number."""
     threshold: float = Field(0.5, gt=0, lt=1)
     """Probability from which one of several labels is given."""
@@ -65,13 +69,26 @@ class Classify(Objective):
         if self.kind == "number":
             policy.classes = ("value",)
         else:
-            policy.classes = tuple(sorted({label for example in examples for label in _labels(example)}))
+            policy.classes = tuple(sorted({label for example in examples for label in self._labels(example)}))
         head = nn.Linear(policy.width, len(policy.classes))
-        generator = torch.Generator().manual_seed(seed_of(0, HEAD))
         with torch.no_grad():
-            head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
             head.bias.zero_()
+            if self.kind == "one":
+                self._start_at_centroids(policy, examples, head)
+            else:
+                generator = torch.Generator().manual_seed(seed_of(0, HEAD))
+                head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
         policy.heads[HEAD] = head.to(policy.device)
+
+    def _start_at_centroids(self, policy: Policy, examples: Sequence[Example], head: nn.Linear) -> None:
+        few = _few(examples, CENTROID_ROWS)
+        vectors, lengths = self._embeddings(policy, few, policy.context)
+        centre = vectors.mean(0)
+        centroids = _centroids(few, vectors - centre)
+        weight = torch.stack([centroids[name] for name in policy.classes])  # [K, D]
+        weight = CENTROID_SCALE * weight / lengths.mean()
+        head.weight.copy_(weight)
+        head.bias.copy_(-weight @ (centre * lengths.mean()))
 
     def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
         index = {label: number for number, label in enumerate(policy.classes)}
@@ -81,12 +98,14 @@ class Classify(Objective):
         if not texts:
             return []
         encoded = policy.tokenizer(texts, pairs, truncation=True, max_length=max_length, verbose=False)["input_ids"]
-        units = []
+        units: list[Unit] = []
         for example, ids in zip(examples, encoded, strict=True):
             if not ids:
                 raise missing(example, "text")
             target = self._target(example, index)
-            units.append((Row(example.id, torch.tensor(ids), vectors={"target": target}, weights={"label": self._weight(target)}),))
+            units.append(
+                (Row(example.id, torch.tensor(ids), vectors={"target": target}, weights={"label": self._weight(target)}),)
+            )
         return units
 
     def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
@@ -113,13 +132,15 @@ class Classify(Objective):
         for number in range(len(examples)):
             yield found[number]
 
-    def baselines(self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int) -> dict[str, list[Output]]:
+    def baselines(
+        self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int
+    ) -> dict[str, list[Output]]:
         """The commonest answer; and for one label the untuned model with the nearest class centroid, over a few rows of each class."""
         found = {COMMONEST[self.kind]: [self._commonest(train)] * len(examples)}
         if self.kind == "one":
             few = _few(train, self.centroid_examples)
-            centroids = _centroids(few, self._embeddings(base, few, max_length))
-            nearest = self._embeddings(base, examples, max_length) @ torch.stack(list(centroids.values())).T  # [N, K] cosines
+            centroids = _centroids(few, self._embeddings(base, few, max_length)[0])
+            nearest = self._embeddings(base, examples, max_length)[0] @ torch.stack(list(centroids.values())).T  # [N, K] cosines
             names = list(centroids)
             found["base_model"] = [Output(label=names[index]) for index in nearest.argmax(-1).tolist()]
         return found
@@ -128,19 +149,19 @@ class Classify(Objective):
         if self.kind == "number":
             values = [example.value for example in train if example.value is not None]
             return Output(value=sum(values) / len(values))
-        counts = Counter(label for example in train for label in _labels(example))
+        counts = Counter(label for example in train for label in self._labels(example))
         if self.kind == "several":
             return Output(labels=tuple(label for label, count in counts.items() if count * 2 > len(train)))
         return Output(label=min(counts, key=lambda label: (-counts[label], label)))
 
-    def _embeddings(self, policy: Policy, examples: Sequence[Example], max_length: int) -> Tensor:
-        """Return unit vectors of the texts. [N, D]"""
+    def _embeddings(self, policy: Policy, examples: Sequence[Example], max_length: int) -> tuple[Tensor, Tensor]:
+        """Return the texts as unit vectors [N, D], and the length each had [N]."""
         rows = [replace(unit[0], id=number) for number, unit in enumerate(self.units(examples, policy, max_length))]
         found = torch.empty(len(rows), policy.width)
         with torch.no_grad():
             for batch in cut([(row,) for row in rows], max_tokens=8 * max_length):
-                found[list(batch.row_ids)] = nn.functional.normalize(policy.pooled(batch.to(policy.device)), dim=-1).cpu().float()
-        return found
+                found[list(batch.row_ids)] = policy.pooled(batch.to(policy.device)).cpu().float()
+        return nn.functional.normalize(found, dim=-1), found.norm(dim=-1)
 
     def _scores(self, policy: Policy, batch: Batch) -> Tensor:
         pooled = policy.pooled(batch)
@@ -153,7 +174,9 @@ class Classify(Objective):
             return Output(value=float(score[0]))
         if self.kind == "several":
             probabilities = dict(zip(classes, torch.sigmoid(score).tolist(), strict=True))
-            return Output(labels=tuple(name for name, p in probabilities.items() if p >= self.threshold), probabilities=probabilities)
+            return Output(
+                labels=tuple(name for name, p in probabilities.items() if p >= self.threshold), probabilities=probabilities
+            )
         chances = torch.softmax(score, dim=-1).tolist()
         best = max(range(len(chances)), key=chances.__getitem__)
         return Output(label=classes[best], probabilities=dict(zip(classes, chances, strict=True)))
@@ -162,20 +185,22 @@ class Classify(Objective):
         target = torch.zeros(max(1, len(index)))
         if self.kind == "number":
             target[0] = example.value if example.value is not None else 0.0
-        for label in _labels(example):
+        for label in self._labels(example):
             if label in index:
                 target[index[label]] = 1.0
         return target
+
+    def _labels(self, example: Example) -> tuple[str, ...]:
+        """Return the labels that are learnt; a row may have both one label and several."""
+        if self.kind == "several":
+            return example.labels or ()
+        return (example.label,) if self.kind == "one" and example.label is not None else ()
 
     def _weight(self, target: Tensor) -> float:
         """Return how many terms the row adds; a row whose one label no class has is not scored by the loss."""
         if self.kind == "several":
             return float(len(target))
         return 1.0 if self.kind == "number" else float(target.sum())
-
-
-def _labels(example: Example) -> tuple[str, ...]:
-    return example.labels if example.labels is not None else () if example.label is None else (example.label,)
 
 
 def _few(train: Sequence[Example], per_class: int) -> list[Example]:

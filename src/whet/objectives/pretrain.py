@@ -35,7 +35,9 @@ class Pretrain(Objective):
     def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
         return shuffled(units, plan, cursor)
 
-    def baselines(self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int) -> dict[str, list[Output]]:
+    def baselines(
+        self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int
+    ) -> dict[str, list[Output]]:
         return {"base_model": list(self.outputs(base, examples, max_length))}
 
     def loss(self, policy: Policy, batch: Batch, state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -64,7 +66,7 @@ def _rows(example: Example, policy: Policy, max_length: int) -> list[Unit]:
         start = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
         end = [] if policy.end_id is None else [policy.end_id]
         ids = [*start, *tokenizer(example.text, add_special_tokens=False, verbose=False)["input_ids"], *end]
-    rows = []
+    rows: list[Unit] = []
     for begin in range(0, len(ids) - 1, max_length - 1):
         # each piece begins with the last token of the one before, so that every token but the first is predicted once
         piece = ids[begin : begin + max_length]

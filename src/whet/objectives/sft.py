@@ -38,7 +38,9 @@ class Sft(Objective):
     def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
         return shuffled(units, plan, cursor)
 
-    def baselines(self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int) -> dict[str, list[Output]]:
+    def baselines(
+        self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int
+    ) -> dict[str, list[Output]]:
         return {"base_model": list(self.outputs(base, examples, max_length))}
 
     def loss(self, policy: Policy, batch: Batch, state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -71,4 +73,6 @@ def _row(example: Example, policy: Policy, max_length: int) -> Row:
     except DataError as error:
         raise DataError(f"{example.file}:{example.line}: {error}") from None
     supervised = torch.tensor(chat.supervised[:max_length])
-    return Row(example.id, torch.tensor(chat.ids[:max_length]), {"supervised": supervised}, weights={"lm": float(supervised.sum())})
+    return Row(
+        example.id, torch.tensor(chat.ids[:max_length]), {"supervised": supervised}, weights={"lm": float(supervised.sum())}
+    )

@@ -269,7 +269,7 @@ def _dotted(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return found
 
 
-def _ends(scores: Any) -> list[float]:  # noqa: ANN401
+def _ends(scores: Any) -> list[float]:
     return [score[name] for score in scores for name in ("value", "low", "high") if score.get(name) is not None]
 
 

@@ -39,7 +39,7 @@ def worst_scores(measured: Measured, outputs: Sequence[Output]) -> list[dict[str
     return rows
 
 
-def _row(example: Example, label: Any, prediction: Any) -> dict[str, Any]:  # noqa: ANN401
+def _row(example: Example, label: Any, prediction: Any) -> dict[str, Any]:
     where = {"id": example.id, "file": example.file, "line": example.line}
     return where | {"text": _cut(_question(example)), "label": label, "prediction": prediction}
 

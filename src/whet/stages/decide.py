@@ -39,7 +39,9 @@ def choose_technique(num_parameters: int, num_rows: int, kind: str) -> tuple[Cho
     millions = num_parameters / 1e6
     if kind == "decoder" and millions < 50:
         return Choice(name="full"), f"{millions:.1f} M parameters: small enough that all of them can learn"
-    return Choice(name="lora"), f"{millions:.1f} M parameters and {num_rows:,} rows: LoRA learns as much with less memory and forgets less"
+    return Choice(
+        name="lora"
+    ), f"{millions:.1f} M parameters and {num_rows:,} rows: LoRA learns as much with less memory and forgets less"
 
 
 def decide(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
@@ -67,7 +69,11 @@ def decide(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
         planned = steps_per_epoch * float(train.epochs)
         every = steps_per_epoch if float(train.epochs) >= 3 else max(1, int(planned // 8))
         later["validate_every"] = every
-        made.append(Decision("train.validate_every", every, "once an epoch" if every == steps_per_epoch else "eight times in this short run"))
+        made.append(
+            Decision(
+                "train.validate_every", every, "once an epoch" if every == steps_per_epoch else "eight times in this short run"
+            )
+        )
     if train.checkpoint.every == "auto":
         every = min(100, later.get("validate_every", train.validate_every))
         later["checkpoint"] = train.checkpoint.model_copy(update={"every": every})
@@ -75,7 +81,9 @@ def decide(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
     if train.refit == "auto":
         worth = facts.num_train < 3000
         later["refit"] = worth
-        reason = f"{facts.num_train:,} training rows: " + ("few enough that the validation rows are worth learning from" if worth else "enough without the validation rows")
+        reason = f"{facts.num_train:,} training rows: " + (
+            "few enough that the validation rows are worth learning from" if worth else "enough without the validation rows"
+        )
         made.append(Decision("train.refit", worth, reason))
     return recipe.model_copy(update={"train": train.model_copy(update=later)}), made
 
@@ -116,7 +124,10 @@ def _learning_rate(recipe: Recipe, facts: Facts) -> tuple[float, str]:
         rate = 5e-4 if millions < 20 else 1e-4 if millions < 60 else 5e-5 if millions < 200 else 2e-5
         return rate, f"all of {millions:.1f} M parameters learn; larger models want smaller steps"
     rate = 1e-3 if millions < 100 else 4e-4 if millions < 1000 else 2e-4
-    return rate, f"adapters on {millions:.1f} M parameters; they start from zero and want larger steps than the weights themselves"
+    return (
+        rate,
+        f"adapters on {millions:.1f} M parameters; they start from zero and want larger steps than the weights themselves",
+    )
 
 
 def _precision(recipe: Recipe, facts: Facts) -> tuple[str, str]:

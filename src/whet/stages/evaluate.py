@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -108,7 +107,9 @@ def _primary(tuned: Tuned, groups: Sequence[Group], examples: Sequence[Example])
     return known[0]
 
 
-def _groups(tuned: Tuned, dataset: Dataset, examples: Sequence[Example], narrator: Narrator) -> tuple[list[Group], list[dict[str, str]]]:
+def _groups(
+    tuned: Tuned, dataset: Dataset, examples: Sequence[Example], narrator: Narrator
+) -> tuple[list[Group], list[dict[str, str]]]:
     """Return what is scored, and a few answers before and after tuning to look at."""
     objective, settings, limit = tuned.objective, tuned.recipe.evaluate, tuned.card.max_length
     ours = tuned.outputs(tuned.policy, examples)
@@ -142,7 +143,10 @@ def _sample(example: Example, before: Output, after: Output) -> dict[str, str]:
 def _write(tuned: Tuned, report: dict[str, Any], groups: Sequence[Group], samples: list[dict[str, str]], seconds: float) -> None:
     run = tuned.run
     last = groups[-1]
-    write_lines(run.path / "predictions.jsonl", (_prediction(example, output) for example, output in zip(last.examples, last.outputs, strict=True)))
+    write_lines(
+        run.path / "predictions.jsonl",
+        (_prediction(example, output) for example, output in zip(last.examples, last.outputs, strict=True)),
+    )
     run.note(actual=run.manifest["actual"] | {"evaluate_s": round(seconds, 2)})
     write_json(run.path / "report.json", report | {"samples": samples})
     write_whole(run.path / "report.html", render(report, _context(tuned, samples)))
@@ -151,7 +155,11 @@ def _write(tuned: Tuned, report: dict[str, Any], groups: Sequence[Group], sample
 def _prediction(example: Example, output: Output) -> dict[str, Any]:
     record: dict[str, Any] = {"id": example.id, "file": example.file, "line": example.line}
     if example.messages is not None:
-        record |= {"prompt": [message.content for message in example.messages[:-1]], "reference": example.messages[-1].content, "output": output.text}
+        record |= {
+            "prompt": [message.content for message in example.messages[:-1]],
+            "reference": example.messages[-1].content,
+            "output": output.text,
+        }
     else:
         truth = example.label if example.label is not None else example.labels if example.labels is not None else example.value
         answer = output.label if output.label is not None else output.labels if output.labels is not None else output.value
@@ -165,13 +173,21 @@ def _prediction(example: Example, output: Output) -> dict[str, Any]:
 
 def _context(tuned: Tuned, samples: list[dict[str, str]]) -> dict[str, Any]:
     manifest = tuned.run.manifest
-    accounting = tuned.run.path / "data" / "accounting.json"
+    dataset = read_dataset(tuned.run.path)
+    accounting = dataset.accounting
     return {
         "run": str(tuned.run.path),
         "recipe": tuned.recipe.model_dump(mode="json", exclude_none=True),
         "decisions": manifest.get("decisions", []),
         "log": tuned.run.records(),
-        "data": json.loads(accounting.read_text(encoding="utf-8")) if accounting.is_file() else {},
+        "data": {
+            "rows_in": accounting.rows,
+            "used": sum(accounting.used.values()),
+            "dropped": accounting.dropped,
+            "splits": accounting.used,
+            "cleaned": dict(dataset.cleaned),
+            "notices": list(dataset.notices),
+        },
         "preflight": manifest.get("preflight", []),
         "machine": manifest.get("machine", {}),
         "timing": manifest.get("actual", {}),

@@ -103,12 +103,15 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     whole = objective.units(dataset.train, policy, 10**9)
     units = {part: objective.units(dataset.parts[part], policy, limit) for part in ("train", "validation")}
     recipe, made = decide(recipe, _facts(policy, objective, dataset, whole))
-    learnt = {part: [unit for unit in some if any(row.weights.get(term, 0) for row in unit for term in row.weights)] for part, some in units.items()}
+    learnt = {
+        part: [unit for unit in some if any(row.weights.get(term, 0) for row in unit for term in row.weights)]
+        for part, some in units.items()
+    }
     plan = _plan(recipe, folder, len(learnt["train"]), num_steps)
     lengths = {"train": full_lengths(whole, units["train"])}
     findings = preflight(dataset, units, lengths, policy.tokenizer, objective.head, plan.max_length, policy.end_id)
-    job = Job(recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + made, findings)
-    return job
+    decisions += made
+    return Job(recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions, findings)
 
 
 def full_lengths(whole: Sequence[Unit], units: Sequence[Unit]) -> list[int]:
@@ -154,7 +157,9 @@ def _chosen(recipe: Recipe) -> Choice:
 def _facts(policy: Policy, objective: Objective, dataset: Dataset, whole: Sequence[Unit]) -> Facts:
     lengths = [len(row.ids) for unit in whole for row in unit]
     if not lengths:
-        raise DataError("no training row has anything to learn from. Look at the rows with: whet prepare, and name the columns in `data:`.")
+        raise DataError(
+            "no training row has anything to learn from. Look at the rows with: whet prepare, and name the columns in `data:`."
+        )
     precision, reason = choose_precision()
     return Facts(
         kind=policy.kind,

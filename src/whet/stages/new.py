@@ -33,6 +33,8 @@ def new(paths: Sequence[Path], *, out: Path, narrator: Narrator = SILENT) -> tup
     values = guess_recipe(seen, paths)
     build_recipe(values, str(out))
     write_whole(out, _commented(values, seen))
+    for notice in seen.notices:
+        narrator.say(f"Note: {notice}")
     narrator.say(tell(seen))
     return out, seen
 
@@ -78,16 +80,17 @@ def auto_recipe(paths: Sequence[Path], test: Sequence[Path], model: str | None, 
 
 def tell(seen: Profile) -> str:
     """Return what was seen, as lines for a person."""
-    lines = [f"{', '.join(seen.files)}: {seen.num_rows:,} rows, {seen.shape}" + (f", {seen.language}" if seen.language else "") + "."]
+    lines = [
+        f"{', '.join(seen.files)}: {seen.num_rows:,} rows, {seen.shape}" + (f", {seen.language}" if seen.language else "") + "."
+    ]
     if seen.classes:
         shown = ", ".join(f"{name} ({count:,})" for name, count in list(seen.classes.items())[:6])
         more = f" and {len(seen.classes) - 6} more" if len(seen.classes) > 6 else ""
         lines.append(f"{len(seen.classes)} classes: {shown}{more}.")
     lines.append(f"Texts have {seen.lengths.median:,.0f} characters in the middle, {seen.lengths.longest:,} at most.")
-    lines += [f"Note: {notice}" for notice in seen.notices]
     if seen.num_rejects:
         lines.append(f"Note: {seen.num_rejects:,} rows cannot be read; `whet prepare` lists them with their lines.")
-    return "\n".join(lines + [reason for reason in seen.reasons])
+    return "\n".join(lines + list(seen.reasons))
 
 
 def _commented(values: dict[str, Any], seen: Profile) -> str:
@@ -95,7 +98,15 @@ def _commented(values: dict[str, Any], seen: Profile) -> str:
     yaml.width = 200
     tree = yaml.load(_dumped(values))
     model = str(values["model"])
-    tree.yaml_set_start_comment("\n".join([*tell(seen).splitlines(), "", "Train with: whet train THIS_FILE. Every other setting has a default; see: whet new --schema"]))
+    tree.yaml_set_start_comment(
+        "\n".join(
+            [
+                *tell(seen).splitlines(),
+                "",
+                "Train with: whet train THIS_FILE. Every other setting has a default; see: whet new --schema",
+            ]
+        )
+    )
     tree.yaml_add_eol_comment(WHY_MODEL[model], "model")
     stream = io.StringIO()
     yaml.dump(tree, stream)

@@ -44,7 +44,11 @@ class Stopper:
         return self.patience > 0 and self.misses >= self.patience
 
     def state(self) -> dict[str, float | None]:
-        return {"best_loss": None if math.isinf(self.best_loss) else self.best_loss, "best_step": self.best_step, "misses": self.misses}
+        return {
+            "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
+            "best_step": self.best_step,
+            "misses": self.misses,
+        }
 
     def restore(self, state: Mapping[str, float | None]) -> None:
         best = state["best_loss"]
@@ -116,7 +120,9 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator) -> Outcome:
     if stopper.best_step and stopper.best_step != training.step:
         best = checkpoint.load(folder, stopper.best_step)
         if best is None:
-            raise RunError(f"{folder}: the best checkpoint (step {stopper.best_step}) is damaged. Train again from the recipe in {run.path}.")
+            raise RunError(
+                f"{folder}: the best checkpoint (step {stopper.best_step}) is damaged. Train again from the recipe in {run.path}."
+            )
         training.restore(best.tensors, training.step, training.cursor, training.objective_state)
     loss = None if math.isinf(stopper.best_loss) else stopper.best_loss
     return Outcome(training.step, stopper.best_step or training.step, loss, early_end)
@@ -134,7 +140,15 @@ def _loop(name: str, job: Job, run: Run, folder: Path, training: Training, stopp
         if validating:
             losses = validate(job.policy, job.objective, job.validation_units, job.plan, training.objective_state)
             stopper.see(sum(losses.values()), step.number)
-            run.log({"kind": "validation", "phase": name, "step": step.number, "epoch": _epoch(step, job), "loss": sum(losses.values())})
+            run.log(
+                {
+                    "kind": "validation",
+                    "phase": name,
+                    "step": step.number,
+                    "epoch": _epoch(step, job),
+                    "loss": sum(losses.values()),
+                }
+            )
         bar.advance(step.number, _note(step, stopper))
         if validating or last or flag.raised or step.number % int(settings.checkpoint.every) == 0:
             _save(folder, training, stopper, run)
@@ -142,7 +156,9 @@ def _loop(name: str, job: Job, run: Run, folder: Path, training: Training, stopp
         if stopper.done or last:
             return
         if flag.raised:
-            raise Interrupted(f"Stopped by {flag.name} after step {step.number}; everything is saved. Go on with: whet train --resume {run.path}")
+            raise Interrupted(
+                f"Stopped by {flag.name} after step {step.number}; everything is saved. Go on with: whet train --resume {run.path}"
+            )
 
 
 def _save(folder: Path, training: Training, stopper: Stopper, run: Run) -> None:
@@ -207,5 +223,9 @@ def _non_finite(error: NonFiniteLoss, job: Job, run: Run) -> str:
 
 def _disk_error(error: OSError, run: Run) -> Exception:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return TrainingError(f"{run.path}: the disk is full. The last checkpoint is whole; free some space and run: whet train --resume {run.path}")
-    return TrainingError(f"{run.path}: {error.strerror or error}. The last checkpoint is whole; mend the disk and run: whet train --resume {run.path}")
+        return TrainingError(
+            f"{run.path}: the disk is full. The last checkpoint is whole; free some space and run: whet train --resume {run.path}"
+        )
+    return TrainingError(
+        f"{run.path}: {error.strerror or error}. The last checkpoint is whole; mend the disk and run: whet train --resume {run.path}"
+    )

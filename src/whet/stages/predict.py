@@ -67,7 +67,9 @@ class Predictor:
         """Return one prediction for each example, in order."""
         tuned = self.tuned
         if tuned.objective.head == "lm" and not self.writes:
-            raise RunError(f"{tuned.run.path}: a run of '{tuned.card.objective}' gives no answers. Train one with objective 'sft' or 'classify'.")
+            raise RunError(
+                f"{tuned.run.path}: a run of '{tuned.card.objective}' gives no answers. Train one with objective 'sft' or 'classify'."
+            )
         if not self.writes:
             outputs = tuned.outputs(tuned.policy, examples)
         else:

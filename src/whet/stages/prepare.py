@@ -42,6 +42,9 @@ def located(data: Data, folder: Path | None) -> Data:
     """Return the section with its files found: from the current folder, or else beside the recipe."""
 
     def find(names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name if Path(name).exists() or folder is None or not (folder / name).exists() else str(folder / name) for name in names)
+        return tuple(
+            name if Path(name).exists() or folder is None or not (folder / name).exists() else str(folder / name)
+            for name in names
+        )
 
     return data.model_copy(update={"path": find(data.path), "validation": find(data.validation), "test": find(data.test)})

@@ -17,7 +17,12 @@ def show_run(path: Path) -> dict[str, Any]:
     run = open_run(path)
     manifest = run.manifest
     report = run.report if (run.path / "report.json").is_file() else None
-    return {"run": str(path), "recipe": (run.path / "recipe.yaml").read_text(encoding="utf-8"), "manifest": manifest, "report": report}
+    return {
+        "run": str(path),
+        "recipe": (run.path / "recipe.yaml").read_text(encoding="utf-8"),
+        "manifest": manifest,
+        "report": report,
+    }
 
 
 def show_runs(folder: Path = RUNS) -> list[dict[str, Any]]:
@@ -29,7 +34,14 @@ def show_runs(folder: Path = RUNS) -> list[dict[str, Any]]:
             report = run.report if (run.path / "report.json").is_file() else {}
             trained = (run.model / "policy.json").is_file()
             verdict = report.get("verdict", {}).get("sentence", "trained, not evaluated" if trained else "not finished")
-            found.append({"run": str(place), "kind": run.manifest.get("kind"), "model": run.manifest.get("base", {}).get("name"), "verdict": verdict})
+            found.append(
+                {
+                    "run": str(place),
+                    "kind": run.manifest.get("kind"),
+                    "model": run.manifest.get("base", {}).get("name"),
+                    "verdict": verdict,
+                }
+            )
     return found
 
 
@@ -45,7 +57,7 @@ def show_machine() -> dict[str, Any]:
 
     precision, reason = choose_precision()
     packages = ("torch", "transformers", "tokenizers", "peft", "datasets", "lingua-language-detector")
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in packages:
         try:
             versions[name] = importlib.metadata.version(name)

@@ -11,7 +11,7 @@ import whet
 from whet.data.dataset import read_dataset
 from whet.engine.machine import describe
 from whet.errors import RunError
-from whet.files import whole_folder, write_json, write_whole
+from whet.files import whole_folder, write_whole
 from whet.models.save import save_policy
 from whet.plugins import file_hash
 from whet.recipe import Recipe, dump_recipe, load_recipe
@@ -97,7 +97,9 @@ def _plugin_folder(hashes: dict[str, str], recipe: Path | None, run: Path) -> Pa
     if not hashes:
         return None
     if recipe is None:
-        raise RunError(f"{run}: uses files of your own ({', '.join(hashes)}). Code is never loaded from a run: whet train RECIPE --resume {run}")
+        raise RunError(
+            f"{run}: uses files of your own ({', '.join(hashes)}). Code is never loaded from a run: whet train RECIPE --resume {run}"
+        )
     for name, expected in hashes.items():
         file = recipe.parent / name
         if not file.is_file() or file_hash(file) != expected:
@@ -106,13 +108,21 @@ def _plugin_folder(hashes: dict[str, str], recipe: Path | None, run: Path) -> Pa
 
 
 def _manifest(job: Job, folder: Path | None) -> dict[str, Any]:
-    plan = {name: getattr(job.plan, name) for name in ("num_steps", "num_warmup", "batch_size", "max_tokens", "max_length", "learning_rate", "precision", "seed")}
+    plan = {
+        name: getattr(job.plan, name)
+        for name in ("num_steps", "num_warmup", "batch_size", "max_tokens", "max_length", "learning_rate", "precision", "seed")
+    }
     return {
         "kind": "train",
         "whet": whet.__version__,
         "parents": [],
         "data_sha256": job.dataset.hash,
-        "base": {"name": job.policy.source.name, "sha256": job.policy.source.sha256, "parameters": job.policy.num_parameters, "kind": job.policy.kind},
+        "base": {
+            "name": job.policy.source.name,
+            "sha256": job.policy.source.sha256,
+            "parameters": job.policy.num_parameters,
+            "kind": job.policy.kind,
+        },
         "plugins": plugin_files(job.recipe, folder),
         "plan": plan,
         "packs": job.policy.ability.packs,

@@ -16,7 +16,9 @@ class Head:
 
     def attach(self, policy: Policy, seed: int) -> None:
         if not len(policy.heads):
-            raise ModelError("technique 'head' trains a head on a frozen network, and this objective has none. Use technique 'lora' or 'full'.")
+            raise ModelError(
+                "technique 'head' trains a head on a frozen network, and this objective has none. Use technique 'lora' or 'full'."
+            )
         policy.network.requires_grad_(False)
         policy.heads.requires_grad_(True)
 

@@ -108,7 +108,9 @@ class Lora:
             type(self)(rank=self.rank, alpha=self.alpha, targets=pattern).attach(policy, seed=0)
         layers = dict(_layers(policy))
         if sorted(layers) != names:
-            raise RunError(f"{folder / WEIGHTS}: adapts {len(names)} layers, and the model has {len(layers)} such. It belongs to another base model.")
+            raise RunError(
+                f"{folder / WEIGHTS}: adapts {len(names)} layers, and the model has {len(layers)} such. It belongs to another base model."
+            )
         with torch.no_grad():
             for name, layer in layers.items():
                 layer.down.copy_(named[f"{name}.lora_A.weight"])
@@ -116,7 +118,11 @@ class Lora:
 
     def _targets(self, policy: Policy) -> list[str]:
         output = policy.network.get_output_embeddings()
-        linear = [name for name, module in policy.network.named_modules() if isinstance(module, (nn.Linear, Conv1D)) and module is not output]
+        linear = [
+            name
+            for name, module in policy.network.named_modules()
+            if isinstance(module, (nn.Linear, Conv1D)) and module is not output
+        ]
         if self.targets == "all-linear":
             return linear
         if isinstance(self.targets, str):
@@ -125,7 +131,9 @@ class Lora:
             chosen = [name for name in linear if name.endswith(tuple(self.targets))]
         if not chosen:
             endings = sorted({name.rpartition(".")[2] for name in linear})
-            raise ModelError(f"lora: targets {self.targets!r} match no linear layer of this model. Its layers end in: {', '.join(endings)}.")
+            raise ModelError(
+                f"lora: targets {self.targets!r} match no linear layer of this model. Its layers end in: {', '.join(endings)}."
+            )
         return chosen
 
 

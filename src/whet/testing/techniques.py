@@ -126,7 +126,7 @@ def saved_is_loaded(technique: Technique, build_policy: BuildPolicy, objective: 
 def training_reduces_the_loss(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
     """Thirty steps lower the loss."""
     policy = _attached(technique, build_policy, objective, examples)
-    plan = tiny_plan(policy, num_steps=30, learning_rate=RATE)
+    plan = tiny_plan(policy, num_steps=30)
     units = objective.units(examples, policy, plan.max_length)
     before = sum(validate(policy, objective, units, plan, objective.init(policy)).values())
     training, _ = train(objective, policy, examples, plan)

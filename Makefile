@@ -1,0 +1,38 @@
+# The two commands of the README: `make demo` and `make test`. Everything runs in .venv, made by `make setup`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test test-all lint soak seedling docs
+
+setup:
+	@$(PYTHON) scripts/setup.py
+
+demo: setup
+	@$(BIN)/python examples/demo.py
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: setup lint
+	$(BIN)/pytest -m "not slow"
+
+test-all: setup
+	$(BIN)/pytest -m "slow"
+
+soak: setup
+	$(BIN)/pytest -m "soak"
+
+docs: setup
+	$(BIN)/python scripts/reference.py
+
+# Makes builtin:seedling again, below two hours on two cores. SHARED holds the third-party texts (examples/seedling/README.md).
+SHARED ?= ../shared
+seedling: setup
+	$(BIN)/python examples/seedling/sample_teacher.py --shared $(SHARED)
+	$(BIN)/python examples/seedling/build_corpus.py --shared $(SHARED)
+	$(BIN)/python examples/seedling/train_tokenizer.py
+	$(BIN)/python examples/seedling/init_model.py
+	$(BIN)/whet train examples/seedling/seedling.yaml --out runs/seedling
+	$(BIN)/python examples/seedling/ship.py runs/seedling

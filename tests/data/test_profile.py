@@ -1,0 +1,192 @@
+"""The profile: usual shapes and every data set at hand are understood, with reasons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from whet.data.guess import FIELDS
+from whet.data.language import guess_language
+from whet.data.profile import Profile, profile
+from whet.data.read import read_files
+from whet.data.rows import RawRow
+from whet.errors import DataError
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+
+REAL = [  # file, objective, columns, rows (from the data's own index)
+    ("classify/banking77/train.csv", "classify", {"text": "text", "label": "category"}, 10_003),
+    ("classify/banking77/test.csv", "classify", {"text": "text", "label": "category"}, 3_080),
+    ("classify/clinc150/data_full.json", "classify", {"text": "text", "label": "label"}, 23_700),
+    ("classify/sms_spam/SMSSpamCollection", "classify", {"text": "SMS", "label": "Label"}, 5_574),
+    ("classify/uci_sentences/amazon_cells_labelled.txt", "classify", {"text": "column_1", "label": "column_2"}, 1_000),
+    ("classify/uci_sentences/imdb_labelled.txt", "classify", {"text": "column_1", "label": "column_2"}, 1_000),
+    ("classify/uci_sentences/yelp_labelled.txt", "classify", {"text": "column_1", "label": "column_2"}, 1_000),
+    ("generate/e2e/devset.csv", "sft", {"prompt": "mr", "response": "ref"}, 4_672),
+    ("generate/e2e/testset.csv", "pretrain", {"text": "MR"}, 630),
+    ("instruct/gsm8k/train.jsonl", "sft", {"prompt": "question", "response": "answer"}, 7_473),
+    ("instruct/gsm8k/test.jsonl", "sft", {"prompt": "question", "response": "answer"}, 1_319),
+    ("instruct/llama_factory/alpaca_en_demo.json", "sft", {"prompt": "instruction", "input": "input", "response": "output"}, 999),
+    ("instruct/llama_factory/identity.json", "sft", {"prompt": "instruction", "input": "input", "response": "output"}, 91),
+    ("instruct/llama_factory/glaive_toolcall_en_demo.json", "sft", {"messages": "conversations"}, 300),
+    ("instruct/llama_factory/v1_sft_demo.jsonl", "sft", {"messages": "messages"}, 500),
+    ("instruct/llama_factory/reason_tool_use_demo_50.jsonl", "sft", {"messages": "messages"}, 50),
+    (
+        "instruct/llama_factory/dpo_en_demo.json",
+        "sft",
+        {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"},
+        300,
+    ),
+    ("instruct/llama_factory/v1_dpo_demo.jsonl", "sft", {"chosen": "chosen_messages", "rejected": "rejected_messages"}, 10),
+    ("instruct/llama_factory/kto_en_demo.json", "sft", {"messages": "messages", "label": "label"}, 300),
+    ("instruct/llama_factory/c4_demo.jsonl", "pretrain", {"text": "text"}, 300),
+    ("instruct/llama_factory/wiki_demo.txt", "pretrain", {"text": "text"}, 30),
+    ("instruct/self_instruct/seed_tasks.jsonl", "sft", {"prompt": "instruction", "input": "input", "response": "output"}, 175),
+    (
+        "instruct/self_instruct/user_oriented_instructions.jsonl",
+        "sft",
+        {"prompt": "instruction", "input": "input", "response": "output"},
+        252,
+    ),
+    ("preference/open_instruct/rlvr_test.jsonl", "sft", {"messages": "messages", "response": "ground_truth"}, 100),
+    ("text/names/names.txt", "pretrain", {"text": "text"}, 32_033),
+    ("text/tiny_shakespeare/input.txt", "pretrain", {"text": "text"}, None),
+    ("text/wikitext2/valid.txt", "pretrain", {"text": "text"}, None),
+    ("text/tinystories/tiny_stories.txt", "pretrain", {"text": "text"}, None),
+    ("text/sotu", "pretrain", {"text": "text"}, 77),
+]
+
+
+def look_at(path: Path) -> Profile:
+    notices: list[str] = []
+    return profile(read_files([path], notices), notices)
+
+
+@pytest.mark.parametrize(("name", "objective", "columns", "num_rows"), REAL, ids=[row[0] for row in REAL])
+def test_real_data_are_understood(name, objective, columns, num_rows):
+    if not SHARED.exists():
+        pytest.skip(f"{SHARED} is not here")
+    found = look_at(SHARED / name)
+    assert (found.objective, dict(found.columns)) == (objective, columns)
+    assert found.num_rejects == 0 and (num_rows is None or found.num_rows == num_rows)
+    assert len(found.reasons) == len(found.columns) + 1
+
+
+def test_every_file_of_the_shared_data_is_read_without_a_crash():
+    if not SHARED.exists():
+        pytest.skip(f"{SHARED} is not here")
+    files = [
+        path for path in SHARED.rglob("*") if path.suffix in {".csv", ".json", ".jsonl", ".txt"} and "sotu" not in path.parts
+    ]
+    assert len(files) > 30
+    for path in files:
+        if path.stat().st_size < 1_000_000:
+            assert look_at(path).num_rows > 0, path
+
+
+def test_tickets_of_the_example():
+    found = look_at(ROOT / "examples" / "tickets" / "tickets.csv")
+    assert (found.objective, found.columns) == ("classify", {"text": "message", "label": "intent"})
+    assert set(found.slices) == {"channel", "customer_tier"} and found.language == "en"
+    assert len(found.classes) == 10 and next(iter(found.classes)) == "device_offline"  # 16 other spellings are counted with them
+    assert any("'answer' could be learnt" in reason for reason in found.reasons)
+
+
+TURNS = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
+SHAPES = [
+    (
+        [{"text": "good film", "label": "pos"}, {"text": "bad film", "label": "neg"}],
+        "classify",
+        {"text": "text", "label": "label"},
+    ),
+    (
+        [{"premise": "it rains", "hypothesis": "wet", "label": 0}, {"premise": "sunny now", "hypothesis": "dry", "label": 1}] * 3,
+        "classify",
+        {"text": "premise", "text_pair": "hypothesis", "label": "label"},
+    ),
+    (
+        [{"text": f"about {i}", "labels": ["a", "b"] if i % 2 else ["a"]} for i in range(8)],
+        "classify",
+        {"text": "text", "labels": "labels"},
+    ),
+    (
+        [{"text": f"about {i}", "tags": "war|love" if i % 2 else "love|fun"} for i in range(8)],
+        "classify",
+        {"text": "text", "labels": "tags"},
+    ),
+    ([{"text": f"about {i}", "score": i / 7} for i in range(40)], None, {"text": "text", "label": "score"}),
+    (
+        [{"prompt": "say something nice", "completion": f"you are number {i}"} for i in range(5)],
+        "sft",
+        {"prompt": "prompt", "response": "completion"},
+    ),
+    (
+        [{"prompt": f"ask {i} now", "completion": f"answer number {i}", "label": i % 2 == 0} for i in range(9)],
+        "sft",
+        {"prompt": "prompt", "response": "completion", "label": "label"},
+    ),
+    ([{"messages": TURNS}] * 3, "sft", {"messages": "messages"}),
+    ([{"dialog": json.dumps(TURNS), "id": i} for i in range(3)], "sft", {"messages": "dialog"}),
+    (
+        [{"prompt": f"question {i} here", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(3)],
+        "sft",
+        {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"},
+    ),
+    (
+        [{"system": "be kind", "instruction": f"do the {i}", "output": f"done the {i}"} for i in range(4)],
+        "sft",
+        {"prompt": "instruction", "response": "output", "system": "system"},
+    ),
+    ([{"id": str(i), "body": f"some text number {i}", "url": f"https://x/{i}"} for i in range(9)], "pretrain", {"text": "body"}),
+]
+
+
+ASKED = TURNS[:1]
+SHAPES += [
+    ([{"prompt": ASKED, "completion": TURNS[1:]}] * 3, "sft", {"messages": "prompt", "response": "completion"}),
+    (
+        [{"prompt": ASKED, "chosen": TURNS[1:], "rejected": TURNS[1:]}] * 3,
+        "sft",
+        {"messages": "prompt", "chosen": "chosen", "rejected": "rejected"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("rows", "objective", "columns"), SHAPES)
+def test_usual_shapes(rows, objective, columns):
+    found = profile([RawRow("f.jsonl", i + 1, row) for i, row in enumerate(rows)])
+    assert (found.objective, dict(found.columns)) == (objective, columns)
+    assert set(columns) <= set(FIELDS)
+
+
+def test_the_guess_does_not_depend_on_the_order_of_the_rows(tmp_path):
+    rows = [
+        {"text": f"text number {i}", "label": "abc"[i * 3 // 9000]} for i in range(9000)
+    ]  # sorted by class, more than are looked at
+    first = profile([RawRow("f", i + 1, row) for i, row in enumerate(rows)])
+    assert set(first.classes) == {"a", "b", "c"} and first.num_looked_at == 5000 and first.num_rows == 9000
+
+
+def test_nothing_readable_is_an_error():
+    with pytest.raises(DataError, match="no row could be read"):
+        profile([])
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("The card has not arrived and I would like to know where it is", "en"),
+        ("Ich habe die Karte nicht bekommen und das ist ein Problem", "de"),
+        ("Je ne sais pas où est ma carte et je suis pas content avec vous", "fr"),
+        ("Карта не пришла", "ru"),
+        ("カードが届きません", "ja"),
+        ("我的卡还没有到", "zh"),
+        ("zxcv qwer asdf", None),
+        ("12345", None),
+    ],
+)
+def test_language(text, language):
+    assert guess_language([text]) == language
