@@ -49,14 +49,17 @@ def train(
     return _train(loaded, folder=folder, out=_optional(out))
 
 
-def evaluate(run: Run | Place, *, test: Place | Sequence[Place] = ()) -> Run:
-    """Judge a trained run on its test rows, or on other files. Returns the run; its `report` holds the scores and the verdict."""
-    return _evaluate(run.path if isinstance(run, Run) else Path(run), test=_paths(test))
+def evaluate(run: Run | Place, *, test: Place | Sequence[Place] = (), recipe: Place | None = None) -> Run:
+    """Judge a trained run on its test rows, or on other files. Returns the run; its `report` holds the scores and the verdict.
+
+    `recipe` is needed only where the run uses plugin files of your own, which lie beside it.
+    """
+    return _evaluate(run.path if isinstance(run, Run) else Path(run), test=_paths(test), recipe=_optional(recipe))
 
 
-def load(run: Run | Place) -> Predictor:
+def load(run: Run | Place, *, recipe: Place | None = None) -> Predictor:
     """Return a trained run that answers: `load(run).predict(["some text"])`. Raises RunError."""
-    return _load(run.path if isinstance(run, Run) else Path(run))
+    return _load(run.path if isinstance(run, Run) else Path(run), _optional(recipe))
 
 
 def auto(

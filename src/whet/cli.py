@@ -29,6 +29,10 @@ Test = Annotated[
     list[Path], typer.Option("--test", metavar="FILE", help="File to judge on; never changed and never learnt from.")
 ]
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe; make one with: whet new FILE")]
+Own = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="RECIPE", help="Only for a run that uses plugin files of your own: the recipe beside them."),
+]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
@@ -94,11 +98,11 @@ def train(
 
 
 @app.command()
-def evaluate(run: RunPath, test: Test = [], as_json: Json = False) -> None:
+def evaluate(run: RunPath, test: Test = [], recipe: Own = None, as_json: Json = False) -> None:
     """Judge a trained run against the untuned model on rows it never saw, with intervals, and write the report."""
     from whet.stages.evaluate import evaluate as judge
 
-    _judged(judge(run, test=test, narrator=_narrator()), as_json)
+    _judged(judge(run, test=test, recipe=recipe, narrator=_narrator()), as_json)
 
 
 @app.command()
@@ -116,13 +120,14 @@ def predict(
     abstain_below: Annotated[
         float, typer.Option("--abstain-below", min=0.0, max=1.0, help="Give no answer below this confidence.")
     ] = 0.0,
+    recipe: Own = None,
     as_json: Json = False,
 ) -> None:
     """Answer the rows of a file, each with its confidence."""
     from whet.stages.predict import load, predict_file
     from whet.stages.write_predictions import choose_format, from_stdin, write_predictions
 
-    predictor, notices = load(run), list[str]()
+    predictor, notices = load(run, recipe), list[str]()
     with from_stdin(file) as place:
         chosen = choose_format(form, out, place)
         rows = predict_file(predictor, place, abstain_below, notices)
@@ -151,12 +156,13 @@ def chat(
     run: RunPath,
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 always gives the likeliest answer.")] = 0.0,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    recipe: Own = None,
     as_json: Json = False,
 ) -> None:
     """Talk to a trained run: one line in, one answer out; an empty line or Ctrl-D ends it."""
     from whet.stages.chat import converse
 
-    turns = converse(run, temperature=temperature, system=system, show=print if not as_json else _say)
+    turns = converse(run, temperature=temperature, system=system, recipe=recipe, show=print if not as_json else _say)
     _answer(as_json, {"run": str(run), "messages": turns})
 
 

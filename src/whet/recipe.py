@@ -12,21 +12,36 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from whet.errors import RecipeError
 from whet.plugins import allowed, unknown_key
 
 Auto = Literal["auto"]
-Files = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+Strings = str | tuple[str, ...]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value, json_schema_input_type=Strings),
+]
+"""One or several; a single one may stand without brackets."""
+
+
+RULES = {
+    "tuple_type": "a list such as [a, b]",
+    "too_short": "at least one",
+    "model_type": "a section of `key: value` lines",
+    "dict_type": "a section of `key: value` lines",
+    "string_pattern_mismatch": "letters, digits and . _ -, beginning with a letter or digit, 64 at most",
+}
+"""What is allowed, in the words of someone who writes a recipe, by pydantic's type of error."""
 
 
 class Section(BaseModel):
     """A part of the recipe: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Choice(BaseModel):
@@ -45,6 +60,7 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+STANDARD: dict[tuple[str, ...], str] = {("train", "schedule"): "linear", ("train", "optimiser"): "adamw"}
 Plugin = Annotated[Choice, BeforeValidator(_named, json_schema_input_type=str | Choice)]
 
 
@@ -73,11 +89,11 @@ class Split(Section):
 class Data(Section):
     """Where rows come from and which columns mean what. A column that is not named is guessed, and the guess is shown."""
 
-    path: Files
+    path: Annotated[Names, Field(min_length=1)]
     """File or files: csv, tsv, json, jsonl, parquet, txt."""
-    validation: Files = ()
+    validation: Names = ()
     """File or files to decide when to stop by; else a share of `path`."""
-    test: Files = ()
+    test: Names = ()
     """File or files to score on, never changed and never learnt from; else a share of `path`."""
     text: str | None = None
     """Column with the text."""
@@ -101,7 +117,7 @@ class Data(Section):
     """Column with the better answer."""
     rejected: str | None = None
     """Column with the worse answer."""
-    slices: tuple[str, ...] = ()
+    slices: Names = ()
     """Columns to score by, such as channel or customer tier."""
     split: Split = Split()
     clean: Auto | tuple[Plugin, ...] = "auto"
@@ -124,7 +140,7 @@ class EarlyStopping(Section):
 class Checkpoints(Section):
     """When to save what is needed to go on after a crash."""
 
-    every: Auto | int = "auto"
+    every: Auto | Annotated[int, Field(ge=1)] = "auto"
     """Steps between two checkpoints; auto: at each validation, and at least every 100 steps."""
     keep: int = Field(2, ge=1)
     """How many of the last to keep; the best one is kept besides."""
@@ -133,7 +149,7 @@ class Checkpoints(Section):
 class Train(Section):
     """How to train."""
 
-    epochs: Auto | Annotated[float, Field(gt=0)] = "auto"
+    epochs: Auto | Annotated[float, Field(gt=0, le=1_000_000)] = "auto"
     """Times over the training rows, at most; early stopping may end it before."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Steps at most."""
@@ -149,8 +165,8 @@ class Train(Section):
     """Decoupled weight decay of matrices."""
     warmup: float = Field(0.06, ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""
-    schedule: Plugin = Choice(name="linear")
-    optimiser: Plugin = Choice(name="adamw")
+    schedule: Plugin = Choice(name=STANDARD["train", "schedule"])
+    optimiser: Plugin = Choice(name=STANDARD["train", "optimiser"])
     clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     precision: Auto | Literal["fp32", "bf16"] = "auto"
@@ -195,6 +211,11 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Name of the run; its folder is runs/DATE-NAME."""
+    _places: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+
+    def place(self, *path: str) -> str:
+        """Return where a key was written, such as `recipe.yaml:7` or `--set train.epochs`: the key's own place, or the nearest above it."""
+        return next((self._places[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._places), "the recipe")
 
 
 def load_recipe(path: Path, sets: Sequence[str] = ()) -> Recipe:
@@ -203,8 +224,9 @@ def load_recipe(path: Path, sets: Sequence[str] = ()) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RecipeError(f"{path}: there is no such recipe. Make one with: whet new YOUR_FILE --out {path}") from None
-    except (IsADirectoryError, UnicodeDecodeError, PermissionError) as error:
-        raise RecipeError(f"{path}: not a readable recipe ({type(error).__name__}). A recipe is a YAML text file.") from None
+    except (IsADirectoryError, NotADirectoryError, UnicodeDecodeError, PermissionError) as error:
+        reason = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise RecipeError(f"{path}: not a readable recipe: {reason}. A recipe is a YAML text file.{_as_data(path)}") from None
     return parse_recipe(text, str(path), sets)
 
 
@@ -212,16 +234,20 @@ def parse_recipe(text: str, where: str, sets: Sequence[str] = ()) -> Recipe:
     """Return the recipe in a YAML text; `where` names it in errors."""
     try:
         tree = YAML().load(io.StringIO(text))
+        lines: dict[tuple[str, ...], str] = {}
+        _note_lines(tree, (), where, lines)
+        values = _plain(tree)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(
             f"{where}:{line}: not valid YAML: {error.problem}. Mend that line; indentation is two spaces."
         ) from None
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{where}:1: a recipe is a list of `key: value` lines and begins with model, data and objective.")
-    lines: dict[tuple[str, ...], str] = {}
-    _note_lines(tree, (), where, lines)
-    values = _plain(tree)
+    except (YAMLError, RecursionError) as error:
+        raise RecipeError(f"{where}: not valid YAML: {_why(error)}. Mend it there, or make a new one with: whet new") from None
+    if not isinstance(values, dict):
+        raise RecipeError(
+            f"{where}:1: a recipe is a list of `key: value` lines and begins with model, data and objective.{_as_data(Path(where))}"
+        )
     for assignment in sets:
         _apply(values, assignment, lines)
     return validate(values, where, lines)
@@ -239,9 +265,11 @@ def build_recipe(values: Mapping[str, Any], where: str, sets: Sequence[str] = ()
 def validate(values: Mapping[str, Any], where: str, lines: Mapping[tuple[str, ...], str]) -> Recipe:
     """Return a Recipe, or raise one RecipeError that lists everything that is wrong with it."""
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except pydantic.ValidationError as error:
         raise RecipeError("\n".join(_problems(error, where, lines))) from None
+    recipe._places.update(lines)
+    return recipe
 
 
 def dump_recipe(recipe: Recipe, comments: Mapping[str, str] | None = None) -> str:
@@ -307,11 +335,14 @@ def _apply(values: dict[str, Any], assignment: str, lines: dict[tuple[str, ...],
     path = tuple(key.strip().split("."))
     try:
         value = _plain(YAML().load(io.StringIO(text))) if text.strip() else None
-    except MarkedYAMLError as error:
-        raise RecipeError(f"--set {assignment}: the value is not valid YAML: {error.problem}.") from None
+    except (YAMLError, RecursionError) as error:
+        shown = assignment if len(assignment) < 80 else f"{assignment[:80]}..."
+        raise RecipeError(f"--set {shown!r}: the value is not valid YAML: {_why(error)}.") from None
     holder = values
-    for part in path[:-1]:
+    for depth, part in enumerate(path[:-1], 1):
         inner = holder.get(part)
+        if inner is None and path[:depth] in STANDARD:
+            inner = STANDARD[path[:depth]]  # nothing was said of it, and `--set train.optimiser.beta2=0.95`
         if isinstance(inner, str) and part in {"objective", "technique", "schedule", "optimiser"}:
             inner = {"name": inner}  # `technique: lora` and then `--set technique.rank=8`
         holder[part] = inner if isinstance(inner, dict) else {}
@@ -319,6 +350,18 @@ def _apply(values: dict[str, Any], assignment: str, lines: dict[tuple[str, ...],
     holder[path[-1]] = value
     for length in range(1, len(path) + 1):
         lines[path[:length]] = f"--set {key}" if length == len(path) else lines.get(path[:length], f"--set {key}")
+
+
+def _why(error: YAMLError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "it holds itself, or is nested too deeply"
+    return str(getattr(error, "problem", None) or str(error).splitlines()[0])
+
+
+def _as_data(path: Path) -> str:
+    """Return a hint where a data file was named as the recipe."""
+    known = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"}
+    return f" This looks like a data file: whet auto {path}" if path.suffix.lower() in known else ""
 
 
 def _problems(error: pydantic.ValidationError, where: str, lines: Mapping[tuple[str, ...], str]) -> list[str]:
@@ -330,10 +373,15 @@ def _problems(error: pydantic.ValidationError, where: str, lines: Mapping[tuple[
         dotted = ".".join(path)
         if item["type"] == "extra_forbidden":
             sentences.append(f"{place}: {unknown_key(dotted, [*_prefixed(path, section)])}")
+        elif item["type"] == "missing" and path[-1] == "name":
+            plugin = ".".join(path[:-1])
+            sentences.append(
+                f"{place}: the settings of '{plugin}' are there and its name is not. Name it: --set {dotted}=NAME, or in the recipe."
+            )
         elif item["type"] == "missing":
             sentences.append(f"{place}: '{dotted}' is missing. A recipe needs model, data (with path) and objective.")
         else:
-            grouped.setdefault(path, (item["input"], []))[1].append(allowed(item["msg"]))
+            grouped.setdefault(path, (item["input"], []))[1].append(RULES.get(item["type"]) or allowed(item["msg"]))
     for path, (value, rules) in grouped.items():
         place = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), where)
         shown = repr(value)
@@ -352,9 +400,8 @@ def _path(location: Sequence[str | int]) -> tuple[tuple[str, ...], type[BaseMode
             path.append(name)
             inner = next((kind for kind in _sections(fields[name].annotation)), None)
             section = inner or section
-        elif isinstance(part, int) or part == location[-1]:
-            if not _is_tag(name):
-                path.append(name)
+        elif (isinstance(part, int) or part == location[-1]) and not _is_tag(name):
+            path.append(name)
     return tuple(path), section
 
 

@@ -36,7 +36,10 @@ def generate(
     stops: frozenset[int],
     sampling: Sampling = GREEDY,
 ) -> Iterator[list[int]]:
-    """Yield the tokens that follow each prompt, in order, without the stop token. A prompt too long for the context loses its beginning."""
+    """Yield the tokens that follow each prompt, in order, without the stop token.
+
+    A prompt too long for the context loses its beginning, but keeps half the context at least; then the answer may be shorter.
+    """
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     found: dict[int, list[int]] = {}
     for start in range(0, len(by_length), BATCH):
@@ -58,16 +61,17 @@ def _batch(
     stops: frozenset[int],
     sampling: Sampling,
 ) -> list[list[int]]:
-    room = max(1, policy.context - max_new_tokens)
+    room = max(policy.context - max_new_tokens, policy.context // 2)
     kept = [list(prompt)[-room:] for prompt in prompts]
     longest = max(len(prompt) for prompt in kept)
     ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in kept], device=policy.device)
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in kept], device=policy.device)
     written: list[list[int]] = [[] for _ in kept]
+    limits = [min(max_new_tokens, policy.context - len(prompt)) for prompt in kept]
     open_rows = set(range(len(kept)))
     cache = None
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    for count in range(min(max_new_tokens, policy.context - longest)):
+    for count in range(max(limits)):
         out = policy.network(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
@@ -80,11 +84,13 @@ def _batch(
                 open_rows.discard(row)
             else:
                 written[row].append(token)
+                if len(written[row]) == limits[row]:
+                    open_rows.discard(row)
         if not open_rows:
             break
         ids = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(kept), 1)], dim=1)
-        positions = positions[:, -1:] + 1
+        positions = (positions[:, -1:] + 1).clamp(max=policy.context - 1)  # of a row that is done
     return written
 
 

@@ -22,6 +22,8 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}Assistant:{{ ' ' }}{% endif %}"
 )
 """For a decoder that comes without a chat template."""
+MARKER = "\x02"
+"""Stands for an answer, to see what a template puts around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Chat:
 
     ids: list[int]
     supervised: list[float]
-    """1 for each token of an assistant's turn, its end token included; 0 elsewhere."""
+    """1 for each token of an assistant's turn to its end token, which is included; 0 elsewhere."""
     ends: bool
     """Every assistant turn ends in a token that stops generation."""
 
@@ -41,39 +43,44 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message])
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
-    """Return the tokens before the assistant's next turn, segment by segment as training made them."""
-    ids: list[int] = []
-    for text, _ in _segments(tokenizer, messages):
-        ids += _tokens(tokenizer, text)
-    return ids
+    """Return the tokens before the assistant's next turn, as training makes them; at least one."""
+    ids = [token for piece in _pieces(tokenizer, messages) for token in piece.ids]
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    return ids if ids or start is None else [int(start)]
 
 
 def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> Chat:
-    """Return the conversation's tokens with the assistant's turns supervised. Its last turn must be the assistant's."""
-    ids: list[int] = []
-    supervised: list[float] = []
-    ends = True
-    stops = stop_ids(tokenizer)
-    for text, is_answer in _segments(tokenizer, messages):
-        tokens = _tokens(tokenizer, text)
-        if is_answer and not stops.intersection(tokens):
-            if tokenizer.eos_token_id is None:
-                ends = False
-            else:
-                tokens = [*tokens, int(tokenizer.eos_token_id)]
-        ids += tokens
-        supervised += [float(is_answer)] * len(tokens)
+    """Return the conversation's tokens with the assistant's turns supervised, each to its end token."""
+    pieces = _pieces(tokenizer, messages)
+    ids = [token for piece in pieces for token in piece.ids]
+    supervised = [weight for piece in pieces for weight in piece.supervised]
     if supervised:
         supervised[0] = 0.0
-    return Chat(ids, supervised, ends)
+    return Chat(ids, supervised, all(piece.ends for piece in pieces))
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[Chat]:
+    """Return what stands before each answer, and each answer, in tokens."""
+    stops = stop_ids(tokenizer)
+    pieces = []
+    for text, is_answer in _segments(tokenizer, messages):
+        ids = _tokens(tokenizer, text)
+        if not is_answer:
+            pieces.append(Chat(ids, [0.0] * len(ids), True))
+            continue
+        if not stops.intersection(ids) and tokenizer.eos_token_id is not None:
+            ids = [*ids, int(tokenizer.eos_token_id)]
+        # generation stops at the end token: what the template puts behind it is never written
+        last = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+        pieces.append(Chat(ids, [float(place <= last) for place in range(len(ids))], last < len(ids)))
+    return pieces
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the tokens that end an answer: the tokenizer's end token, and the template's end of turn where it has one."""
     stops = set() if tokenizer.eos_token_id is None else {int(tokenizer.eos_token_id)}
-    marker = "\x02"
-    turn = [Message("user", "q"), Message("assistant", marker)]
-    tail = _render(tokenizer, turn, prompt=False).partition(marker)[2]
+    turn = [Message("user", "q"), Message("assistant", MARKER)]
+    tail = _render(tokenizer, turn, prompt=False).partition(MARKER)[2]
     special = set(tokenizer.all_special_ids)
     first = next((token for token in _tokens(tokenizer, tail) if token in special), None)
     return frozenset(stops if first is None else {*stops, first})
@@ -86,7 +93,7 @@ def _segments(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -
     for index, message in enumerate(messages):
         if message.role != "assistant":
             continue
-        before = _render(tokenizer, messages[:index], prompt=True)
+        before = _render(tokenizer, messages[:index], prompt=True) if index else _opening(tokenizer)
         after = _render(tokenizer, messages[: index + 1], prompt=False)
         if not before.startswith(done) or not after.startswith(before):
             raise DataError(
@@ -96,9 +103,14 @@ def _segments(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -
         segments += [(before[len(done) :], False), (after[len(before) :], True)]
         done = after
     if not messages or messages[-1].role != "assistant":
-        whole = _render(tokenizer, messages, prompt=True)
+        whole = _render(tokenizer, messages, prompt=True) if messages else _opening(tokenizer)
         segments.append((whole[len(done) :], False))
     return [(text, answer) for text, answer in segments if text]
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what stands before an answer that nothing stands before."""
+    return _render(tokenizer, [Message("assistant", MARKER)], prompt=False).partition(MARKER)[0]
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prompt: bool) -> str:

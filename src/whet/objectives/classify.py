@@ -167,7 +167,8 @@ class Classify(Objective):
         pooled = policy.pooled(batch)
         head = policy.heads[HEAD]
         assert isinstance(head, nn.Linear)
-        return nn.functional.linear(pooled, head.weight, head.bias).to(pooled.dtype)
+        with torch.autocast(pooled.device.type, enabled=False):  # so few numbers deserve full precision
+            return nn.functional.linear(pooled, head.weight, head.bias)
 
     def _output(self, classes: Sequence[str], score: Tensor) -> Output:
         if self.kind == "number":

@@ -12,9 +12,11 @@ from whet.stages.predict import load
 from whet.types import Message
 
 
-def converse(path: Path, *, temperature: float, system: str | None, show: Callable[[str], None]) -> list[dict[str, str]]:
+def converse(
+    path: Path, *, temperature: float, system: str | None, recipe: Path | None, show: Callable[[str], None]
+) -> list[dict[str, str]]:
     """Answer each line of standard input; an empty line ends. Returns the conversation."""
-    predictor = load(path)
+    predictor = load(path, recipe)
     messages = [] if system is None else [Message("system", system)]
     sampling = Sampling(temperature=temperature)
     asking = sys.stdin.isatty()

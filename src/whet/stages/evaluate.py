@@ -25,6 +25,7 @@ from whet.recipe import Recipe, load_recipe
 from whet.report.build import Group, build_report
 from whet.report.html import render
 from whet.run import Run, open_run
+from whet.stages.job import plugin_folder
 from whet.stages.narrate import SILENT, Narrator
 from whet.types import Example, Objective, Output, Technique
 
@@ -38,6 +39,8 @@ class Tuned:
     card: Card
     policy: Policy
     objective: Objective
+    folder: Path | None
+    """Where plugin files of the user's own lie."""
 
     @property
     def precision(self) -> Precision:
@@ -50,23 +53,24 @@ class Tuned:
             return list(self.objective.outputs(policy, examples, self.card.max_length))
 
 
-def load_run(path: Path, recipe_folder: Path | None = None) -> Tuned:
-    """Return a trained run with its policy. Raises RunError."""
+def load_run(path: Path, recipe: Path | None = None) -> Tuned:
+    """Return a trained run with its policy. `recipe` is needed where the run uses plugin files of the user's own. Raises RunError."""
     run = open_run(path)
+    folder = plugin_folder(run, recipe)
     card = read_card(run.model)
-    technique: Technique = plugins.build("techniques", card.technique, card.technique_settings, recipe_folder)
-    objective: Objective = plugins.build("objectives", card.objective, card.objective_settings, recipe_folder)
-    return Tuned(run, load_recipe(run.path / "recipe.yaml"), card, load_tuned(run.model, technique), objective)
+    technique: Technique = plugins.build("techniques", card.technique, card.technique_settings, folder)
+    objective: Objective = plugins.build("objectives", card.objective, card.objective_settings, folder)
+    return Tuned(run, load_recipe(run.path / "recipe.yaml"), card, load_tuned(run.model, technique), objective, folder)
 
 
-def evaluate(path: Path, *, test: Sequence[Path] = (), recipe_folder: Path | None = None, narrator: Narrator = SILENT) -> Run:
+def evaluate(path: Path, *, test: Sequence[Path] = (), recipe: Path | None = None, narrator: Narrator = SILENT) -> Run:
     """Score a trained run on its test rows, or on another file, and write report.json, report.html and predictions.jsonl."""
     begun = time.monotonic()
-    tuned = load_run(path, recipe_folder)
+    tuned = load_run(path, recipe)
     dataset = read_dataset(tuned.run.path)
     examples = dataset.test
     if test:
-        examples, notices = read_held_out(test, dataset, tuned.objective.needs, recipe_folder)
+        examples, notices = read_held_out(test, dataset, tuned.objective.needs, tuned.folder)
         for notice in notices:
             narrator.say(f"Note: {notice}")
     settings = tuned.recipe.evaluate
@@ -87,7 +91,7 @@ def evaluate(path: Path, *, test: Sequence[Path] = (), recipe_folder: Path | Non
         resamples=settings.resamples,
         seed=settings.seed,
         log=tuned.run.records(),
-        folder=recipe_folder,
+        folder=tuned.folder,
     )
     _write(tuned, report, groups, samples, time.monotonic() - begun)
     return tuned.run

@@ -13,11 +13,12 @@ from whet.data.dataset import Dataset
 from whet.data.preflight import Finding, preflight
 from whet.engine.fit import TrainPlan
 from whet.engine.machine import choose_precision
-from whet.errors import DataError, RecipeError, Refused
+from whet.errors import DataError, RecipeError, Refused, RunError
 from whet.models.load import load_policy
 from whet.models.policy import Policy
 from whet.models.save import Card
 from whet.recipe import Choice, Recipe
+from whet.run import Run
 from whet.stages.decide import Decision, Facts, choose_technique, decide
 from whet.types import Example, Objective, Technique, Unit
 
@@ -75,6 +76,22 @@ def plugin_files(recipe: Recipe, folder: Path | None) -> dict[str, str]:
     choices = [recipe.objective, recipe.technique, recipe.train.schedule, recipe.train.optimiser]
     names = [choice.name for choice in choices if isinstance(choice, Choice) and choice.name.endswith(".py")]
     return {name: plugins.file_hash((folder or Path()) / name) for name in names}
+
+
+def plugin_folder(run: Run, recipe: Path | None) -> Path | None:
+    """Return the folder of the run's own plugin files, which are loaded from the recipe that the user names, and only if unchanged."""
+    hashes: dict[str, str] = run.manifest.get("plugins", {})
+    if not hashes:
+        return None
+    if recipe is None:
+        raise RunError(
+            f"{run.path}: uses files of your own ({', '.join(hashes)}). Code is never loaded from a run; name the recipe that they lie beside."
+        )
+    for name, expected in hashes.items():
+        file = recipe.parent / name
+        if not file.is_file() or plugins.file_hash(file) != expected:
+            raise RunError(f"{file}: not the file that {run.path} was trained with. Bring that one back, or begin a new run.")
+    return recipe.parent
 
 
 def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: int | None = None) -> Job:

@@ -32,7 +32,7 @@ def new(paths: Sequence[Path], *, out: Path, narrator: Narrator = SILENT) -> tup
     seen = look(paths)
     values = guess_recipe(seen, paths)
     build_recipe(values, str(out))
-    write_whole(out, _commented(values, seen))
+    write_whole(out, _commented(values, seen, out))
     for notice in seen.notices:
         narrator.say(f"Note: {notice}")
     narrator.say(tell(seen))
@@ -85,15 +85,16 @@ def tell(seen: Profile) -> str:
     ]
     if seen.classes:
         shown = ", ".join(f"{name} ({count:,})" for name, count in list(seen.classes.items())[:6])
+        among = f" among the {seen.num_looked_at:,} rows looked at" if seen.num_looked_at < seen.num_rows else ""
         more = f" and {len(seen.classes) - 6} more" if len(seen.classes) > 6 else ""
-        lines.append(f"{len(seen.classes)} classes: {shown}{more}.")
+        lines.append(f"{len(seen.classes)} classes{among}: {shown}{more}.")
     lines.append(f"Texts have {seen.lengths.median:,.0f} characters in the middle, {seen.lengths.longest:,} at most.")
     if seen.num_rejects:
         lines.append(f"Note: {seen.num_rejects:,} rows cannot be read; `whet prepare` lists them with their lines.")
     return "\n".join(lines + list(seen.reasons))
 
 
-def _commented(values: dict[str, Any], seen: Profile) -> str:
+def _commented(values: dict[str, Any], seen: Profile, out: Path) -> str:
     yaml = YAML()
     yaml.width = 200
     tree = yaml.load(_dumped(values))
@@ -103,7 +104,7 @@ def _commented(values: dict[str, Any], seen: Profile) -> str:
             [
                 *tell(seen).splitlines(),
                 "",
-                "Train with: whet train THIS_FILE. Every other setting has a default; see: whet new --schema",
+                f"Train with: whet train {out}. Every other setting has a default; see: whet new --schema",
             ]
         )
     )

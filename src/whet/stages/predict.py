@@ -36,10 +36,10 @@ class Prediction:
 class Predictor:
     """A trained run that answers."""
 
-    def __init__(self, tuned: Tuned, recipe_folder: Path | None = None) -> None:
+    def __init__(self, tuned: Tuned) -> None:
         self.tuned = tuned
         self.columns = read_dataset(tuned.run.path).columns
-        self.clean = build_cleaners(self.columns, recipe_folder)
+        self.clean = build_cleaners(self.columns, tuned.folder)
 
     @property
     def writes(self) -> bool:
@@ -90,9 +90,9 @@ class Predictor:
         return str(policy.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
-def load(path: Path | str, recipe_folder: Path | None = None) -> Predictor:
+def load(path: Path | str, recipe: Path | None = None) -> Predictor:
     """Return a trained run that answers. Raises RunError."""
-    return Predictor(load_run(Path(path), recipe_folder), recipe_folder)
+    return Predictor(load_run(Path(path), recipe))
 
 
 def predict_file(predictor: Predictor, file: Path, abstain_below: float, notices: list[str]) -> Iterator[dict[str, Any]]:

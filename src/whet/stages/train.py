@@ -13,10 +13,9 @@ from whet.engine.machine import describe
 from whet.errors import RunError
 from whet.files import whole_folder, write_whole
 from whet.models.save import save_policy
-from whet.plugins import file_hash
 from whet.recipe import Recipe, dump_recipe, load_recipe
 from whet.run import Run, free_path, new_run, open_run
-from whet.stages.job import Job, build_job, on_all_rows, plugin_files, refuse, slug
+from whet.stages.job import Job, build_job, on_all_rows, plugin_files, plugin_folder, refuse, slug
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.phase import Outcome, run_phase
 from whet.stages.prepare import prepare_data
@@ -50,7 +49,7 @@ def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILEN
             narrator.say(f"{path} is already trained.")
             return run
         stored = load_recipe(run.path / "recipe.yaml")
-        folder = _plugin_folder(manifest.get("plugins", {}), recipe, path)
+        folder = plugin_folder(run, recipe)
         job = build_job(stored, read_dataset(run.path), folder, num_steps=manifest["plan"]["num_steps"])
         return _train(job, run, folder, narrator)
 
@@ -90,21 +89,6 @@ def _refit(job: Job, fitted: Outcome, folder: Path | None) -> Job:
     again = on_all_rows(job, folder, max(1, round(epochs * steps_per_epoch)))
     again.technique.attach(again.policy, again.plan.seed)
     return again
-
-
-def _plugin_folder(hashes: dict[str, str], recipe: Path | None, run: Path) -> Path | None:
-    """Return the folder of the user's plugin files, which are loaded from their recipe only, and only if unchanged."""
-    if not hashes:
-        return None
-    if recipe is None:
-        raise RunError(
-            f"{run}: uses files of your own ({', '.join(hashes)}). Code is never loaded from a run: whet train RECIPE --resume {run}"
-        )
-    for name, expected in hashes.items():
-        file = recipe.parent / name
-        if not file.is_file() or file_hash(file) != expected:
-            raise RunError(f"{file}: not the file that {run} was trained with. Bring that one back, or begin a new run.")
-    return recipe.parent
 
 
 def _manifest(job: Job, folder: Path | None) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from whet.plugins import plugin
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 
+NOT_COMPUTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias", "layer_replication")
+"""Settings of PEFT's LoRA that change what is computed."""
+
 
 class LowRank(nn.Module):
     """A frozen linear layer with an update beside it: base(x) + scale * B A x. A [r, in], B [out, r]"""
@@ -84,12 +87,14 @@ class Lora:
         tensors = {f"{PREFIX}{name}.lora_A.weight": layer.down for name, layer in layers.items()}
         tensors |= {f"{PREFIX}{name}.lora_B.weight": layer.up for name, layer in layers.items()}
         save_tensors(tensors, folder / WEIGHTS)
+        some = next(iter(layers.values()))
+        rank = some.down.shape[0]
         config = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM" if policy.kind == "decoder" else "FEATURE_EXTRACTION",
             "base_model_name_or_path": policy.source.name,
-            "r": self.rank,
-            "lora_alpha": self.alpha,
+            "r": rank,
+            "lora_alpha": some.scale * rank,
             "lora_dropout": 0.0,
             "bias": "none",
             "fan_in_fan_out": any(isinstance(layer.base, Conv1D) for layer in layers.values()),
@@ -99,22 +104,24 @@ class Lora:
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
     def load(self, policy: Policy, folder: Path) -> None:
-        """Attach and fill from a folder in PEFT's format, one of PEFT's own too."""
-        tensors = load_tensors(folder / WEIGHTS)
-        named = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
+        """Attach and fill from a folder in PEFT's format, one of PEFT's own too; its rank and alpha are the folder's."""
+        named = {key.removeprefix(PREFIX): value for key, value in load_tensors(folder / WEIGHTS).items()}
         names = sorted({key.rpartition(".lora_")[0] for key in named})
         if not any(True for _ in _layers(policy)):
+            rank, alpha = _rank_and_alpha(folder / CONFIG)
             pattern = f"^(?:{'|'.join(re.escape(name) for name in names)})$"
-            type(self)(rank=self.rank, alpha=self.alpha, targets=pattern).attach(policy, seed=0)
+            type(self)(rank=rank, alpha=alpha, targets=pattern).attach(policy, seed=0)
         layers = dict(_layers(policy))
-        if sorted(layers) != names:
+        wanted = {f"{name}.lora_A.weight": layer.down for name, layer in layers.items()}
+        wanted |= {f"{name}.lora_B.weight": layer.up for name, layer in layers.items()}
+        if {key: tensor.shape for key, tensor in wanted.items()} != {key: tensor.shape for key, tensor in named.items()}:
             raise RunError(
-                f"{folder / WEIGHTS}: adapts {len(names)} layers, and the model has {len(layers)} such. It belongs to another base model."
+                f"{folder / WEIGHTS}: adapts {len(names)} layers, and of this model {len(layers)} fit by name, or their sizes differ. "
+                "It belongs to another base model: name that one."
             )
         with torch.no_grad():
-            for name, layer in layers.items():
-                layer.down.copy_(named[f"{name}.lora_A.weight"])
-                layer.up.copy_(named[f"{name}.lora_B.weight"])
+            for key, tensor in wanted.items():
+                tensor.copy_(named[key])
 
     def _targets(self, policy: Policy) -> list[str]:
         output = policy.network.get_output_embeddings()
@@ -135,6 +142,21 @@ class Lora:
                 f"lora: targets {self.targets!r} match no linear layer of this model. Its layers end in: {', '.join(endings)}."
             )
         return chosen
+
+
+def _rank_and_alpha(path: Path) -> tuple[int, float]:
+    """Return what an adapter's config says. Raises RunError where it is of a kind that LowRank does not compute."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: missing or damaged ({error}). Restore the folder, or train again.") from None
+    special = [key for key in NOT_COMPUTED if config.get(key)]
+    if config.get("bias", "none") != "none":
+        special.append("bias")
+    if special:
+        raise RunError(f"{path}: an adapter with {', '.join(special)}, which lora does not compute here. Merge it with PEFT, and name the result.")
+    return rank, alpha
 
 
 def _layers(policy: Policy) -> Iterator[tuple[str, LowRank]]:

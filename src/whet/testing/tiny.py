@@ -27,6 +27,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.utils.logging import disable_progress_bar
 
 from whet.models.load import load_policy
@@ -165,13 +166,11 @@ def _word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def as_float64(policy: Policy) -> Policy:
-    """Turn the policy into double precision, in place, its norms too, which transformers computes in fp32 at most."""
+    """Turn the policy into double precision, in place, Llama's norms too, which transformers computes in fp32 at most."""
     for name, module in list(policy.network.named_modules()):
-        if type(module).__name__.endswith("RMSNorm"):
-            weight = module.weight
-            assert isinstance(weight, nn.Parameter)
-            norm = nn.RMSNorm(weight.shape[0], eps=float(module.variance_epsilon))
-            norm.weight = weight
+        if isinstance(module, LlamaRMSNorm):
+            norm = nn.RMSNorm(module.weight.shape[0], eps=float(module.variance_epsilon))
+            norm.weight = module.weight
             policy.network.set_submodule(name, norm)
     policy.network.double()
     policy.heads.double()

@@ -1,0 +1,66 @@
+"""AdamW against the paper's algorithm written out, and schedules against values worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from whet import plugins
+from whet.plugins import build
+
+
+def written_out(start, gradients, rate, beta1, beta2, epsilon, decay):
+    """Loshchilov and Hutter 2019, algorithm 2, with eta_t * alpha = rate and lambda = rate * decay, in Python's floats."""
+    theta, mean, square = list(start), [0.0] * len(start), [0.0] * len(start)
+    for step, gradient in enumerate(gradients, start=1):
+        for index, slope in enumerate(gradient):
+            mean[index] = beta1 * mean[index] + (1 - beta1) * slope
+            square[index] = beta2 * square[index] + (1 - beta2) * slope**2
+            unbiased, spread = mean[index] / (1 - beta1**step), square[index] / (1 - beta2**step)
+            theta[index] -= rate * unbiased / (math.sqrt(spread) + epsilon) + rate * decay * theta[index]
+    return theta
+
+
+@pytest.mark.parametrize(("settings", "decay"), [({}, 0.0), ({}, 0.3), ({"beta1": 0.5, "beta2": 0.8, "epsilon": 1e-3}, 0.1)])
+def test_adamw_is_the_papers_algorithm(settings, decay):
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    gradients = torch.randn(20, 2, 3, generator=generator, dtype=torch.float64)
+    parameter = start.clone().requires_grad_()
+    optimiser = build("optimisers", "adamw", settings).build([("weight", parameter)], 0.02, decay)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimiser.step()
+    beta1, beta2, epsilon = (settings.get(name, default) for name, default in (("beta1", 0.9), ("beta2", 0.999), ("epsilon", 1e-8)))
+    expected = written_out(start.flatten().tolist(), gradients.flatten(1).tolist(), 0.02, beta1, beta2, epsilon, decay)
+    torch.testing.assert_close(parameter.detach().flatten(), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-13)
+
+
+def test_weight_decay_leaves_biases_and_norms_alone():
+    matrix, vector = torch.ones(2, 2, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimiser = build("optimisers", "adamw", {}).build([("matrix", matrix), ("vector", vector)], 0.1, 0.5)
+    matrix.grad, vector.grad = torch.zeros(2, 2), torch.zeros(2)
+    optimiser.step()
+    assert torch.equal(vector.detach(), torch.ones(2))
+    torch.testing.assert_close(matrix.detach(), torch.full((2, 2), 0.95))  # 1 - 0.1 * 0.5
+
+
+# four steps after a warm-up of two: each factor worked from the class's own sentence
+BY_HAND = {
+    "constant": [0.5, 1, 1, 1, 1, 1],
+    "linear": [0.5, 1, 1, 0.75, 0.5, 0.25],
+    "cosine": [0.5, 1, 1, 0.5 * (1 + math.sqrt(0.5)), 0.5, 0.5 * (1 - math.sqrt(0.5))],  # half cosine at 0, 45, 90, 135 degrees
+}
+
+
+@pytest.mark.parametrize("name", list(BY_HAND))
+def test_a_schedule_has_the_values_worked_by_hand(name):
+    schedule = build("schedules", name, {})
+    assert [schedule.factor(step, 6, 2) for step in range(1, 7)] == pytest.approx(BY_HAND[name], abs=1e-15)
+
+
+def test_every_schedule_has_values_by_hand():
+    missing = set(plugins.names("schedules")) - BY_HAND.keys()
+    assert not missing, f"work out six factors by hand for {missing}"

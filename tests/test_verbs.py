@@ -1,0 +1,210 @@
+"""The verbs together, through the Python API, on tiny models and on files written here."""
+
+import csv
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+import whet
+from whet.errors import DataError, RecipeError, RunError
+from whet.objectives import classify
+from whet.plugins import file_hash
+from whet.recipe import build_recipe
+from whet.stages.evaluate import load_run
+from whet.stages.train import train
+from whet.testing import write_tiny
+
+WORDS = {"billing": "invoice charge refund pay money card".split(), "network": "offline router signal wifi cable slow".split()}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("bert"), "bert")
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("llama"), "llama")
+
+
+def write_table(path, rows):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def labelled(number, seed=0):
+    draw = random.Random(seed)
+    rows = []
+    for index in range(number):
+        label = draw.choice(sorted(WORDS))
+        rows.append(
+            {
+                "text": f"{' '.join(draw.choices(WORDS[label], k=4))} {index}",
+                "label": label,
+                "channel": draw.choice(["mail", "chat"]),
+            }
+        )
+    return rows
+
+
+def recipe(model, data, objective, **train):
+    quick = {"max_steps": 6, "batch_size": 4, "precision": "fp32", "learning_rate": 0.01}
+    evaluate = {"resamples": 100, "max_generated": 3, "max_new_tokens": 5}
+    return build_recipe(
+        {"model": str(model), "data": data, "objective": objective, "train": quick | train, "evaluate": evaluate}, "test"
+    )
+
+
+@pytest.fixture(scope="module")
+def classified(encoder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classified")
+    table = write_table(folder / "rows.csv", labelled(80))
+    data = {"path": str(table), "text": "text", "label": "label", "slices": ["channel"]}
+    return whet.evaluate(whet.train(recipe(encoder, data, "classify"), out=folder / "run"))
+
+
+def test_the_reported_accuracy_is_that_of_the_predictions_file(classified):
+    rows = [json.loads(line) for line in (classified.path / "predictions.jsonl").read_text().splitlines()]
+    report = classified.report
+    right = sum(row["label"] == row["prediction"] for row in rows)
+    assert report["n"] == len(rows)
+    assert report["metrics"]["accuracy"]["value"] == pytest.approx(right / len(rows))
+    assert all(math.isclose(sum(row["probabilities"].values()), 1, abs_tol=1e-4) for row in rows)
+
+
+def test_the_report_has_intervals_baselines_slices_and_a_verdict(classified):
+    report = classified.report
+    score = report["metrics"]["accuracy"]
+    assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
+    assert set(report["baselines"]) == {"majority_class", "base_model"}
+    assert sum(part["n"] for part in report["slices"]["channel"].values()) == report["n"]
+    assert report["verdict"]["decision"] in {"better", "same", "worse"}
+    assert report["verdict"]["sentence"].endswith(".")
+    assert "<script" not in (classified.path / "report.html").read_text()
+
+
+def test_a_run_answers_with_confidence_and_abstains_below_a_threshold(classified):
+    predictor = whet.load(classified)
+    sure = predictor.predict(["invoice refund money", {"text": "router offline"}])
+    assert all(answer.prediction in WORDS and 0 <= answer.confidence <= 1 for answer in sure)
+    silent = predictor.predict(["invoice refund money"], abstain_below=1.0)
+    assert silent[0].prediction is None
+    assert silent[0].abstained
+
+
+def test_an_empty_text_to_predict_names_its_item(classified):
+    with pytest.raises(DataError, match="item 2"):
+        whet.load(classified).predict(["fine", "  "])
+
+
+def test_answers_do_not_depend_on_what_else_is_asked(classified):
+    predictor = whet.load(classified)
+    texts = [row["text"] for row in labelled(20, seed=5)]
+    together = predictor.predict(texts)
+    alone = [predictor.predict([text])[0] for text in texts]
+    assert [one.prediction for one in together] == [one.prediction for one in alone]
+    assert [one.confidence for one in together] == pytest.approx([one.confidence for one in alone], abs=1e-6)
+
+
+def test_every_row_is_used_or_dropped_with_its_reason(classified):
+    said = json.loads((classified.path / "data" / "accounting.json").read_text())["sources"]["path"]
+    assert said["rows"] == 80 == sum(said["used"].values()) + sum(said["dropped"].values())
+
+
+def test_what_auto_became_is_stored_with_its_reason(classified):
+    decisions = {decision["key"]: decision for decision in classified.manifest["decisions"]}
+    assert decisions["technique"]["value"] == "lora"
+    assert all(decision["reason"] for decision in decisions.values())
+    assert "auto" not in load_run(classified.path).recipe.train.model_dump().values()
+
+
+def test_judging_on_another_file_leaves_the_run_as_it_was(classified, tmp_path):
+    table = write_table(tmp_path / "other.csv", labelled(30, seed=9))
+    before = file_hash(classified.path / "model" / "heads.safetensors")
+    assert whet.evaluate(classified, test=table).report["n"] == 30
+    assert file_hash(classified.path / "model" / "heads.safetensors") == before
+
+
+def test_several_labels_are_learnt_and_judged(encoder, tmp_path):
+    rows = [{"text": row["text"], "tags": f"{row['label']};{row['channel']}"} for row in labelled(60)]
+    data = {"path": str(write_table(tmp_path / "rows.csv", rows)), "text": "text", "labels": "tags"}
+    run = whet.evaluate(whet.train(recipe(encoder, data, {"name": "classify", "kind": "several"}), out=tmp_path / "run"))
+    assert set(run.report["metrics"]) >= {"micro_f1", "exact_set"}
+    answer = whet.load(run).predict(["invoice refund"])[0]
+    assert set(answer.prediction) <= {"billing", "network", "mail", "chat"}
+
+
+def test_a_number_is_learnt_and_judged(encoder, tmp_path):
+    rows = [{"text": f"{'money ' * (index % 7 + 1)}{index}", "price": index % 7 + 0.5} for index in range(60)]
+    data = {"path": str(write_table(tmp_path / "rows.csv", rows)), "text": "text", "label": "price"}
+    run = whet.evaluate(whet.train(recipe(encoder, data, {"name": "classify", "kind": "number"}), out=tmp_path / "run"))
+    assert run.report["metric"] == "mean_absolute_error"
+    assert "mean_value" in run.report["baselines"]
+    assert isinstance(whet.load(run).predict(["money money"])[0].prediction, float)
+
+
+def conversations(path):
+    lines = [json.dumps({"prompt": f"say {index}", "completion": f"it is {index} today"}) for index in range(40)]
+    path.write_text("\n".join(lines))
+    return {"path": str(path), "prompt": "prompt", "response": "completion"}
+
+
+def test_sft_reports_likelihood_and_written_answers_against_the_base(decoder, tmp_path):
+    run = whet.evaluate(whet.train(recipe(decoder, conversations(tmp_path / "rows.jsonl"), "sft"), out=tmp_path / "run"))
+    report = run.report
+    assert set(report["metrics"]) == {"loss", "perplexity", "rouge_l", "exact_match"}
+    assert report["metrics"]["loss"]["n"] == report["n"]
+    assert report["metrics"]["rouge_l"]["n"] == 3
+    assert math.isclose(math.exp(report["metrics"]["loss"]["value"]), report["metrics"]["perplexity"]["value"], rel_tol=1e-6)
+    assert isinstance(whet.load(run).predict(["say 3"])[0].prediction, str)
+
+
+def test_pretraining_reports_bits_per_character(decoder, tmp_path):
+    (tmp_path / "rows.jsonl").write_text(
+        "\n".join(json.dumps({"text": f"the cat {index} sat on the mat"}) for index in range(40))
+    )
+    data = {"path": str(tmp_path / "rows.jsonl"), "text": "text"}
+    run = whet.evaluate(whet.train(recipe(decoder, data, "pretrain"), out=tmp_path / "run"))
+    assert run.report["metric"] == "bits_per_character"
+    with pytest.raises(RunError, match="gives no answers"):
+        whet.load(run).predict(["x"])
+
+
+def test_refitting_learns_from_the_validation_rows_too(encoder, tmp_path):
+    data = {"path": str(write_table(tmp_path / "rows.csv", labelled(60))), "text": "text", "label": "label"}
+    run = whet.train(recipe(encoder, data, "classify", refit=True, max_steps=20, validate_every=5), out=tmp_path / "run")
+    phases = run.manifest["phases"]
+    assert set(phases) == {"fit", "refit"}
+    first = [record for record in run.records() if record["kind"] == "step" and record["phase"] == "refit"]
+    # 42 + 9 rows in steps of 4: the epochs that early stopping found, over more rows
+    assert len(first) == phases["refit"]["steps"] == max(1, round(phases["fit"]["best_step"] / 11 * 13))
+
+
+def test_an_objective_of_ones_own_is_trained_and_its_hash_kept(encoder, tmp_path):
+    source = Path(classify.__file__).read_text(encoding="utf-8")
+    (tmp_path / "mine.py").write_text(source)
+    table = write_table(tmp_path / "rows.csv", labelled(60))
+    made = recipe(encoder, {"path": str(table), "text": "text", "label": "label"}, "./mine.py")
+    with pytest.raises(RecipeError, match="only from a recipe"):
+        whet.train(made, out=tmp_path / "run")
+    run = train(made, folder=tmp_path, out=tmp_path / "run")
+    assert run.manifest["plugins"] == {"./mine.py": file_hash(tmp_path / "mine.py")}
+    with pytest.raises(RunError, match="never loaded from a run"):
+        whet.evaluate(run)
+    assert whet.evaluate(run, recipe=tmp_path / "recipe.yaml").report["n"] > 0
+    (tmp_path / "mine.py").write_text(source + "\n")
+    with pytest.raises(RunError, match="not the file"):
+        whet.evaluate(run, recipe=tmp_path / "recipe.yaml")
+
+
+def test_auto_goes_from_a_file_to_a_verdict(encoder, tmp_path):
+    table = write_table(tmp_path / "rows.csv", labelled(80))
+    run = whet.auto(table, model=str(encoder), sets=["train.max_steps=4", "evaluate.resamples=100"], out=tmp_path / "run")
+    assert run.report["verdict"]["sentence"]
+    assert "channel" in run.report["slices"]
