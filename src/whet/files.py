@@ -55,7 +55,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield partial
         for inner in partial.rglob("*"):
             if inner.is_file():
-                _sync_file(inner)
+                sync_file(inner)
         sync_folder(partial)
         if path.exists():
             path.rename(aside)
@@ -81,6 +81,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Make a file's bytes survive a power cut."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

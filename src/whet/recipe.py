@@ -213,6 +213,10 @@ class Recipe(Section):
     """Name of the run; its folder is runs/DATE-NAME."""
     _places: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
 
+    def __eq__(self, other: object) -> bool:
+        """Two recipes are equal where they say the same, wherever it was written."""
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
     def place(self, *path: str) -> str:
         """Return where a key was written, such as `recipe.yaml:7` or `--set train.epochs`: the key's own place, or the nearest above it."""
         return next((self._places[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._places), "the recipe")

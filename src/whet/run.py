@@ -7,20 +7,21 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from whet.errors import RunError
-from whet.files import write_json
+from whet.files import sync_file, sync_folder, write_json
 
-MANIFEST, LOG = "manifest.json", "log.jsonl"
+MANIFEST, LOG, LOCK = "manifest.json", "log.jsonl", ".lock"
 RUNS = Path("runs")
 
 
@@ -66,14 +67,22 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def log_size(self) -> int:
-        """Return the log's bytes; a checkpoint keeps it, so that resuming cuts off what came after."""
+        """Return the log's bytes, which are on the disk by then; a checkpoint keeps it, so that resuming cuts off what came after."""
         file = self.path / LOG
-        return file.stat().st_size if file.exists() else 0
+        if not file.exists():
+            return 0
+        sync_file(file)
+        return file.stat().st_size
 
     def cut_log(self, size: int) -> None:
         file = self.path / LOG
         if file.exists():
             os.truncate(file, size)
+
+    def sweep(self) -> None:
+        """Delete what a killed process left half-written. Call it with the lock held."""
+        for leftover in [*self.path.rglob(".*.partial"), *self.path.rglob(".*.before")]:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
     def records(self) -> list[dict[str, Any]]:
         file = self.path / LOG
@@ -82,7 +91,7 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for one process. Raises RunError where another one is at work on it."""
-        with (self.path / ".lock").open("w") as file:
+        with (self.path / LOCK).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -99,9 +108,12 @@ def open_run(path: Path) -> Run:
     if not (path / MANIFEST).is_file():
         raise RunError(f"{path}: not a run (it has no {MANIFEST}). Name a folder that `whet train` or `whet auto` wrote.")
     try:
-        json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path / MANIFEST}: damaged ({error}). Restore it from a backup, or train again.") from None
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        damage = "" if isinstance(manifest, dict) and "kind" in manifest else "it says no kind"
+    except (ValueError, RecursionError) as error:
+        damage = str(error)
+    if damage:
+        raise RunError(f"{path / MANIFEST}: damaged ({damage}). Restore it from a backup, or train again.")
     return Run(path)
 
 
@@ -112,8 +124,8 @@ def free_path(out: Path | None, name: str) -> Path:
         candidates = [stem, *(stem.with_name(f"{stem.name}-{number}") for number in range(2, 1000))]
         out = next(path for path in candidates if not path.exists())
     if out.is_dir():
-        done = "finish it with: whet train --resume" if (out / MANIFEST).is_file() else "it holds something else;"
-        raise RunError(f"{out}: this folder exists; {done} {out}, or name another one with --out.")
+        resume = f", or go on with the run in it: whet train --resume {out}" if (out / MANIFEST).is_file() else ""
+        raise RunError(f"{out}: this folder exists, and nothing is written over. Name another one with --out{resume}")
     if out.exists() or out.is_symlink():
         raise RunError(f"{out}: a file stands where the run's folder should be. Name another place with --out.")
     parent = next(above for above in out.absolute().parents if above.exists())
@@ -124,13 +136,44 @@ def free_path(out: Path | None, name: str) -> Path:
 
 @contextmanager
 def new_run(path: Path, manifest: Mapping[str, Any]) -> Iterator[Run]:
-    """Give a run to fill; it takes its name once the block has ended well, else nothing is left."""
+    """Give a run to fill; it takes its name once the block has ended well, else nothing is left. Raises RunError.
+
+    What an earlier process left beside it when it was killed goes too.
+    """
+    made = [above for above in (path.parent, *path.parent.parents) if not above.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(".*.partial"):
+        if (leftover / LOCK).is_file() and (leftover / MANIFEST).is_file() and _is_abandoned(Run(leftover)):
+            shutil.rmtree(leftover, ignore_errors=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        write_json(partial / MANIFEST, manifest)
-        yield Run(partial)
-        partial.rename(path)
+        with Run(partial).lock():
+            write_json(partial / MANIFEST, manifest)
+            yield Run(partial)
+            _take_name(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):  # not empty, where all went well
+                folder.rmdir()
+
+
+def _take_name(partial: Path, path: Path) -> None:
+    try:
+        partial.rename(path)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+            raise
+        raise RunError(f"{path}: was made by another process meanwhile. Name another one with --out.") from None
+    sync_folder(path.parent)
+
+
+def _is_abandoned(run: Run) -> bool:
+    """Whether nobody is at work on it: the lock of a process that was killed is free."""
+    try:
+        with run.lock():
+            return True
+    except (RunError, OSError):
+        return False

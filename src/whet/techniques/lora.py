@@ -25,11 +25,11 @@ NOT_COMPUTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "modu
 
 
 class LowRank(nn.Module):
-    """A frozen linear layer with an update beside it: base(x) + scale * B A x. A [r, in], B [out, r]"""
+    """A frozen linear layer with an update beside it: base(x) + alpha / r * B A x. A [r, in], B [out, r]"""
 
-    def __init__(self, base: nn.Module, rank: int, scale: float, generator: torch.Generator) -> None:
+    def __init__(self, base: nn.Module, rank: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.base, self.scale = base, scale
+        self.base, self.alpha, self.scale = base, alpha, alpha / rank
         num_in, num_out = _sizes(base)
         like = next(base.parameters())
         bound = 1 / math.sqrt(num_in)  # kaiming_uniform with a = sqrt(5), as the authors' code starts A
@@ -66,7 +66,7 @@ class Lora:
         policy.network.requires_grad_(False)
         for name in chosen:
             generator = torch.Generator().manual_seed(seed_of(seed, name))
-            layer = LowRank(policy.network.get_submodule(name), self.rank, self.alpha / self.rank, generator)
+            layer = LowRank(policy.network.get_submodule(name), self.rank, self.alpha, generator)
             policy.network.set_submodule(name, layer)
         policy.heads.requires_grad_(True)
 
@@ -88,13 +88,12 @@ class Lora:
         tensors |= {f"{PREFIX}{name}.lora_B.weight": layer.up for name, layer in layers.items()}
         save_tensors(tensors, folder / WEIGHTS)
         some = next(iter(layers.values()))
-        rank = some.down.shape[0]
         config = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM" if policy.kind == "decoder" else "FEATURE_EXTRACTION",
             "base_model_name_or_path": policy.source.name,
-            "r": rank,
-            "lora_alpha": some.scale * rank,
+            "r": some.down.shape[0],
+            "lora_alpha": some.alpha,
             "lora_dropout": 0.0,
             "bias": "none",
             "fan_in_fan_out": any(isinstance(layer.base, Conv1D) for layer in layers.values()),
