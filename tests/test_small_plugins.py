@@ -43,6 +43,8 @@ def test_cleaner_keeps_the_laws(name):
 
 @pytest.mark.parametrize("name", plugins.names("cleaners"))
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(text=st.text(alphabet=st.one_of(st.characters(), st.sampled_from("<>&;/ \t\n\u200c\u200d\u200b ampltbrÃ©â€™")), max_size=40))
+@given(
+    text=st.text(alphabet=st.one_of(st.characters(), st.sampled_from("<>&;/ \t\n\u200c\u200d\u200b ampltbrÃ©â€™")), max_size=40)
+)
 def test_cleaning_any_text_twice_is_cleaning_it_once(name, text):
     cleaning_twice_is_cleaning_once(plugins.build("cleaners", name, {}), [text])

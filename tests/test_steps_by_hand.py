@@ -33,7 +33,9 @@ def test_adamw_is_the_papers_algorithm(settings, decay):
     for gradient in gradients:
         parameter.grad = gradient.clone()
         optimiser.step()
-    beta1, beta2, epsilon = (settings.get(name, default) for name, default in (("beta1", 0.9), ("beta2", 0.999), ("epsilon", 1e-8)))
+    beta1, beta2, epsilon = (
+        settings.get(name, default) for name, default in (("beta1", 0.9), ("beta2", 0.999), ("epsilon", 1e-8))
+    )
     expected = written_out(start.flatten().tolist(), gradients.flatten(1).tolist(), 0.02, beta1, beta2, epsilon, decay)
     torch.testing.assert_close(parameter.detach().flatten(), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-13)
 

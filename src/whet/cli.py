@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from whet.errors import WhetError
+from whet.errors import Interrupted, WhetError
 
 app = typer.Typer(
     name="whet",
@@ -127,9 +129,9 @@ def predict(
     from whet.stages.predict import load, predict_file
     from whet.stages.write_predictions import choose_format, from_stdin, write_predictions
 
+    chosen = choose_format(form, out, file)
     predictor, notices = load(run, recipe), list[str]()
     with from_stdin(file) as place:
-        chosen = choose_format(form, out, place)
         rows = predict_file(predictor, place, abstain_below, notices)
         if as_json:
             found = list(rows)
@@ -214,14 +216,28 @@ def auto(
 
 def main() -> None:
     """Run the command line and exit with an honest code: 0 done, 1 the user can mend it, 2 usage, 3 refused, 130 interrupted."""
+    _speak_utf8()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops us, what is half-written goes
     try:
         app()
+    except SystemExit as leaving:
+        if leaving.code == Interrupted.exit_code:
+            _say("whet: interrupted. Nothing half-written was left.")
+        raise
     except WhetError as error:
         _say(f"whet: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say("whet: interrupted.")
-        sys.exit(130)
+    except UnicodeEncodeError as error:
+        _say(f"whet: {error.object[:80]!r}: holds characters that are no Unicode text. Mend them, or rename the file.")
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):
+            raise
+        _say(
+            "whet: out of memory. Take a smaller model, shorter rows (--set train.max_length=256), "
+            "or fewer tokens at a time (--set train.max_tokens=1024)."
+        )
+        sys.exit(1)
     except OSError as error:
         _say(
             f"whet: {error.filename or ''}: {error.strerror or error}. Nothing half-written was left; mend that and run the command again."
@@ -258,6 +274,13 @@ def _narrator() -> Any:
     from whet.stages.narrate import Narrator
 
     return Narrator(_console())
+
+
+def _speak_utf8() -> None:
+    """Read and write UTF-8, whatever the terminal's own encoding, so that no text of the user's can stop a command."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace" if stream is sys.stdin else "backslashreplace")
 
 
 def _say(text: str) -> None:

@@ -217,6 +217,8 @@ class Recipe(Section):
         """Two recipes are equal where they say the same, wherever it was written."""
         return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
 
+    __hash__ = None  # type: ignore[assignment]  # its plugins' settings may be lists
+
     def place(self, *path: str) -> str:
         """Return where a key was written, such as `recipe.yaml:7` or `--set train.epochs`: the key's own place, or the nearest above it."""
         return next((self._places[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._places), "the recipe")

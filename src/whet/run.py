@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from whet.errors import RunError
-from whet.files import sync_file, sync_folder, write_json
+from whet.files import read_lines, sync_file, sync_folder, write_json
 
 MANIFEST, LOG, LOCK = "manifest.json", "log.jsonl", ".lock"
 RUNS = Path("runs")
@@ -54,7 +54,10 @@ class Run:
         file = self.path / "report.json"
         if not file.is_file():
             raise RunError(f"{self.path}: not evaluated yet. Run: whet evaluate {self.path}")
-        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{file}: damaged ({error}). Write it again with: whet evaluate {self.path}") from None
         return loaded
 
     def note(self, **values: Any) -> None:
@@ -75,7 +78,10 @@ class Run:
         return file.stat().st_size
 
     def cut_log(self, size: int) -> None:
+        """Cut the log to what it was at a checkpoint. Raises RunError where it has become shorter than that."""
         file = self.path / LOG
+        if size > self.log_size():
+            raise RunError(f"{file}: is shorter than when the run was stopped. Restore it from a backup, or begin a new run.")
         if file.exists():
             os.truncate(file, size)
 
@@ -85,8 +91,12 @@ class Run:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
     def records(self) -> list[dict[str, Any]]:
+        """Return what was logged. Raises RunError where the log is damaged."""
         file = self.path / LOG
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+        try:
+            return read_lines(file) if file.exists() else []
+        except ValueError as error:
+            raise RunError(f"{file}: damaged ({error}). Restore it from a backup, or train again.") from None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -109,12 +119,21 @@ def open_run(path: Path) -> Run:
         raise RunError(f"{path}: not a run (it has no {MANIFEST}). Name a folder that `whet train` or `whet auto` wrote.")
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        damage = "" if isinstance(manifest, dict) and "kind" in manifest else "it says no kind"
+        damage = _missing(manifest)
     except (ValueError, RecursionError) as error:
         damage = str(error)
     if damage:
         raise RunError(f"{path / MANIFEST}: damaged ({damage}). Restore it from a backup, or train again.")
     return Run(path)
+
+
+def _missing(manifest: Any) -> str:
+    """Return what a manifest lacks, in words; nothing where it is whole."""
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("kind"), str):
+        return "it says no kind"
+    needed = ("data_sha256", "base", "plan", "phases", "actual") if manifest["kind"] == "train" else ("data_sha256",)
+    absent = [key for key in needed if key not in manifest]
+    return f"it has no {', '.join(absent)}" if absent else ""
 
 
 def free_path(out: Path | None, name: str) -> Path:

@@ -30,9 +30,23 @@ COMMON: dict[str, Any] = {
 }
 GROUPED: dict[str, Any] = COMMON | {"num_key_value_heads": 2}
 WINDOW: dict[str, Any] = GROUPED | {"sliding_window": 4}
-GPT2: dict[str, Any] = {"vocab_size": V, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "bos_token_id": 0, "eos_token_id": 0}
+GPT2: dict[str, Any] = {
+    "vocab_size": V,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 128,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
 CAPS: dict[str, Any] = {"head_dim": 8, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 8}
-MODERN: dict[str, Any] = {"local_attention": 8, "global_attn_every_n_layers": 2, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2}
+MODERN: dict[str, Any] = {
+    "local_attention": 8,
+    "global_attn_every_n_layers": 2,
+    "pad_token_id": 0,
+    "cls_token_id": 1,
+    "sep_token_id": 2,
+}
 
 PACKED: dict[str, tuple[str, dict[str, Any]]] = {
     "Llama": ("LlamaForCausalLM", GROUPED),
@@ -127,7 +141,10 @@ def test_a_row_does_not_see_its_neighbours(name):
     rows = five_rows()
     changed = [*rows[:2], Row(2, torch.full((20,), 7)), *rows[3:]]
     with torch.no_grad():
-        before, after = policy.hidden(pack([Row(row.id, row.ids) for row in rows])), policy.hidden(pack([Row(row.id, row.ids) for row in changed]))
+        before, after = (
+            policy.hidden(pack([Row(row.id, row.ids) for row in rows])),
+            policy.hidden(pack([Row(row.id, row.ids) for row in changed])),
+        )
     others = torch.ones(len(before), dtype=torch.bool)
     others[17:37] = False
     assert torch.equal(before[others], after[others])
@@ -156,11 +173,17 @@ def test_attention_in_float64_is_exact(causal, window, softcap):
     query = torch.randn(1, 4, 17, 8, generator=generator, dtype=torch.float64)
     key, value = (torch.randn(1, 2, 17, 8, generator=generator, dtype=torch.float64) for _ in range(2))
     with packed((6, 6, 5)):
-        found, _ = attend_packed(torch.nn.Identity(), query, key, value, None, 0.3, is_causal=causal, sliding_window=window, softcap=softcap)
+        found, _ = attend_packed(
+            torch.nn.Identity(), query, key, value, None, 0.3, is_causal=causal, sliding_window=window, softcap=softcap
+        )
     for head in range(4):
         for start, stop in ((0, 6), (6, 12), (12, 17)):
             for here in range(start, stop):
-                seen = [there for there in range(start, stop) if (there <= here or not causal) and (window is None or abs(here - there) < window)]
+                seen = [
+                    there
+                    for there in range(start, stop)
+                    if (there <= here or not causal) and (window is None or abs(here - there) < window)
+                ]
                 scores = torch.stack([0.3 * query[0, head, here] @ key[0, head // 2, there] for there in seen])
                 scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
                 expected = torch.softmax(scores, dim=0) @ value[0, head // 2, seen]

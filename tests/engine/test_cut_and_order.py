@@ -20,11 +20,20 @@ from whet.types import Cursor, Row
 
 def row(number: int, length: int) -> Row:
     ids = torch.arange(length) + 100 * number
-    return Row(number, ids, {"supervised": torch.ones(length)}, {"reward": float(number)}, {"target": torch.tensor([number, 0.5])}, {"lm": float(length)})
+    return Row(
+        number,
+        ids,
+        {"supervised": torch.ones(length)},
+        {"reward": float(number)},
+        {"target": torch.tensor([number, 0.5])},
+        {"lm": float(length)},
+    )
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
-@given(sizes=st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=3), min_size=1, max_size=12), max_tokens=st.integers(1, 80))
+@given(
+    sizes=st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=3), min_size=1, max_size=12), max_tokens=st.integers(1, 80)
+)
 def test_cutting_keeps_units_together_and_loses_no_row(sizes, max_tokens):
     counter = itertools.count()
     units = [tuple(row(next(counter), length) for length in unit) for unit in sizes]

@@ -73,7 +73,9 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(builder, examples
 def test_a_step_without_anything_to_learn_changes_nothing(builder, examples, sft):
     policy = ready(sft, builder("llama"), examples)
     rows = whole_step(sft, policy, examples)
-    blank = tuple((Row(unit[0].id, unit[0].ids, {"supervised": torch.zeros(len(unit[0].ids))}, weights={"lm": 0.0}),) for unit in rows.units)
+    blank = tuple(
+        (Row(unit[0].id, unit[0].ids, {"supervised": torch.zeros(len(unit[0].ids))}, weights={"lm": 0.0}),) for unit in rows.units
+    )
     before = {name: tensor.detach().clone() for name, tensor in policy.trainable()}
     step, _ = first_step(policy, sft, replace(rows, units=blank))
     assert step.losses == {"lm": 0.0} and step.grad_norm == 0.0

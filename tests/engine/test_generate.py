@@ -122,7 +122,9 @@ def test_a_trained_model_writes_its_documented_story(trained):
 def test_a_trained_model_goes_on_as_it_should_from_each_prompt(trained):
     policy, expected = trained
     prompts = prompts_of(policy, expected["greedy"])
-    assert all(prompt[0] == policy.tokenizer.bos_token_id and prompt.count(1) == 1 for prompt in prompts), "one start token, and only one"
+    assert all(prompt[0] == policy.tokenizer.bos_token_id and prompt.count(1) == 1 for prompt in prompts), (
+        "one start token, and only one"
+    )
     found = generate(policy, prompts, 120, NOTHING)
     for prompt, ids, text in zip(prompts, found, expected["greedy"].values(), strict=True):
         written = policy.tokenizer.decode(prompt + ids, skip_special_tokens=True).strip()
@@ -151,7 +153,9 @@ def test_likelihood_of_a_trained_model_is_transformers_own(trained):
     (row,) = units[0]
     assert row.ids[:-1].tolist() == ids[: len(row.ids) - 1].tolist()
     nll, tokens = likelihoods(policy, units, 512)[0]
-    end = float(torch.nn.functional.cross_entropy(policy.network(input_ids=row.ids[None]).logits[0, -2:-1], row.ids[-1:]).detach())
+    end = float(
+        torch.nn.functional.cross_entropy(policy.network(input_ids=row.ids[None]).logits[0, -2:-1], row.ids[-1:]).detach()
+    )
     assert tokens == len(row.ids) - 1
     assert nll == pytest.approx(own + end, rel=1e-5)
     assert own / (len(ids) - 1) < 1.0, "its own greedy text must be likely to it"

@@ -13,9 +13,7 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-NO_END = (
-    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
-)
+NO_END = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
 # keeps the thoughts of the last turn only, as templates of reasoning models do
 REWRITES = (
     "{% for message in messages %}{{ message['role'] }}: "
@@ -71,7 +69,9 @@ def test_the_end_of_each_answer_is_learnt(tokenizer, template):
     chat = encode_chat(tokenizer, CHAT)
     stops = stop_ids(tokenizer)
     assert chat.ends
-    ends = [index for index, (token, weight) in enumerate(zip(chat.ids, chat.supervised, strict=True)) if weight and token in stops]
+    ends = [
+        index for index, (token, weight) in enumerate(zip(chat.ids, chat.supervised, strict=True)) if weight and token in stops
+    ]
     assert len(ends) == 2, "each of the two answers ends in a learnt stop token"
     expected = "<|im_end|>" if template == CHATML else tokenizer.eos_token
     assert {tokenizer.convert_ids_to_tokens(chat.ids[index]) for index in ends} == {expected}

@@ -60,8 +60,12 @@ def peft_folder(build_policy, folder, **settings):
     """A folder that PEFT wrote, and what its model computes."""
     network = build_policy().network
     kinds = {module.__class__.__name__ for module in network.modules()}
-    targets = ["c_attn", "c_proj"] if "Conv1D" in kinds else ["query", "value"] if "BertLayer" in kinds else ["q_proj", "down_proj"]
-    config = peft.LoraConfig(**({"r": 4, "lora_alpha": 6, "target_modules": targets, "fan_in_fan_out": "Conv1D" in kinds} | settings))
+    targets = (
+        ["c_attn", "c_proj"] if "Conv1D" in kinds else ["query", "value"] if "BertLayer" in kinds else ["q_proj", "down_proj"]
+    )
+    config = peft.LoraConfig(
+        **({"r": 4, "lora_alpha": 6, "target_modules": targets, "fan_in_fan_out": "Conv1D" in kinds} | settings)
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = peft.get_peft_model(network, config)
@@ -83,7 +87,9 @@ def test_we_read_what_peft_wrote(builder, tmp_path, architecture):
         assert (expected - before).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("settings", [{"use_rslora": True}, {"use_dora": True}, {"rank_pattern": {"q_proj": 2}}, {"alpha_pattern": {"q_proj": 2}}])
+@pytest.mark.parametrize(
+    "settings", [{"use_rslora": True}, {"use_dora": True}, {"rank_pattern": {"q_proj": 2}}, {"alpha_pattern": {"q_proj": 2}}]
+)
 def test_a_kind_of_lora_that_we_do_not_compute_is_refused(builder, tmp_path, settings):
     peft_folder(builder("llama"), tmp_path, **settings)
     with pytest.raises(RunError, match=next(iter(settings))):

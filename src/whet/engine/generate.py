@@ -44,10 +44,8 @@ def generate(
     found: dict[int, list[int]] = {}
     for start in range(0, len(by_length), BATCH):
         chosen = by_length[start : start + BATCH]
-        for index, ids in zip(
-            chosen, _batch(policy, [prompts[i] for i in chosen], chosen, max_new_tokens, stops, sampling), strict=True
-        ):
-            found[index] = ids
+        written = _batch(policy, [prompts[i] for i in chosen], chosen, max_new_tokens, stops, sampling)
+        found |= dict(zip(chosen, written, strict=True))
     for index in range(len(prompts)):
         yield found[index]
 

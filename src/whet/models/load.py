@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -46,6 +47,7 @@ def load_policy(name: str) -> Policy:
     source = Source(source_name, folder, weights_hash(folder) if folder else "")
     network.eval()
     network.requires_grad_(False)
+    _check_vocabulary(name, tokenizer, network)
     if kind == "decoder" and tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     ability = probe(network, kind)
@@ -62,6 +64,10 @@ def probe(network: PreTrainedModel, kind: Kind) -> Ability:
     body = network.base_model
     with torch.no_grad():
         own = torch.cat([body(input_ids=row[None], use_cache=False).last_hidden_state[0] for row in rows])
+        if not torch.isfinite(own).all():
+            raise ModelError(
+                f"{config._name_or_path}: its weights give numbers that are not finite. Save or download the model again."
+            )
         plain = kind != "decoder" or _plain_head(network, rows[0])
         default = config._attn_implementation
         network.set_attn_implementation(NAME)
@@ -113,7 +119,7 @@ def _explained(name: str, load):  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Call `load`, and turn the hub's and transformers' errors into one plain sentence."""
     try:
         return load()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # a damaged file ends in anything: SafetensorError, TypeError, tokenizers' own bare Exception
         raise ModelError(_reason(name, error)) from None
 
 
@@ -133,7 +139,7 @@ def _reason(name: str, error: BaseException) -> str:
     if "trust_remote_code" in text or "custom code" in text:
         return f"{name}: this model brings code of its own, which is never run. Choose one that transformers knows by itself."
     if Path(name).is_dir() or name.startswith("builtin:"):
-        return f"{name}: transformers cannot load it: {str(error).splitlines()[0][:200]}"
+        return f"{name}: transformers cannot load it: {next(iter(str(error).splitlines()), type(error).__name__)[:200]}"
     return f"{name}: not in the local cache, and the hub cannot be reached or has no such model. Check the spelling and the network. {allowed}"
 
 
@@ -145,6 +151,16 @@ def _tokenizer(name: str, place: str) -> PreTrainedTokenizerBase:
         )
     tokenizer: PreTrainedTokenizerBase = _explained(name, lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False))
     return tokenizer
+
+
+def _check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> None:
+    """Raise ModelError where a token has no row in the embedding."""
+    num_rows, highest = len(network.get_input_embeddings().weight), max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= num_rows:
+        raise ModelError(
+            f"{name}: its tokenizer has tokens up to number {highest:,}, and its weights have rows for {num_rows:,} only. "
+            "They do not belong together; copy both from one model."
+        )
 
 
 def _kind(name: str, config: transformers.PretrainedConfig) -> Kind:
@@ -163,12 +179,19 @@ def _network(name: str, place: str, kind: Kind) -> PreTrainedModel:
     cls = AutoModelForCausalLM if kind == "decoder" else AutoModel
     extra = {} if kind == "decoder" else {"add_pooling_layer": False}
 
-    def load() -> PreTrainedModel:
-        common = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
+    def load() -> tuple[PreTrainedModel, dict[str, Any]]:
+        common = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True, "output_loading_info": True}
         try:
-            return cls.from_pretrained(place, **common, **extra)
+            loaded: tuple[PreTrainedModel, dict[str, Any]] = cls.from_pretrained(place, **common, **extra)
         except TypeError:  # an encoder without a pooler to leave out
-            return cls.from_pretrained(place, **common)
+            loaded = cls.from_pretrained(place, **common)
+        return loaded
 
-    network: PreTrainedModel = _explained(name, load)
+    network, found = _explained(name, load)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{name}: its files lack {len(missing)} of the weights of a {type(network).__name__}, such as {missing[0]}, "
+            "which would be random. Name a complete model, and for objectives that write text one with an output head."
+        )
     return network

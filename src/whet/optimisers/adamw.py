@@ -11,7 +11,10 @@ from whet.plugins import plugin
 
 @plugin
 class AdamW:
-    """Adam with decoupled weight decay. Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2."""
+    """Adam with decoupled weight decay. Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2.
+
+    The paper's lambda is the learning rate times the recipe's weight decay, as in torch: the decay falls with the rate.
+    """
 
     beta1: float = Field(0.9, ge=0, lt=1)
     """Decay of the mean of gradients."""

@@ -19,12 +19,12 @@ def converse(
     predictor = load(path, recipe)
     messages = [] if system is None else [Message("system", system)]
     sampling = Sampling(temperature=temperature)
-    asking = sys.stdin.isatty()
+    asking = sys.stdin is not None and sys.stdin.isatty()
     while True:
         if asking:
             sys.stderr.write("you: ")
             sys.stderr.flush()
-        line = sys.stdin.readline().strip()
+        line = sys.stdin.readline().strip() if sys.stdin is not None else ""
         if not line:
             return [{"role": message.role, "content": message.content} for message in messages]
         messages.append(Message("user", line))

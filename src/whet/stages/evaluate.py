@@ -27,6 +27,7 @@ from whet.report.html import render
 from whet.run import Run, open_run
 from whet.stages.job import plugin_folder
 from whet.stages.narrate import SILENT, Narrator
+from whet.stages.prepare import stored_dataset
 from whet.types import Example, Objective, Output, Technique
 
 
@@ -56,18 +57,28 @@ class Tuned:
 def load_run(path: Path, recipe: Path | None = None) -> Tuned:
     """Return a trained run with its policy. `recipe` is needed where the run uses plugin files of the user's own. Raises RunError."""
     run = open_run(path)
+    if run.manifest["kind"] != "train":
+        raise RunError(f"{path}: a run of kind '{run.manifest['kind']}' has no model. Train one with: whet train RECIPE")
     folder = plugin_folder(run, recipe)
     card = read_card(run.model)
     technique: Technique = plugins.build("techniques", card.technique, card.technique_settings, folder)
     objective: Objective = plugins.build("objectives", card.objective, card.objective_settings, folder)
-    return Tuned(run, load_recipe(run.path / "recipe.yaml"), card, load_tuned(run.model, technique), objective, folder)
+    policy = load_tuned(run.model, technique)
+    if objective.head != "lm" and not len(policy.heads):
+        raise RunError(f"{run.model}: its head is missing. Delete the folder, and make it again with: whet train --resume {path}")
+    return Tuned(run, load_recipe(run.path / "recipe.yaml"), card, policy, objective, folder)
 
 
 def evaluate(path: Path, *, test: Sequence[Path] = (), recipe: Path | None = None, narrator: Narrator = SILENT) -> Run:
     """Score a trained run on its test rows, or on another file, and write report.json, report.html and predictions.jsonl."""
+    with open_run(path).lock():
+        return _evaluate(path, test, recipe, narrator)
+
+
+def _evaluate(path: Path, test: Sequence[Path], recipe: Path | None, narrator: Narrator) -> Run:
     begun = time.monotonic()
     tuned = load_run(path, recipe)
-    dataset = read_dataset(tuned.run.path)
+    dataset = stored_dataset(tuned.run)
     examples = dataset.test
     if test:
         examples, notices = read_held_out(test, dataset, tuned.objective.needs, tuned.folder)

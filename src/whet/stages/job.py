@@ -25,7 +25,7 @@ from whet.types import Example, Objective, Technique, Unit
 
 @dataclass(slots=True)
 class Job:
-    """A recipe without any `auto`, and what it stands for."""
+    """A recipe without any `auto`, and what it stands for. The technique is attached to the policy."""
 
     recipe: Recipe
     dataset: Dataset
@@ -94,6 +94,31 @@ def plugin_folder(run: Run, recipe: Path | None) -> Path | None:
     return recipe.parent
 
 
+def check_plugins(recipe: Recipe, folder: Path | None) -> None:
+    """Raise RecipeError, with its place, for a plugin that is not there or whose settings are wrong. Loads no model."""
+    chosen: dict[tuple[str, ...], Choice | str] = {
+        ("objective",): recipe.objective,
+        ("technique",): recipe.technique,
+        ("train", "schedule"): recipe.train.schedule,
+        ("train", "optimiser"): recipe.train.optimiser,
+    }
+    for path, choice in chosen.items():
+        if not isinstance(choice, Choice):
+            continue
+        try:
+            plugins.build(f"{path[-1]}s", choice.name, choice.settings, folder)
+        except RecipeError as error:
+            wrong = next((key for key in choice.settings if f"'{key}'" in str(error)), "name")
+            raise RecipeError(f"{recipe.place(*path, wrong)}: {error}") from None
+    objective, asked = build_objective(recipe, folder), recipe.evaluate.metric
+    known = [*objective.metrics, *objective.written_metrics]
+    if asked not in {"auto", *known}:
+        place = recipe.place("evaluate", "metric")
+        raise RecipeError(
+            f"{place}: objective '{recipe.objective.name}' does not measure '{asked}'. Allowed: auto, {', '.join(known)}."
+        )
+
+
 def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: int | None = None) -> Job:
     """Load the model, decide every `auto`, tokenise, and look before training. Raises Refused where training cannot work."""
     objective = build_objective(recipe, folder)
@@ -128,6 +153,7 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     lengths = {"train": full_lengths(whole, units["train"])}
     findings = preflight(dataset, units, lengths, policy.tokenizer, objective.head, plan.max_length, policy.end_id)
     decisions += made
+    technique.attach(policy, plan.seed)
     return Job(recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions, findings)
 
 
@@ -154,6 +180,7 @@ def on_all_rows(job: Job, folder: Path | None, num_steps: int) -> Job:
     policy = load_policy(job.recipe.model)
     job.objective.prepare(policy, both)
     technique = build_technique(_chosen(job.recipe), folder)
+    technique.attach(policy, job.plan.seed)
     units = job.objective.units(both, policy, job.plan.max_length)
     plan = replace(job.plan, num_steps=num_steps, num_warmup=round(num_steps * job.recipe.train.warmup))
     return replace(job, policy=policy, technique=technique, plan=plan, train_units=units, validation_units=[])

@@ -24,7 +24,7 @@ class Narrator:
 
     def say(self, text: str) -> None:
         if self.console is not None:
-            self.console.print(text, markup=False, highlight=False)
+            self.console.print(text, markup=False, highlight=False, soft_wrap=not self.console.is_terminal)
 
     @contextmanager
     def bar(self, title: str, total: float) -> Iterator[Bar]:

@@ -40,7 +40,12 @@ def new(paths: Sequence[Path], *, out: Path, narrator: Narrator = SILENT) -> tup
 
 
 def look(paths: Sequence[Path]) -> Profile:
-    """Return what the files hold."""
+    """Return what the files hold. Raises DataError where one is a recipe."""
+    for path in paths:
+        if path.suffix.lower() in {".yaml", ".yml"} and path.is_file():
+            raise DataError(
+                f"{path}: looks like a recipe, and a data file is wanted here. Train by a recipe with: whet train {path}"
+            )
     notices: list[str] = []
     return profile(read_files(paths, notices), notices)
 
@@ -88,6 +93,8 @@ def tell(seen: Profile) -> str:
         among = f" among the {seen.num_looked_at:,} rows looked at" if seen.num_looked_at < seen.num_rows else ""
         more = f" and {len(seen.classes) - 6} more" if len(seen.classes) > 6 else ""
         lines.append(f"{len(seen.classes)} classes{among}: {shown}{more}.")
+    if len(seen.classes) == 1:
+        lines.append("Note: one class only; a classifier needs at least two. Add rows of another, or name another column.")
     lines.append(f"Texts have {seen.lengths.median:,.0f} characters in the middle, {seen.lengths.longest:,} at most.")
     if seen.num_rejects:
         lines.append(f"Note: {seen.num_rejects:,} rows cannot be read; `whet prepare` lists them with their lines.")

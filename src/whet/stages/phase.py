@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import math
-import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
+
+from safetensors import SafetensorError
 
 from whet.engine import checkpoint
 from whet.engine.fit import NonFiniteLoss, Training, fit, validate
@@ -64,6 +65,8 @@ class Outcome:
     best_step: int
     best_loss: float | None
     stopped_early: bool
+    log_bytes: int
+    """Size of the run's log at its end, where a later phase goes on."""
 
 
 @dataclass(slots=True)
@@ -94,28 +97,25 @@ def stop_signals() -> Iterator[Flag]:
             signal.signal(kind, old)
 
 
-def run_phase(name: str, job: Job, run: Run, narrator: Narrator) -> Outcome:
+def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int = 0) -> Outcome:
     """Train `job` from where its last good checkpoint stands, to its end or an early stop, and leave the best weights in the policy.
 
-    The technique must be attached. Raises Interrupted after a signal, with everything saved.
+    The technique must be attached; the run's log had `log_bytes` before this phase. Raises Interrupted after a signal, with
+    everything saved.
     """
     folder = run.checkpoints / name
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".*.partial"):
-        shutil.rmtree(leftover, ignore_errors=True)
     early = job.recipe.train.early_stopping
     watching = bool(early) and bool(job.validation_units)
     stopper = Stopper(early.patience, early.min_improvement) if early and watching else Stopper(0)
     training = Training.begin(job.policy, job.objective, job.plan)
-    _go_back(folder, training, stopper, run, narrator)
+    _go_back(folder, training, stopper, run, narrator, log_bytes)
     title = "Training" if name == "fit" else "Training on all rows"
     with stop_signals() as flag, narrator.bar(title, job.plan.num_steps) as bar:
         try:
             _loop(name, job, run, folder, training, stopper, flag, bar)
         except NonFiniteLoss as error:
             raise TrainingError(_non_finite(error, job, run)) from None
-        except OSError as error:
-            raise _disk_error(error, run) from None
     early_end = training.step < job.plan.num_steps
     if stopper.best_step and stopper.best_step != training.step:
         best = checkpoint.load(folder, stopper.best_step)
@@ -125,7 +125,7 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator) -> Outcome:
             )
         training.restore(best.tensors, training.step, training.cursor, training.objective_state)
     loss = None if math.isinf(stopper.best_loss) else stopper.best_loss
-    return Outcome(training.step, stopper.best_step or training.step, loss, early_end)
+    return Outcome(training.step, stopper.best_step or training.step, loss, early_end, run.log_size())
 
 
 def _loop(name: str, job: Job, run: Run, folder: Path, training: Training, stopper: Stopper, flag: Flag, bar: Bar) -> None:
@@ -153,12 +153,12 @@ def _loop(name: str, job: Job, run: Run, folder: Path, training: Training, stopp
         if validating or last or flag.raised or step.number % int(settings.checkpoint.every) == 0:
             _save(folder, training, stopper, run)
             checkpoint.retain(folder, settings.checkpoint.keep, stopper.best_step or None)
-        if stopper.done or last:
-            return
         if flag.raised:
             raise Interrupted(
                 f"Stopped by {flag.name} after step {step.number}; everything is saved. Go on with: whet train --resume {run.path}"
             )
+        if stopper.done or last:
+            return
 
 
 def _save(folder: Path, training: Training, stopper: Stopper, run: Run) -> None:
@@ -171,12 +171,13 @@ def _save(folder: Path, training: Training, stopper: Stopper, run: Run) -> None:
     checkpoint.save(folder, training.step, training.tensors(), state)
 
 
-def _go_back(folder: Path, training: Training, stopper: Stopper, run: Run, narrator: Narrator) -> None:
-    """Restore the last good checkpoint, if there is one, and cut the log to it."""
+def _go_back(folder: Path, training: Training, stopper: Stopper, run: Run, narrator: Narrator, log_bytes: int) -> None:
+    """Restore the last good checkpoint, or begin anew where there is none, and cut the log to it."""
     found, damaged = checkpoint.load_latest(folder)
     for step in damaged:
-        narrator.say(f"The checkpoint of step {step} is torn or altered; using the one before it.")
+        narrator.say(f"The checkpoint of step {step} is torn or altered; it is not used.")
     if found is None:
+        run.cut_log(log_bytes)
         return
     state = found.state
     training.restore(found.tensors, found.step, Cursor(**state["cursor"]), state["objective"])
@@ -216,16 +217,27 @@ def _non_finite(error: NonFiniteLoss, job: Job, run: Run) -> str:
     shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
     return (
         f"Step {error.step}: the loss is not a finite number, so the update was not made. Rows of that micro-batch: {shown}. "
-        f"The last checkpoint in {run.path} is whole. Train again with a lower rate (--set train.learning_rate={job.plan.learning_rate / 5:g}) "
-        "or in --set train.precision=fp32, and look at those rows."
+        f"Look at those rows, and train again with a lower rate (--set train.learning_rate={job.plan.learning_rate / 5:g}) "
+        "or in --set train.precision=fp32."
     )
 
 
-def _disk_error(error: OSError, run: Run) -> Exception:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return TrainingError(
-            f"{run.path}: the disk is full. The last checkpoint is whole; free some space and run: whet train --resume {run.path}"
-        )
-    return TrainingError(
-        f"{run.path}: {error.strerror or error}. The last checkpoint is whole; mend the disk and run: whet train --resume {run.path}"
-    )
+@contextmanager
+def resumable(run: Run) -> Iterator[None]:
+    """Within this, what stops a run from outside is said with the way to go on: a signal, a full disk."""
+    go_on = f"run: whet train --resume {run.path}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"Stopped; what was saved is whole. To go on {go_on}") from None
+    except (OSError, SafetensorError) as error:
+        reason = "the disk is full" if _is_full(error) else getattr(error, "strerror", None) or str(error)
+        raise TrainingError(
+            f"{run.path}: {reason}. Every checkpoint that was saved is whole; mend the disk and {go_on}"
+        ) from None
+
+
+def _is_full(error: OSError | SafetensorError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return "StorageFull" in str(error) or "No space left" in str(error)

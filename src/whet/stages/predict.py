@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from whet.data.clean import build_cleaners
-from whet.data.dataset import read_dataset
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import question
 from whet.data.write import read_prediction_rows
@@ -17,6 +16,7 @@ from whet.engine.machine import computing
 from whet.errors import DataError, RunError
 from whet.models.template import prompt_ids, stop_ids
 from whet.stages.evaluate import Tuned, load_run
+from whet.stages.prepare import stored_columns
 from whet.types import Example, Message, Output
 
 CHUNK = 512  # rows whose answers are made at one time
@@ -38,7 +38,7 @@ class Predictor:
 
     def __init__(self, tuned: Tuned) -> None:
         self.tuned = tuned
-        self.columns = read_dataset(tuned.run.path).columns
+        self.columns = stored_columns(tuned.run)
         self.clean = build_cleaners(self.columns, tuned.folder)
 
     @property

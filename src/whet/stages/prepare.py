@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from whet import plugins
-from whet.data.dataset import Dataset, prepare
+from whet.data.dataset import Dataset, prepare, read_dataset
+from whet.errors import RunError
 from whet.files import write_whole
 from whet.recipe import Data, Recipe, dump_recipe
 from whet.run import Run, free_path, new_run
@@ -28,14 +30,37 @@ def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILEN
 
 def prepare_run(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None, narrator: Narrator = SILENT) -> Run:
     """Prepare the data into a run of their own, and train nothing."""
-    from whet.stages.job import slug
+    from whet.stages.job import check_plugins, slug
 
     path = free_path(out, f"{slug(recipe)}-data")
+    check_plugins(recipe, folder)
     dataset = prepare_data(recipe, folder, narrator)
     with new_run(path, {"kind": "prepare", "parents": [], "data_sha256": dataset.hash}) as run:
         write_whole(run.path / "recipe.yaml", dump_recipe(recipe))
         dataset.write(run.path)
     return Run(path)
+
+
+def stored_dataset(run: Run) -> Dataset:
+    """Return the data of a run. Raises RunError where they are not what they were when the run was made."""
+    try:
+        dataset = read_dataset(run.path)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{run.path / 'data'}: damaged ({error}). Restore the folder from a backup, or begin a new run.") from None
+    if dataset.hash != run.manifest["data_sha256"]:
+        raise RunError(
+            f"{run.path / 'data'}: the rows were altered after the run began. Restore them from a backup, or begin a new run."
+        )
+    return dataset
+
+
+def stored_columns(run: Run) -> Data:
+    """Return which columns of a run's data mean what. Raises RunError."""
+    file = run.path / "data" / "accounting.json"
+    try:
+        return Data.model_validate(json.loads(file.read_text(encoding="utf-8"))["columns"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file}: missing or damaged ({error}). Restore it from a backup, or train again.") from None
 
 
 def located(data: Data, folder: Path | None) -> Data:

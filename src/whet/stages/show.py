@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from whet import plugins
+from whet.errors import RunError
+from whet.models.builtin import BUILT_IN
 from whet.run import MANIFEST, RUNS, open_run
 
 
@@ -30,19 +32,19 @@ def show_runs(folder: Path = RUNS) -> list[dict[str, Any]]:
     found = []
     for place in sorted(folder.glob("*/"), key=lambda inner: inner.stat().st_mtime, reverse=True):
         if (place / MANIFEST).is_file():
-            run = open_run(place)
-            report = run.report if (run.path / "report.json").is_file() else {}
-            trained = (run.model / "policy.json").is_file()
-            verdict = report.get("verdict", {}).get("sentence", "trained, not evaluated" if trained else "not finished")
-            found.append(
-                {
-                    "run": str(place),
-                    "kind": run.manifest.get("kind"),
-                    "model": run.manifest.get("base", {}).get("name"),
-                    "verdict": verdict,
-                }
-            )
+            found.append({"run": str(place), **_line(place)})
     return found
+
+
+def _line(place: Path) -> dict[str, Any]:
+    try:
+        run = open_run(place)
+        report = run.report if (run.path / "report.json").is_file() else {}
+    except RunError as error:
+        return {"kind": None, "model": None, "verdict": str(error)}
+    trained = (run.model / "policy.json").is_file()
+    verdict = report.get("verdict", {}).get("sentence", "trained, not evaluated" if trained else "not finished")
+    return {"kind": run.manifest["kind"], "model": run.manifest.get("base", {}).get("name"), "verdict": verdict}
 
 
 def show_plugins() -> list[dict[str, Any]]:
@@ -53,7 +55,6 @@ def show_plugins() -> list[dict[str, Any]]:
 def show_machine() -> dict[str, Any]:
     """Return what this machine computes with, and which optional parts are installed."""
     from whet.engine.machine import choose_precision, describe
-    from whet.models.builtin import BUILT_IN
 
     precision, reason = choose_precision()
     packages = ("torch", "transformers", "tokenizers", "peft", "datasets", "lingua-language-detector")

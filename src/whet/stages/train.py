@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import whet
-from whet.data.dataset import read_dataset
 from whet.engine.machine import describe
 from whet.errors import RunError
 from whet.files import whole_folder, write_whole
-from whet.models.save import save_policy
+from whet.models.save import read_card, save_policy
 from whet.recipe import Recipe, dump_recipe, load_recipe
 from whet.run import Run, free_path, new_run, open_run
-from whet.stages.job import Job, build_job, on_all_rows, plugin_files, plugin_folder, refuse, slug
+from whet.stages.job import Job, build_job, check_plugins, on_all_rows, plugin_files, plugin_folder, refuse, slug
 from whet.stages.narrate import SILENT, Narrator
-from whet.stages.phase import Outcome, run_phase
-from whet.stages.prepare import prepare_data
+from whet.stages.phase import Outcome, resumable, run_phase
+from whet.stages.prepare import prepare_data, stored_dataset
 
 
 def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None, narrator: Narrator = SILENT) -> Run:
@@ -27,6 +26,7 @@ def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None
     `folder` is the recipe's own, where the user's plugin files lie. Raises WhetError; a refusal leaves no run behind.
     """
     path = free_path(out, slug(recipe))
+    check_plugins(recipe, folder)
     dataset = prepare_data(recipe, folder, narrator)
     narrator.say(f"Loading {recipe.model} ...")
     job = build_job(recipe, dataset, folder)
@@ -34,23 +34,29 @@ def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None
     refuse(job.findings)
     with new_run(path, _manifest(job, folder)) as run:
         write_run(run, job.recipe, job)
-    with Run(path).lock():
-        return _train(job, Run(path), folder, narrator)
+    run = Run(path)
+    with run.lock(), resumable(run):
+        return _train(job, run, folder, narrator)
 
 
 def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILENT) -> Run:
     """Go on with a run that was stopped or killed, to the same bytes as if it had not been. Returns the run."""
     run = open_run(path)
-    with run.lock():
+    with run.lock(), resumable(run):
+        run.sweep()
         manifest = run.manifest
-        if manifest.get("kind") != "train":
-            raise RunError(f"{path}: a run of kind '{manifest.get('kind')}' cannot be resumed; only one of training can.")
-        if (run.model / "policy.json").is_file():
+        if manifest["kind"] != "train":
+            raise RunError(f"{path}: a run of kind '{manifest['kind']}' cannot be resumed; only one of training can.")
+        if _is_trained(run, narrator):
             narrator.say(f"{path} is already trained.")
             return run
         stored = load_recipe(run.path / "recipe.yaml")
         folder = plugin_folder(run, recipe)
-        job = build_job(stored, read_dataset(run.path), folder, num_steps=manifest["plan"]["num_steps"])
+        job = build_job(stored, stored_dataset(run), folder, num_steps=manifest["plan"]["num_steps"])
+        if job.policy.source.sha256 != manifest["base"]["sha256"]:
+            raise RunError(
+                f"{path}: was begun on other weights of {stored.model} than those found now. Bring them back, or begin a new run."
+            )
         return _train(job, run, folder, narrator)
 
 
@@ -65,20 +71,20 @@ def write_run(run: Run, recipe: Recipe, job: Job) -> None:
 def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
     begun = time.monotonic()
     phases: dict[str, Any] = run.manifest.get("phases", {})
-    job.technique.attach(job.policy, job.plan.seed)
     refit = job.recipe.train.refit is True and bool(job.validation_units)
     if not refit or "fit" not in phases:  # a finished phase only brings its best weights back
         phases["fit"] = asdict(run_phase("fit", job, run, narrator))
         run.note(phases=phases)
     if refit:
-        job = _refit(job, Outcome(**phases["fit"]), folder)
-        phases["refit"] = asdict(run_phase("refit", job, run, narrator))
+        fitted = Outcome(**phases["fit"])
+        job = _refit(job, fitted, folder)
+        phases["refit"] = asdict(run_phase("refit", job, run, narrator, fitted.log_bytes))
     seconds = run.manifest["actual"]["train_s"] + time.monotonic() - begun
-    with whole_folder(run.model) as model:
-        save_policy(job.policy, job.technique, job.card(), model)
     tokens = sum(record.get("tokens", 0) for record in run.records())
     learning = sum(tensor.numel() for _, tensor in job.policy.trainable())
-    run.note(phases=phases, trainable_parameters=learning, actual={"train_s": round(seconds, 2), "tokens": tokens})
+    with whole_folder(run.model) as model:  # appears last: a run that has it is trained
+        save_policy(job.policy, job.technique, job.card(), model)
+        run.note(phases=phases, trainable_parameters=learning, actual={"train_s": round(seconds, 2), "tokens": tokens})
     return run
 
 
@@ -86,9 +92,19 @@ def _refit(job: Job, fitted: Outcome, folder: Path | None) -> Job:
     epochs = fitted.best_step / job.steps_per_epoch
     both = len(job.train_units) + len(job.validation_units)
     steps_per_epoch = -(-both // job.plan.batch_size)
-    again = on_all_rows(job, folder, max(1, round(epochs * steps_per_epoch)))
-    again.technique.attach(again.policy, again.plan.seed)
-    return again
+    return on_all_rows(job, folder, max(1, round(epochs * steps_per_epoch)))
+
+
+def _is_trained(run: Run, narrator: Narrator) -> bool:
+    """Whether the model is there. One whose card cannot be read is made again from the last checkpoint."""
+    if not run.model.exists():
+        return False
+    try:
+        read_card(run.model)
+    except RunError as error:
+        narrator.say(f"{error} It is made again from the last checkpoint.")
+        return False
+    return True
 
 
 def _manifest(job: Job, folder: Path | None) -> dict[str, Any]:

@@ -21,6 +21,8 @@ def from_stdin(file: Path) -> Iterator[Path]:
     if str(file) != "-":
         yield file
         return
+    if sys.stdin is None:
+        raise DataError("standard input is closed. Name a file to answer, or pipe rows in.")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "standard-input"
         place.write_bytes(sys.stdin.buffer.read())
@@ -28,7 +30,12 @@ def from_stdin(file: Path) -> Iterator[Path]:
 
 
 def choose_format(asked: str | None, out: Path | None, file: Path) -> Format:
-    """Return csv or jsonl: as asked, as the output's ending says, or as the input's does."""
+    """Return csv or jsonl: as asked, as the output's ending says, or as the input's does. Raises DataError where `out` cannot be written."""
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        what = "is a folder" if out.is_dir() else f"cannot be made: there is no folder {out.parent}"
+        raise DataError(f"{out}: {what}. Name a file in a folder that exists.")
+    if out is not None and out.exists() and file.exists() and out.samefile(file):
+        raise DataError(f"{out}: holds the rows to answer, which are not written over. Name another file with --out.")
     if asked is not None:
         if asked not in FORMATS:
             raise DataError(f"--format is '{asked}'; allowed: csv, jsonl.")

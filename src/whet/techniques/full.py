@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
+from whet.errors import RunError
 from whet.models.policy import Policy
 from whet.models.tensors import load_tensors, save_tensors
 from whet.plugins import plugin
@@ -33,5 +34,13 @@ class Full:
         save_tensors({name: tensor for name, tensor in policy.network.state_dict().items() if name not in tied}, folder / WEIGHTS)
 
     def load(self, policy: Policy, folder: Path) -> None:
-        policy.network.load_state_dict(load_tensors(folder / WEIGHTS), strict=False)
+        """Put the saved weights into the network. Raises RunError where they are not all of its own."""
+        tensors = load_tensors(folder / WEIGHTS)
+        tied = set(policy.network.all_tied_weights_keys or ())
+        wanted = {name: tensor.shape for name, tensor in policy.network.state_dict().items() if name not in tied}
+        if wanted != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise RunError(
+                f"{folder / WEIGHTS}: its weights do not fit this model by name and size. They belong to another base model."
+            )
+        policy.network.load_state_dict(tensors, strict=False)
         policy.network.tie_weights()

@@ -154,7 +154,9 @@ def _rank_and_alpha(path: Path) -> tuple[int, float]:
     if config.get("bias", "none") != "none":
         special.append("bias")
     if special:
-        raise RunError(f"{path}: an adapter with {', '.join(special)}, which lora does not compute here. Merge it with PEFT, and name the result.")
+        raise RunError(
+            f"{path}: an adapter with {', '.join(special)}, which lora does not compute here. Merge it with PEFT, and name the result."
+        )
     return rank, alpha
 
 

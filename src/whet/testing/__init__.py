@@ -1,10 +1,10 @@
 """Batteries of laws that every plugin keeps, and tiny models to try them on; for your own plugins too.
 
-    from whet.testing import check_objective, policy_factory, tiny_examples, write_tiny
+from whet.testing import check_objective, policy_factory, tiny_examples, write_tiny
 
-    def test_my_loss_keeps_the_laws(tmp_path):
-        build_policy = policy_factory(write_tiny(tmp_path, "llama"))
-        check_objective(MyLoss(), build_policy, tiny_examples())
+def test_my_loss_keeps_the_laws(tmp_path):
+    build_policy = policy_factory(write_tiny(tmp_path, "llama"))
+    check_objective(MyLoss(), build_policy, tiny_examples())
 """
 
 from whet.testing.cleaners import check_cleaner

@@ -6,13 +6,13 @@ at each call (see `whet.testing.tiny`); `examples` have the fields that the obje
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,11 +23,11 @@ from whet.engine.fit import Training, validate
 from whet.errors import DataError
 from whet.models.policy import Policy
 from whet.stats import stack
-from whet.testing.steps import ALL_TOKENS, BuildPolicy, Slope, ready, same_bytes, slope, tiny_plan, train, whole_step
-from whet.types import Cursor, Example, Objective, Output, Row, StepRows, Unit
+from whet.testing.agreement import norm, row_ids, same_output, same_slope, same_steps
+from whet.testing.steps import ALL_TOKENS, BuildPolicy, ready, same_bytes, slope, tiny_plan, train, whole_step
+from whet.types import Cursor, Example, Objective, Row, StepRows, Unit
 
 NUM_STEPS = 50
-FLOAT32, FLOAT64 = 1e-6, 1e-12
 PROBE = 1e-5
 """Step of the finite differences, in units of a direction of length 1."""
 
@@ -46,7 +46,12 @@ def cutting_changes_nothing(objective: Objective, build_policy: BuildPolicy, exa
         alone = slope(objective, policy, rows, max_tokens=1)
         longest = max(len(row.ids) for unit in rows.units for row in unit)
         for max_tokens in (2 * longest, 4 * longest, ALL_TOKENS):
-            _same(alone, slope(objective, policy, rows, max_tokens=max_tokens), double, f"micro-batches of {max_tokens} tokens, not one unit,")
+            same_slope(
+                alone,
+                slope(objective, policy, rows, max_tokens=max_tokens),
+                double,
+                f"micro-batches of {max_tokens} tokens, not one unit,",
+            )
 
 
 def padding_changes_nothing(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
@@ -57,7 +62,9 @@ def padding_changes_nothing(objective: Objective, build_policy: BuildPolicy, exa
         packed = slope(objective, policy, rows)
         longest = max(len(row.ids) for unit in rows.units for row in unit)
         for max_tokens in (2 * longest, ALL_TOKENS):
-            _same(packed, slope(objective, policy, rows, max_tokens=max_tokens, padded=True), double, "padding instead of packing")
+            same_slope(
+                packed, slope(objective, policy, rows, max_tokens=max_tokens, padded=True), double, "padding instead of packing"
+            )
 
 
 def row_order_changes_nothing(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
@@ -68,7 +75,7 @@ def row_order_changes_nothing(objective: Objective, build_policy: BuildPolicy, e
         given = slope(objective, policy, rows)
         half = len(rows.units) // 2
         for units in (rows.units[::-1], rows.units[half:] + rows.units[:half]):
-            _same(given, slope(objective, policy, replace(rows, units=units)), double, "another order of rows")
+            same_slope(given, slope(objective, policy, replace(rows, units=units)), double, "another order of rows")
 
 
 def loss_is_pure(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
@@ -78,7 +85,9 @@ def loss_is_pure(objective: Objective, build_policy: BuildPolicy, examples: Sequ
     first, again = slope(objective, policy, rows), slope(objective, policy, rows)
     assert first.losses == again.losses, f"the same step gave {first.losses}, then {again.losses}: loss() must not keep anything"
     different = same_bytes(first.gradients, again.gradients)
-    assert not different, f"the same step gave other gradients the second time, in {different[:3]}: loss() must not draw or keep anything"
+    assert not different, (
+        f"the same step gave other gradients the second time, in {different[:3]}: loss() must not draw or keep anything"
+    )
     state = objective.init(policy)
     before = dict(state)
     measured = validate(policy, objective, rows.units, tiny_plan(policy), state)
@@ -100,11 +109,11 @@ def same_seed_same_steps(objective: Objective, build_policy: BuildPolicy, exampl
 
     steps = first_steps(Cursor(), 8)
     assert len(steps) == 8, f"steps() ended after {len(steps)}; it must go on for as long as it is asked"
-    _same_steps(steps, first_steps(Cursor(), 8), "asked again with the same seed")
+    same_steps(steps, first_steps(Cursor(), 8), "asked again with the same seed")
     for done in (1, 3, 6):
-        _same_steps(steps[done:], first_steps(steps[done - 1].after, 8 - done), f"resumed after step {done}")
+        same_steps(steps[done:], first_steps(steps[done - 1].after, 8 - done), f"resumed after step {done}")
     other = first_steps(Cursor(), 8, seed=1)
-    assert [_ids(step) for step in other] != [_ids(step) for step in steps], "another seed gave the same order"
+    assert [row_ids(step) for step in other] != [row_ids(step) for step in steps], "another seed gave the same order"
 
 
 def unsupervised_tokens_get_no_gradient(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
@@ -115,12 +124,14 @@ def unsupervised_tokens_get_no_gradient(objective: Objective, build_policy: Buil
     if any("supervised" not in row.tokens for unit in rows.units for row in unit):
         return
     blank: Unit = tuple(replace(row, tokens=_unsupervised(row), weights=dict.fromkeys(row.weights, 0.0)) for row in rows.units[0])
-    _same(before, slope(objective, policy, replace(rows, units=(*rows.units, blank))), False, "a row without supervised tokens")
+    same_slope(
+        before, slope(objective, policy, replace(rows, units=(*rows.units, blank))), False, "a row without supervised tokens"
+    )
     if policy.kind != "decoder":
         return
     for added in (5, 6):  # a decoder's last tokens are nobody's context: only as targets could they matter
         longer = tuple(tuple(_longer(row, added) for row in unit) for unit in rows.units)
-        _same(before, slope(objective, policy, replace(rows, units=longer)), False, "an unsupervised token behind each row")
+        same_slope(before, slope(objective, policy, replace(rows, units=longer)), False, "an unsupervised token behind each row")
 
 
 def gradient_matches_finite_differences(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
@@ -128,7 +139,7 @@ def gradient_matches_finite_differences(objective: Objective, build_policy: Buil
     policy = ready(objective, build_policy, examples, double=True)
     rows = whole_step(objective, policy, examples[:4])
     found = slope(objective, policy, rows)
-    norm = _norm(found.gradients)
+    whole = norm(found.gradients)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in policy.trainable():
         direction = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
@@ -142,7 +153,7 @@ def gradient_matches_finite_differences(objective: Objective, build_policy: Buil
             with torch.no_grad():
                 parameter -= sign * PROBE * direction
         measured = (losses[0] - losses[1]) / (2 * PROBE)
-        close = abs(measured - expected) <= 1e-5 * abs(expected) + 1e-7 * norm
+        close = abs(measured - expected) <= 1e-5 * abs(expected) + 1e-7 * whole
         assert close, f"{name}: the loss changes by {measured:.9g} along a direction, and the gradient says {expected:.9g}"
 
 
@@ -155,13 +166,15 @@ def training_reduces_the_loss(objective: Objective, build_policy: BuildPolicy, e
     training, steps = train(objective, policy, examples, plan)
     after = sum(validate(policy, objective, units, plan, training.objective_state).values())
     assert len(steps) == NUM_STEPS, f"{NUM_STEPS} steps were planned and {len(steps)} made"
-    assert after < before - 0.1 * abs(before), f"{NUM_STEPS} steps took the loss from {before:.4f} to {after:.4f}; it should have learnt more"
+    assert after < before - 0.1 * abs(before), (
+        f"{NUM_STEPS} steps took the loss from {before:.4f} to {after:.4f}; it should have learnt more"
+    )
 
 
 def missing_field_is_named(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
     """An example without a field that the objective needs is a DataError that names its row and the field."""
     for name in objective.needs:
-        blank = dataclasses.replace(examples[1], file="broken.csv", line=7, **{field: None for field in _alternatives(name)})
+        blank = _without(replace(examples[1], file="broken.csv", line=7), name)
         broken = [examples[0], blank, *examples[2:]]
         policy = build_policy()
         try:
@@ -171,17 +184,19 @@ def missing_field_is_named(objective: Objective, build_policy: BuildPolicy, exam
             assert "broken.csv:7" in str(error), f"the error does not name the row (broken.csv:7): {error}"
             assert name in str(error), f"the error does not name the field '{name}': {error}"
         else:
-            raise AssertionError(f"an example without '{name}' was accepted by prepare() and units(); raise a DataError with its file and line")
+            raise AssertionError(
+                f"an example without '{name}' was accepted by prepare() and units(); raise a DataError with its file and line"
+            )
 
 
 def killed_and_resumed_gives_the_same_bytes(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
     """Stopped after any step and gone on with in a new policy from what was saved, training ends in the same bits."""
-    plan, killed = None, (1, 3, 5)
+    killed = (1, 3, 5)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         policy = ready(objective, build_policy, examples)
         plan = tiny_plan(policy, num_steps=7, batch_size=max(1, len(examples) // 3), weight_decay=0.1)
-        units = objective.units(examples, policy, plan.max_length)
+        objective.units(examples, policy, plan.max_length)
         whole = Training.begin(policy, objective, plan)
         losses = []
         for target in (*killed, plan.num_steps):
@@ -198,9 +213,12 @@ def killed_and_resumed_gives_the_same_bytes(objective: Objective, build_policy: 
             _, steps = train(objective, fresh, examples, plan, resumed)
             assert [step.losses for step in steps] == losses[done:], f"resumed after step {done}, the losses are others"
             different = same_bytes(whole.tensors(), resumed.tensors())
-            assert not different, f"resumed after step {done}, {len(different)} tensors end in other bits, such as {different[:3]}"
-            assert resumed.cursor == whole.cursor and resumed.objective_state == whole.objective_state, "cursor or state differ after resuming"
-        assert units, "no rows"
+            assert not different, (
+                f"resumed after step {done}, {len(different)} tensors end in other bits, such as {different[:3]}"
+            )
+            assert resumed.cursor == whole.cursor and resumed.objective_state == whole.objective_state, (
+                "cursor or state differ after resuming"
+            )
 
 
 def outputs_do_not_depend_on_neighbours(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
@@ -212,14 +230,16 @@ def outputs_do_not_depend_on_neighbours(objective: Objective, build_policy: Buil
         alone = [next(iter(objective.outputs(policy, [example], policy.context))) for example in examples[:4]]
     assert len(given) == len(examples), f"{len(examples)} examples, {len(given)} outputs"
     for example, first, *others in zip(examples, given, backwards, strict=True):
-        _same_output(first, others[0], f"row {example.id} in another order")
+        same_output(first, others[0], f"row {example.id} in another order")
     for first, single in zip(given, alone, strict=False):
-        _same_output(first, single, "a row by itself")
+        same_output(first, single, "a row by itself")
     for name in objective.metrics:
         metric = plugins.load("metrics", name)
         for field in metric.needs:
             one_label = field == "labels" and given[0].label is not None  # a set of one
-            assert one_label or getattr(given[0], field) is not None, f"metric '{name}' needs '{field}', which outputs() does not set"
+            assert one_label or getattr(given[0], field) is not None, (
+                f"metric '{name}' needs '{field}', which outputs() does not set"
+            )
         value = metric().reduce(stack([metric().statistics(e, o) for e, o in zip(examples, given, strict=True)]))
         assert isinstance(value, float), f"metric '{name}' could not be computed from outputs()"
 
@@ -239,39 +259,8 @@ OBJECTIVE_LAWS = (
 )
 
 
-def _same(expected: Slope, found: Slope, double: bool, what: str) -> None:
-    """Hold two slopes of one step against the law's tolerances."""
-    tolerance = FLOAT64 if double else FLOAT32
-    precision = "float64" if double else "fp32"
-    for term, loss in expected.losses.items():
-        difference = abs(found.losses[term] - loss)
-        assert difference <= tolerance * max(1.0, abs(loss)), f"{what} changes the loss '{term}' by {difference:.3g} in {precision}"
-    whole = _norm(expected.gradients)
-    gaps = {name: float((found.gradients[name] - gradient).norm()) for name, gradient in expected.gradients.items()}
-    overall = math.sqrt(sum(gap**2 for gap in gaps.values())) / max(whole, 1e-30)
-    assert overall <= tolerance, f"{what} changes the gradient by {overall:.3g} of its norm in {precision}"
-    for name, gap in gaps.items():
-        norm = float(expected.gradients[name].norm())
-        limit = tolerance * (5 * norm + whole)
-        assert gap <= limit, f"{what} changes the gradient of {name} by {gap:.3g}, of norm {norm:.3g}, in {precision}"
-
-
-def _norm(tensors: dict[str, Tensor]) -> float:
-    return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors.values()))
-
-
 def _loss(objective: Objective, policy: Policy, rows: StepRows) -> float:
     return sum(validate(policy, objective, rows.units, tiny_plan(policy, max_tokens=ALL_TOKENS), objective.init(policy)).values())
-
-
-def _ids(step: StepRows) -> list[int]:
-    return [row.id for unit in step.units for row in unit]
-
-
-def _same_steps(expected: list[StepRows], found: list[StepRows], when: str) -> None:
-    for number, (left, right) in enumerate(zip(expected, found, strict=True), start=1):
-        assert _ids(left) == _ids(right), f"{when}, step {number} has rows {_ids(right)} instead of {_ids(left)}"
-        assert left.after == right.after, f"{when}, step {number} leaves the cursor at {right.after} instead of {left.after}"
 
 
 def _unsupervised(row: Row) -> dict[str, Tensor]:
@@ -284,16 +273,7 @@ def _longer(row: Row, added: int) -> Row:
     return replace(row, ids=torch.cat([row.ids, row.ids.new_tensor([added])]), tokens=tokens)
 
 
-def _alternatives(name: str) -> tuple[str, ...]:
-    """Return the fields that hold the same thing, so that a row without it has none of them."""
-    return ("text", "messages") if name in {"text", "messages"} else (name,)
-
-
-def _same_output(left: Output, right: Output, what: str) -> None:
-    for field in ("label", "labels", "text", "num_tokens", "num_characters"):
-        assert getattr(left, field) == getattr(right, field), f"{what}: {field} is {getattr(right, field)!r}, not {getattr(left, field)!r}"
-    pairs = [(left.value, right.value), (left.nll, right.nll)]
-    pairs += [(value, (right.probabilities or {}).get(name)) for name, value in (left.probabilities or {}).items()]
-    for one, other in pairs:
-        assert (one is None) == (other is None), f"{what}: a number is there only once"
-        assert one is None or other is None or math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-5), f"{what}: {other} instead of {one}"
+def _without(example: Example, name: str) -> Example:
+    """Return the example without this field, and without another one that holds the same thing."""
+    gone: dict[str, Any] = dict.fromkeys(("text", "messages") if name in {"text", "messages"} else (name,))
+    return replace(example, **gone)

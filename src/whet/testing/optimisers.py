@@ -30,7 +30,9 @@ def it_finds_the_bottom_of_a_bowl(optimiser: Optimiser) -> None:
             bowl.step()
         for name, distance in bowl.distances().items():
             nearer = distance < 0.5 * before[name]
-            assert nearer, f"{name} ({dtype}) began {before[name]:.3f} from the minimum and is {distance:.3f} from it after 200 steps"
+            assert nearer, (
+                f"{name} ({dtype}) began {before[name]:.3f} from the minimum and is {distance:.3f} from it after 200 steps"
+            )
 
 
 def rate_zero_changes_nothing(optimiser: Optimiser) -> None:
@@ -69,7 +71,9 @@ def state_can_be_saved(optimiser: Optimiser) -> None:
         whole.step()
         resumed.step()
     different = same_bytes(whole.copy(), resumed.copy())
-    assert not different, f"after a restored state {different} end in other bits: something is kept outside optimizer.state's tensors"
+    assert not different, (
+        f"after a restored state {different} end in other bits: something is kept outside optimizer.state's tensors"
+    )
 
 
 OPTIMISER_LAWS = (it_finds_the_bottom_of_a_bowl, rate_zero_changes_nothing, without_gradient_nothing_moves, state_can_be_saved)

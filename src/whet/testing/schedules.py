@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -37,7 +38,7 @@ def warmup_rises(schedule: Schedule) -> None:
     """During the warm-up each factor is larger than the one before."""
     for num_steps, num_warmup, factors in _curves(schedule):
         warm = factors[:num_warmup]
-        rising = all(early < late for early, late in zip(warm, warm[1:], strict=False))
+        rising = all(early < late for early, late in itertools.pairwise(warm))
         assert rising, f"the warm-up of {num_warmup} in {num_steps} steps does not rise: {warm[:8]}"
 
 

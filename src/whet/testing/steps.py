@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whet.engine.fit import TrainPlan, Training, fit
+from whet import plugins
+from whet.engine.fit import Training, TrainPlan, fit
 from whet.models.policy import Policy
-from whet.optimisers.adamw import AdamW
-from whet.schedules.constant import Constant
 from whet.testing.tiny import as_float64
 from whet.types import Cursor, Example, Objective, Step, StepRows
 
@@ -22,7 +21,7 @@ BuildPolicy = Callable[[], Policy]
 ALL_TOKENS = 10**9
 
 
-def tiny_plan(policy: Policy, **changes: Any) -> TrainPlan:  # noqa: ANN401
+def tiny_plan(policy: Policy, **changes: Any) -> TrainPlan:
     """Return a plan with constant rate, no clipping and no weight decay, but for what `changes` say."""
     plan = TrainPlan(
         num_steps=50,
@@ -35,8 +34,8 @@ def tiny_plan(policy: Policy, **changes: Any) -> TrainPlan:  # noqa: ANN401
         clip=math.inf,
         precision="fp32",
         seed=0,
-        schedule=Constant(),
-        optimiser=AdamW(),
+        schedule=plugins.build("schedules", "constant", {}),
+        optimiser=plugins.build("optimisers", "adamw", {}),
     )
     return replace(plan, **changes)
 
@@ -123,6 +122,6 @@ class _Recorder(torch.optim.Optimizer):
         super().__init__([tensor for _, tensor in named], {"lr": 0.0})
         self.named, self.gradients = named, gradients
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ANN401
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for name, tensor in self.named:
             self.gradients[name] = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad.detach().clone()

@@ -39,7 +39,9 @@ def check_technique(
             law(technique, build_policy, objective, examples)
 
 
-def attaching_changes_no_output(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+def attaching_changes_no_output(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
     """Before the first step the model computes what it did: the same bits."""
     plain = _prepared(build_policy, objective, examples)
     before = outputs(plain, objective, examples)
@@ -48,14 +50,18 @@ def attaching_changes_no_output(technique: Technique, build_policy: BuildPolicy,
     assert change == 0.0, f"attaching changes the last hidden states by {change:.3g}"
 
 
-def same_seed_same_start(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+def same_seed_same_start(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
     """What is drawn at attach depends on the seed alone."""
     first, again = (_tensors(_attached(technique, build_policy, objective, examples)) for _ in range(2))
     different = same_bytes(first, again)
     assert not different, f"attached twice with the same seed, {different[:3]} begin with other values; draw them from the seed"
 
 
-def only_trainable_weights_move(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+def only_trainable_weights_move(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
     """Something learns; what gets a gradient moves, and nothing else changes a bit."""
     policy = _attached(technique, build_policy, objective, examples)
     trainable = {name for name, _ in policy.trainable()}
@@ -71,7 +77,9 @@ def only_trainable_weights_move(technique: Technique, build_policy: BuildPolicy,
     assert not still, f"five steps left weights with a gradient where they were: {sorted(still)[:3]}"
 
 
-def detaching_gives_the_base_back(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+def detaching_gives_the_base_back(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
     """After training and detach(), every base weight that was frozen has its old bits and its old name, and nothing was added."""
     policy = _prepared(build_policy, objective, examples)
     base = {name: tensor.clone() for name, tensor in policy.network.state_dict().items()}
@@ -84,10 +92,14 @@ def detaching_gives_the_base_back(technique: Technique, build_policy: BuildPolic
     frozen = {name for name, tensor in after.items() if tensor.data_ptr() not in learning}
     different = [name for name in same_bytes(base, dict(after)) if name in frozen]
     assert not different, f"detach() does not give the base's weights back: {different[:3]} differ"
-    assert not any(parameter.requires_grad for parameter in policy.network.parameters()), "the network still learns after detach()"
+    assert not any(parameter.requires_grad for parameter in policy.network.parameters()), (
+        "the network still learns after detach()"
+    )
 
 
-def merging_changes_no_output(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+def merging_changes_no_output(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
     """Where it can be merged, the merged network computes the same (1e-5) with the base's own parameters; else merge() says so."""
     policy = _trained(technique, build_policy, objective, examples)
     before = outputs(policy, objective, examples)
@@ -103,7 +115,9 @@ def merging_changes_no_output(technique: Technique, build_policy: BuildPolicy, o
     names = build_policy().network.state_dict().keys()
     assert names == policy.network.state_dict().keys(), "a merged network must have its base's parameters and no others"
     fresh = outputs(_prepared(build_policy, objective, examples), objective, examples)
-    moved = {name for name, _ in _attached(technique, build_policy, objective, examples).trainable() if name.startswith("network.")}
+    moved = {
+        name for name, _ in _attached(technique, build_policy, objective, examples).trainable() if name.startswith("network.")
+    }
     assert not moved or float((before - fresh).abs().max()) > 0, "training changed no output, so this law has shown nothing"
 
 
@@ -123,7 +137,9 @@ def saved_is_loaded(technique: Technique, build_policy: BuildPolicy, objective: 
     assert loaded.classes == policy.classes, f"classes {policy.classes} were loaded as {loaded.classes}"
 
 
-def training_reduces_the_loss(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+def training_reduces_the_loss(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
     """Thirty steps lower the loss."""
     policy = _attached(technique, build_policy, objective, examples)
     plan = tiny_plan(policy, num_steps=30)
@@ -143,7 +159,9 @@ def killed_and_resumed_gives_the_same_bytes(
     stopped = _attached(technique, build_policy, objective, examples)
     half, _ = train(objective, stopped, examples, tiny_plan(stopped, num_steps=3))
     with tempfile.TemporaryDirectory() as place:
-        checkpoint.save(Path(place), half.step, half.tensors(), {"cursor": asdict(half.cursor), "objective": half.objective_state})
+        checkpoint.save(
+            Path(place), half.step, half.tensors(), {"cursor": asdict(half.cursor), "objective": half.objective_state}
+        )
         saved = checkpoint.load(Path(place), half.step)
     assert saved is not None, "the checkpoint could not be read back"
     fresh = _attached(technique, build_policy, objective, examples)
@@ -198,4 +216,6 @@ def _trained(technique: Technique, build_policy: BuildPolicy, objective: Objecti
 
 def _tensors(policy: Policy) -> dict[str, Tensor]:
     parts = {"network": policy.network, "heads": policy.heads}
-    return {f"{part}.{name}": tensor.detach().clone() for part, module in parts.items() for name, tensor in module.named_parameters()}
+    return {
+        f"{part}.{name}": tensor.detach().clone() for part, module in parts.items() for name, tensor in module.named_parameters()
+    }

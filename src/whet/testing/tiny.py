@@ -26,7 +26,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
-
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.utils.logging import disable_progress_bar
 
@@ -38,16 +37,22 @@ Architecture = Literal["llama", "gpt2", "bert"]
 ARCHITECTURES: tuple[Architecture, ...] = ("llama", "gpt2", "bert")
 CONTEXT = 128
 
-THINGS = ("card", "parcel", "password")
-LABELS = ("billing", "delivery", "account")
-OPENINGS = ("my {} is lost", "where is the {}", "i need a new {} please", "the {} does not work any more and i am not happy about it")
+THINGS = ("card", "parcel", "ticket")
+LABELS = ("billing", "delivery", "travel")
+OPENINGS = (
+    "my {} is lost",
+    "where is the {}",
+    "i need a new {} please",
+    "the {} does not work any more and i am not happy about it",
+)
 ANSWERS = ("we are sorry", "it is on its way", "please call us about the {} today", "ok")
 
 
 def tiny_examples(number: int = 12) -> list[Example]:
     """Return examples of different lengths that have every field: text, label, labels, value, messages, chosen and rejected.
 
-    Label and value follow from one word of the text, so that they can be learnt.
+    Some are of equal length, so that they share one product in attention. Label and value follow from one word of the text,
+    so that they can be learnt.
     """
     examples = []
     for index, (opening, kind) in enumerate(itertools.islice(itertools.cycle(itertools.product(OPENINGS, range(3))), number)):
@@ -55,7 +60,12 @@ def tiny_examples(number: int = 12) -> list[Example]:
         text, answer = opening.format(thing), ANSWERS[index % 4].format(thing)
         messages = [Message("user", text), Message("assistant", answer)]
         if index % 5 == 4:
-            messages = [Message("system", "be kind"), *messages, Message("user", "thanks"), Message("assistant", "you are welcome")]
+            messages = [
+                Message("system", "be kind"),
+                *messages,
+                Message("user", "thanks"),
+                Message("assistant", "you are welcome"),
+            ]
         examples.append(
             Example(
                 id=index,
@@ -123,7 +133,7 @@ def tiny_network(architecture: Architecture, vocabulary: int, seed: int = 0) -> 
     return random_network(BertModel, encoder, seed)
 
 
-def random_network(cls: Any, config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:  # noqa: ANN401
+def random_network(cls: Any, config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:
     """Return a network of this class whose parameters are all drawn: biases and norms too, which models begin at 0 and 1."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -147,13 +157,17 @@ def tiny_tokenizer(architecture: Architecture) -> PreTrainedTokenizerFast:
     names = {"bos_token": special[0], "eos_token": special[0]}
     if architecture == "llama":
         names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-        made.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)])
+        made.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)]
+        )
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=CONTEXT, **names)
 
 
 def _word_tokenizer() -> PreTrainedTokenizerFast:
     texts = [*OPENINGS, *ANSWERS, "be kind thanks you are welcome no", *THINGS]
-    words = sorted({word for text in texts for word in text.replace("{}", "").split()} | set(string.ascii_lowercase + string.punctuation))
+    words = sorted(
+        {word for text in texts for word in text.replace("{}", "").split()} | set(string.ascii_lowercase + string.punctuation)
+    )
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     made = Tokenizer(models.WordLevel({word: number for number, word in enumerate([*special, *words])}, unk_token="[UNK]"))
     made.normalizer = normalizers.Lowercase()

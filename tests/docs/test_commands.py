@@ -1,0 +1,151 @@
+"""Every page's commands run, in order, in a folder of their own with a copy of examples/, on tiny settings."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from pages import PAGES, ROOT, SHELLS, Block, blocks, whet_calls
+
+from whet import plugins
+from whet.models.builtin import BUILT_IN
+from whet.testing import (
+    check_cleaner,
+    check_metric,
+    check_objective,
+    check_optimiser,
+    check_schedule,
+    check_technique,
+)
+
+pytestmark = pytest.mark.slow
+BIN = Path(sys.executable).parent
+RUN_PAGES = [page for page in PAGES if page.is_relative_to(ROOT / "docs") and page.parent.name != "reference"]
+RUN_PAGES = [page for page in RUN_PAGES if any(block.language in SHELLS for block in blocks(page))]
+LONGEST_S = 300
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return kept | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
+
+
+def is_there(model: str) -> bool:
+    known = BUILT_IN[model.removeprefix("builtin:")]
+    spec = find_spec(known.package)
+    return (
+        spec is not None and spec.origin is not None and (Path(spec.origin).parent / known.folder / "model.safetensors").is_file()
+    )
+
+
+def shell(command: str, folder: Path, expected: int = 0) -> None:
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=LONGEST_S,
+    )
+    said = f"{command}\nexit {done.returncode}, expected {expected}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == expected, said
+    assert "Traceback" not in done.stderr, said
+
+
+def interrupt(command: str, folder: Path) -> None:
+    """Run the command, press Ctrl-C once its log has a step, and expect the exit code of an interrupted run."""
+    before = set(folder.glob("runs/*/log.jsonl"))
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + LONGEST_S
+        while time.monotonic() < deadline and process.poll() is None:
+            if any(log.stat().st_size for log in set(folder.glob("runs/*/log.jsonl")) - before):
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=LONGEST_S)
+    finally:
+        process.kill()
+    assert process.returncode == 130, f"{command}\nexit {process.returncode}\n{said}"
+    assert "whet train --resume" in said, said
+
+
+def shortened(command: str, block: Block) -> str:
+    """The command with the page's quick settings: only what trains from a recipe or a file takes them."""
+    calls = whet_calls(command)
+    trains = any(call and call[0] in {"train", "auto"} and "--resume" not in call for call in calls)
+    sets = " ".join(note for note in block.notes if note.startswith("--set"))
+    return f"{command} {sets}" if trains and sets else command
+
+
+def replaced(text: str, block: Block) -> str:
+    for note in block.notes:
+        if note.startswith("replace "):
+            old, _, new = note.removeprefix("replace ").partition(" => ")
+            assert old in text, f"{block.page}:{block.line}: nothing to replace: {old}"
+            text = text.replace(old, new)
+    return text
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in RUN_PAGES])
+def test_commands_of_the_page_run(page, tmp_path):
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("seedling"))
+    ran, absent = 0, set()
+    for block in blocks(page):
+        model = block.note("needs")
+        if model is not None and not is_there(model):
+            absent.add(model)
+            continue
+        if block.note("skip") is not None:
+            continue
+        if (name := block.note("file")) is not None:
+            (tmp_path / name).write_text(block.text, encoding="utf-8")
+        elif block.note("run") is not None:
+            (tmp_path / "snippet.py").write_text(replaced(block.text, block), encoding="utf-8")
+            shell("python snippet.py", tmp_path)
+            ran += 1
+        elif block.language in SHELLS:
+            for command in block.commands:
+                command = shortened(replaced(command, block), block)
+                if block.note("interrupt") is not None:
+                    interrupt(command, tmp_path)
+                else:
+                    shell(command, tmp_path, int(block.note("exit") or 0))
+                ran += 1
+    if not ran and absent:
+        pytest.skip(f"{', '.join(sorted(absent))} is not there")
+
+
+PLUGINS = [
+    pytest.param(block, id=f"{page.stem}-{block.note('plugin')}-{block.line}")
+    for page in PAGES
+    for block in blocks(page)
+    if block.note("plugin") is not None
+]
+
+
+@pytest.mark.parametrize("block", PLUGINS)
+def test_plugin_shown_keeps_the_laws(block, tmp_path, builder, examples):
+    kind = block.note("plugin")
+    (tmp_path / "mine.py").write_text(block.text, encoding="utf-8")
+    made = plugins.build(kind, "./mine.py", {}, tmp_path)
+    if kind == "objectives":
+        check_objective(made, builder("llama"), examples)
+    elif kind == "techniques":
+        check_technique(made, builder("bert"), plugins.build("objectives", "classify", {}), examples)
+    elif kind == "metrics":
+        check_metric(made, examples)
+    else:
+        {"cleaners": check_cleaner, "optimisers": check_optimiser, "schedules": check_schedule}[kind](made)
+
+
+def test_every_kind_of_plugin_is_shown():
+    assert {param.values[0].note("plugin") for param in PLUGINS} == set(plugins.KINDS)

@@ -1,0 +1,78 @@
+"""The documentation says what the code does: the reference is up to date, links lead somewhere, commands and recipes are valid."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+from pages import PAGES, ROOT, SHELLS, anchors, blocks, links, whet_calls
+
+from whet.cli import app
+from whet.recipe import build_recipe, parse_recipe
+
+ALL = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
+SMALLEST = {"model": "builtin:minilm", "data": {"path": "x.csv"}, "objective": "classify"}
+
+
+def test_reference_is_up_to_date():
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "reference.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_check_fails_where_a_page_is_stale(tmp_path):
+    copy = tmp_path / "scripts" / "reference.py"
+    copy.parent.mkdir()
+    copy.write_text((ROOT / "scripts" / "reference.py").read_text(encoding="utf-8"), encoding="utf-8")
+    run = [sys.executable, copy]
+    assert subprocess.run([*run, "--check"], capture_output=True).returncode == 1  # nothing is there yet
+    assert subprocess.run(run, capture_output=True).returncode == 0
+    assert subprocess.run([*run, "--check"], capture_output=True).returncode == 0
+    with (tmp_path / "docs" / "reference" / "recipe.md").open("a") as page:
+        page.write("edited by hand\n")
+    assert subprocess.run([*run, "--check"], capture_output=True).returncode == 1
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_relative_links_lead_to_a_file_and_a_heading(page):
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if target.suffix == ".png" and target.parent.name == "images":
+            continue  # pictures are made from a finished run
+        assert target.exists(), f"{page}: {link} leads nowhere"
+        assert not anchor or anchor in anchors(target), f"{page}: {link}: no such heading; there are {sorted(anchors(target))}"
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_every_command_is_one_that_whet_has(page):
+    group = typer.main.get_command(app)
+    for block in blocks(page):
+        if block.language not in SHELLS:
+            continue
+        assert block.commands, f"{page}:{block.line}: a block of shell commands without one; in a console they begin with $"
+        for call in (call for command in block.commands for call in whet_calls(command)):
+            if not call or call == ["--help"]:
+                continue
+            assert call[0] in group.commands, f"{page}:{block.line}: whet has no verb {call[0]!r}"
+            context = group.commands[call[0]].make_context(call[0], call[1:])  # raises a usage error
+            sets = context.params.get("sets")
+            build_recipe(SMALLEST, f"{page}:{block.line}", sets or ())  # raises where a key is not there
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_every_recipe_shown_is_valid(page):
+    for block in blocks(page):
+        if block.language == "yaml" and block.text.startswith(("model:", "#")):
+            parse_recipe(block.text, f"{page}:{block.line}")
+
+
+def test_every_page_of_docs_can_be_reached_from_the_index():
+    seen, waiting = set(), [ROOT / "docs" / "index.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        targets = [(page.parent / link.partition("#")[0]).resolve() for link in links(page) if link.partition("#")[0]]
+        waiting += [target for target in targets if target.suffix == ".md" and target.is_relative_to(ROOT / "docs")]
+    assert {page for page in PAGES if page.is_relative_to(ROOT / "docs")} == seen

@@ -1,0 +1,228 @@
+"""Each law of the batteries fails on a plugin with the fault it is there for; else it would prove nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from whet.models.tensors import load_tensors, save_tensors
+from whet.objectives.classify import Classify
+from whet.objectives.sft import Sft
+from whet.plugins import build
+from whet.techniques.lora import Lora
+from whet.testing import cleaners, metrics, objectives, optimisers, schedules, techniques
+from whet.types import Cursor, Output, StepRows
+
+
+class MeanOfEachBatch(Sft):
+    def loss(self, policy, batch, state):
+        sums, measured = super().loss(policy, batch, state)
+        return {"lm": sums["lm"] / max(1.0, batch.weights["lm"])}, measured
+
+
+class NeighboursMatter(Classify):
+    def loss(self, policy, batch, state):
+        sums, measured = super().loss(policy, batch, state)
+        places = torch.arange(len(batch.lengths)).repeat_interleave(torch.tensor(batch.lengths))  # by where a row stands
+        return {"label": sums["label"] + 0.01 * (policy.hidden(batch).sum(-1) * places).sum()}, measured
+
+
+class ReadsPadding(Sft):
+    def loss(self, policy, batch, state):
+        sums, measured = super().loss(policy, batch, state)
+        return {"lm": sums["lm"] * (1 if policy.ability.packs else 1.001)}, measured
+
+
+class Draws(Sft):
+    def loss(self, policy, batch, state):
+        sums, measured = super().loss(policy, batch, state)
+        return {"lm": sums["lm"] * (1 + 0.1 * torch.rand(()))}, measured
+
+
+class HiddenOrder(Sft):
+    def steps(self, units, policy, plan, cursor, state):
+        while True:  # an order that no cursor decides
+            chosen = np.random.default_rng().permutation(len(units))[: plan.batch_size]
+            cursor = Cursor(cursor.epoch, cursor.position + len(chosen))
+            yield StepRows(tuple(units[index] for index in chosen), cursor)
+
+
+class ForgetsItsPlace(Sft):
+    def steps(self, units, policy, plan, cursor, state):
+        yield from super().steps(units, policy, plan, Cursor(), state)
+
+
+class LearnsEverything(Sft):
+    def loss(self, policy, batch, state):
+        supervised = (batch.positions > 0).float()
+        wide = replace(batch, tokens={"supervised": supervised})
+        return {"lm": -policy.logprobs(wide).sum()}, {}
+
+
+class WrongGradient(Sft):
+    def loss(self, policy, batch, state):
+        sums, measured = super().loss(policy, batch, state)
+        total = sums["lm"]
+        return {"lm": total.detach() + 0.5 * (total - total.detach())}, measured
+
+
+class WrongWay(Sft):
+    def loss(self, policy, batch, state):
+        sums, measured = super().loss(policy, batch, state)
+        total = sums["lm"]
+        return {"lm": 2 * total.detach() - total}, measured
+
+
+class TakesAnything(Sft):
+    def units(self, examples, policy, max_length):
+        return super().units([example for example in examples if example.messages], policy, max_length)
+
+
+class SameForAll(Classify):
+    def outputs(self, policy, examples, max_length):
+        found = list(super().outputs(policy, examples, max_length))
+        return iter([replace(found[0], label=examples[0].label) for _ in found])
+
+
+@pytest.mark.parametrize(
+    ("fault", "law"),
+    [
+        (MeanOfEachBatch, objectives.cutting_changes_nothing),
+        (NeighboursMatter, objectives.row_order_changes_nothing),
+        (NeighboursMatter, objectives.cutting_changes_nothing),
+        (ReadsPadding, objectives.padding_changes_nothing),
+        (Draws, objectives.loss_is_pure),
+        (HiddenOrder, objectives.same_seed_same_steps),
+        (ForgetsItsPlace, objectives.same_seed_same_steps),
+        (ForgetsItsPlace, objectives.killed_and_resumed_gives_the_same_bytes),
+        (HiddenOrder, objectives.killed_and_resumed_gives_the_same_bytes),
+        (LearnsEverything, objectives.unsupervised_tokens_get_no_gradient),
+        (WrongGradient, objectives.gradient_matches_finite_differences),
+        (WrongWay, objectives.training_reduces_the_loss),
+        (TakesAnything, objectives.missing_field_is_named),
+        (SameForAll, objectives.outputs_do_not_depend_on_neighbours),
+    ],
+)
+def test_a_fault_of_an_objective_is_caught(fault, law, builder, examples):
+    with pytest.raises(AssertionError):
+        law(fault(), builder("llama"), examples)
+
+
+class StartsElsewhere(Lora):
+    def attach(self, policy, seed):
+        super().attach(policy, seed)
+        with torch.no_grad():
+            for name, parameter in policy.trainable():
+                if name.endswith("up"):
+                    parameter += 0.01
+
+
+class StartsAnywhere(Lora):
+    def attach(self, policy, seed):
+        super().attach(policy, int(torch.randint(10**6, ())))
+
+
+class TrainsTheBaseToo(Lora):
+    def attach(self, policy, seed):
+        super().attach(policy, seed)
+        norm = policy.network.model.norm.weight
+        for _, parameter in policy.trainable():
+            parameter.register_hook(lambda gradient: _nudge(norm, gradient))
+
+
+def _nudge(weight, gradient):
+    with torch.no_grad():
+        weight += 1e-4
+    return gradient
+
+
+class LeavesItsLayers(Lora):
+    def detach(self, policy):
+        """Nothing is taken off."""
+
+
+class MergesNothing(Lora):
+    def merge(self, policy):
+        self.detach(policy)
+
+
+class SavesTheStart(Lora):
+    def save(self, policy, folder):
+        super().save(policy, folder)
+        tensors = load_tensors(folder / "adapter_model.safetensors")
+        save_tensors({name: tensor * 0 for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("fault", "law"),
+    [
+        (StartsElsewhere, techniques.attaching_changes_no_output),
+        (StartsAnywhere, techniques.same_seed_same_start),
+        (TrainsTheBaseToo, techniques.only_trainable_weights_move),
+        (TrainsTheBaseToo, techniques.detaching_gives_the_base_back),
+        (LeavesItsLayers, techniques.detaching_gives_the_base_back),
+        (MergesNothing, techniques.merging_changes_no_output),
+        (SavesTheStart, techniques.saved_is_loaded),
+    ],
+)
+def test_a_fault_of_a_technique_is_caught(fault, law, builder, examples):
+    with pytest.raises(AssertionError):
+        law(fault(), builder("llama"), build("objectives", "sft", {}), examples)
+
+
+class Shifted:
+    def factor(self, step, num_steps, num_warmup):
+        return (step - 1) / num_steps
+
+
+class ForgetsItsMean:
+    """Momentum kept where no checkpoint sees it."""
+
+    def build(self, named, learning_rate, weight_decay):
+        optimizer = torch.optim.SGD([tensor for _, tensor in named], lr=learning_rate)
+        means = {name: torch.zeros_like(tensor) for name, tensor in named}
+
+        def step(closure=None):
+            for name, tensor in named:
+                if tensor.grad is not None:
+                    means[name] = 0.5 * means[name] + tensor.grad
+                    tensor.data.add_(means[name], alpha=-optimizer.param_groups[0]["lr"])
+
+        optimizer.step = step
+        return optimizer
+
+
+class OrderMatters:
+    higher_is_better, best, needs = True, 1.0, ("label",)
+
+    def statistics(self, example, output: Output):
+        return (float(example.label == output.label),)
+
+    def reduce(self, statistics):
+        weights = np.arange(1, len(statistics) + 1)
+        return float((statistics[:, 0] * weights).sum() / weights.sum()) if len(statistics) else float("nan")
+
+
+class OnceIsNotEnough:
+    def clean(self, text):
+        return text.replace("&amp;", "&")
+
+
+class TooEager:
+    def clean(self, text):
+        return text.lower()
+
+
+def test_faults_of_the_small_kinds_are_caught(examples):
+    for check in (
+        lambda: schedules.check_schedule(Shifted()),
+        lambda: optimisers.state_can_be_saved(ForgetsItsMean()),
+        lambda: metrics.order_does_not_matter(OrderMatters(), examples),
+        lambda: cleaners.check_cleaner(OnceIsNotEnough()),
+        lambda: cleaners.clean_text_is_unchanged(TooEager()),
+    ):
+        with pytest.raises(AssertionError):
+            check()
