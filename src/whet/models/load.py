@@ -36,6 +36,7 @@ def load_policy(name: str) -> Policy:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     place = _place(name)
+    local = {"local_files_only": not Path(place).is_dir() and not _hub_is_known()}
     source_name = name if name.startswith("builtin:") else str(place)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

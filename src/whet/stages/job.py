@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,16 @@ from whet.recipe import Choice, Recipe
 from whet.run import Run
 from whet.stages.decide import Decision, Facts, choose_technique, decide
 from whet.types import Example, Objective, Technique, Unit
+
+
+MEMBERS = {
+    "objectives": ("head", "needs", "metrics", "prepare", "units", "steps", "loss", "outputs"),
+    "techniques": ("attach", "detach", "merge", "save", "load"),
+    "optimisers": ("build",),
+    "schedules": ("factor",),
+    "cleaners": ("clean",),
+}
+"""What a plugin of each kind must have, as its protocol says; a file of the user's own may be of another kind."""
 
 
 @dataclass(slots=True)
@@ -73,9 +83,19 @@ def build_technique(choice: Choice, folder: Path | None) -> Technique:
 
 def plugin_files(recipe: Recipe, folder: Path | None) -> dict[str, str]:
     """Return the user's own plugin files that the recipe names, with their SHA-256."""
-    choices = [recipe.objective, recipe.technique, recipe.train.schedule, recipe.train.optimiser]
-    names = [choice.name for choice in choices if isinstance(choice, Choice) and choice.name.endswith(".py")]
+    names = [choice.name for _, choice in _choices(recipe) if choice.name.endswith(".py")]
     return {name: plugins.file_hash((folder or Path()) / name) for name in names}
+
+
+def _choices(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Choice]]:
+    """Yield each plugin that the recipe chooses, with its place in the recipe."""
+    yield ("objective",), recipe.objective
+    if isinstance(recipe.technique, Choice):
+        yield ("technique",), recipe.technique
+    yield ("train", "schedule"), recipe.train.schedule
+    yield ("train", "optimiser"), recipe.train.optimiser
+    for index, choice in enumerate(() if recipe.data.clean == "auto" else recipe.data.clean):
+        yield ("data", "clean", str(index)), choice
 
 
 def plugin_folder(run: Run, recipe: Path | None) -> Path | None:
@@ -96,20 +116,19 @@ def plugin_folder(run: Run, recipe: Path | None) -> Path | None:
 
 def check_plugins(recipe: Recipe, folder: Path | None) -> None:
     """Raise RecipeError, with its place, for a plugin that is not there or whose settings are wrong. Loads no model."""
-    chosen: dict[tuple[str, ...], Choice | str] = {
-        ("objective",): recipe.objective,
-        ("technique",): recipe.technique,
-        ("train", "schedule"): recipe.train.schedule,
-        ("train", "optimiser"): recipe.train.optimiser,
-    }
-    for path, choice in chosen.items():
-        if not isinstance(choice, Choice):
-            continue
+    for path, choice in _choices(recipe):
+        kind = "cleaners" if path[0] == "data" else f"{path[-1]}s"
         try:
-            plugins.build(f"{path[-1]}s", choice.name, choice.settings, folder)
+            made = plugins.build(kind, choice.name, choice.settings, folder)
         except RecipeError as error:
             wrong = next((key for key in choice.settings if f"'{key}'" in str(error)), "name")
             raise RecipeError(f"{recipe.place(*path, wrong)}: {error}") from None
+        lacking = [member for member in MEMBERS[kind] if not hasattr(made, member)]
+        if lacking:
+            raise RecipeError(
+                f"{recipe.place(*path)}: '{choice.name}' is no plugin of kind '{kind}': it has no {', '.join(lacking)}. "
+                f"Add them, or name another: {', '.join(plugins.names(kind))}."
+            )
     objective, asked = build_objective(recipe, folder), recipe.evaluate.metric
     known = [*objective.metrics, *objective.written_metrics]
     if asked not in {"auto", *known}:
