@@ -5,14 +5,19 @@ Never runs code from a model (`auto_map`), and reads safetensors only.
 
 from __future__ import annotations
 
+import functools
 import os
+import socket
+import urllib.request
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 import transformers
 from huggingface_hub import errors as hub_errors
+from huggingface_hub.constants import ENDPOINT
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -36,11 +41,10 @@ def load_policy(name: str) -> Policy:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     place = _place(name)
-    local = {"local_files_only": not Path(place).is_dir() and not _hub_is_known()}
     source_name = name if name.startswith("builtin:") else str(place)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config = _explained(name, lambda: AutoConfig.from_pretrained(place, trust_remote_code=False))
+        config = _explained(name, lambda: AutoConfig.from_pretrained(place, **_options(place)))
         tokenizer = _tokenizer(name, place)
         kind = _kind(name, config)
         network = _network(name, place, kind)
@@ -116,6 +120,23 @@ def _place(name: str) -> str:
     return name
 
 
+def _options(place: str) -> dict[str, bool]:
+    """Return how any part of a model is loaded: no code of its own, and nothing asked of a hub that cannot be reached."""
+    return {"trust_remote_code": False, "local_files_only": not Path(place).is_dir() and not _hub_is_found()}
+
+
+@functools.cache
+def _hub_is_found() -> bool:
+    """Whether the hub's name resolves, or a proxy stands before it. Without a network its own client tries for half a minute."""
+    if urllib.request.getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
+
+
 def _explained(name: str, load):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Call `load`, and turn the hub's and transformers' errors into one plain sentence."""
     try:
@@ -150,7 +171,7 @@ def _tokenizer(name: str, place: str) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"{name}: this folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}). Copy the base model's into it."
         )
-    tokenizer: PreTrainedTokenizerBase = _explained(name, lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False))
+    tokenizer: PreTrainedTokenizerBase = _explained(name, lambda: AutoTokenizer.from_pretrained(place, **_options(place)))
     return tokenizer
 
 
@@ -181,7 +202,7 @@ def _network(name: str, place: str, kind: Kind) -> PreTrainedModel:
     extra = {} if kind == "decoder" else {"add_pooling_layer": False}
 
     def load() -> tuple[PreTrainedModel, dict[str, Any]]:
-        common = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True, "output_loading_info": True}
+        common = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True, **_options(place)}
         try:
             loaded: tuple[PreTrainedModel, dict[str, Any]] = cls.from_pretrained(place, **common, **extra)
         except TypeError:  # an encoder without a pooler to leave out

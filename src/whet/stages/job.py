@@ -22,7 +22,6 @@ from whet.run import Run
 from whet.stages.decide import Decision, Facts, choose_technique, decide
 from whet.types import Example, Objective, Technique, Unit
 
-
 MEMBERS = {
     "objectives": ("head", "needs", "metrics", "prepare", "units", "steps", "loss", "outputs"),
     "techniques": ("attach", "detach", "merge", "save", "load"),
