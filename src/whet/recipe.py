@@ -354,6 +354,8 @@ def _apply(values: dict[str, Any], assignment: str, lines: dict[tuple[str, ...],
         holder[part] = inner if isinstance(inner, dict) else {}
         holder = holder[part]
     holder[path[-1]] = value
+    for below in [place for place in lines if place[: len(path)] == path]:
+        del lines[below]
     for length in range(1, len(path) + 1):
         lines[path[:length]] = f"--set {key}" if length == len(path) else lines.get(path[:length], f"--set {key}")
 

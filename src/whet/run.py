@@ -162,7 +162,7 @@ def new_run(path: Path, manifest: Mapping[str, Any]) -> Iterator[Run]:
     made = [above for above in (path.parent, *path.parent.parents) if not above.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(".*.partial"):
-        if (leftover / LOCK).is_file() and (leftover / MANIFEST).is_file() and _is_abandoned(Run(leftover)):
+        if (leftover / LOCK).is_file() and _is_abandoned(Run(leftover)):
             shutil.rmtree(leftover, ignore_errors=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)

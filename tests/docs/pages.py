@@ -56,7 +56,7 @@ def blocks(page: Path) -> list[Block]:
             if fence:
                 language, start, held = fence[2] or "text", number, []
             elif line.strip():
-                notes = [*notes, *NOTE.findall(line)] if NOTE.search(line) else []
+                notes = [*notes, *NOTE.findall(line)] if NOTE.match(line) else []
         elif fence:
             found.append(Block(page, start, language, "\n".join(held) + "\n", tuple(notes)))
             language, notes = None, []
@@ -92,8 +92,9 @@ def links(page: Path) -> list[str]:
         if FENCE.match(line):
             inside = not inside
         elif not inside:
-            text.append(re.sub(r"`[^`]*`", "", line))
-    found = re.findall(r"\]\(([^)\s]+)\)", "\n".join(text))
+            text.append(line)
+    paragraphs = [re.sub(r"`[^`]*`", "", one) for one in "\n".join(text).split("\n\n")]
+    found = re.findall(r"\]\(([^)\s]+)\)", "\n\n".join(paragraphs))
     return [link for link in found if not re.match(r"[a-z]+:", link)]
 
 

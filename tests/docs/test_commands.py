@@ -26,8 +26,10 @@ from whet.testing import (
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 RUN_PAGES = [page for page in PAGES if page.is_relative_to(ROOT / "docs") and page.parent.name != "reference"]
-RUN_PAGES = [page for page in RUN_PAGES if any(block.language in SHELLS for block in blocks(page))]
+RUN_PAGES = [page for page in RUN_PAGES if any(block.language in SHELLS or "run" in block.notes for block in blocks(page))]
 LONGEST_S = 300
+QUICK = "--set evaluate.resamples=100 --set evaluate.max_rows=40"
+"""Added to whatever trains, besides the page's own notes."""
 
 
 def environment() -> dict[str, str]:
@@ -83,7 +85,7 @@ def shortened(command: str, block: Block) -> str:
     calls = whet_calls(command)
     trains = any(call and call[0] in {"train", "auto"} and "--resume" not in call for call in calls)
     sets = " ".join(note for note in block.notes if note.startswith("--set"))
-    return f"{command} {sets}" if trains and sets else command
+    return f"{command} {QUICK} {sets}" if trains and block.note("exit") is None else command
 
 
 def replaced(text: str, block: Block) -> str:

@@ -16,7 +16,7 @@ from whet.data.dataset import Dataset, read_dataset
 from whet.data.held_out import read_held_out
 from whet.engine.machine import Precision, computing
 from whet.engine.order import permutation
-from whet.errors import RecipeError, RunError
+from whet.errors import Interrupted, RecipeError, RunError
 from whet.files import write_json, write_lines, write_whole
 from whet.models.load import load_policy
 from whet.models.policy import Policy
@@ -72,7 +72,12 @@ def load_run(path: Path, recipe: Path | None = None) -> Tuned:
 def evaluate(path: Path, *, test: Sequence[Path] = (), recipe: Path | None = None, narrator: Narrator = SILENT) -> Run:
     """Score a trained run on its test rows, or on another file, and write report.json, report.html and predictions.jsonl."""
     with open_run(path).lock():
-        return _evaluate(path, test, recipe, narrator)
+        try:
+            return _evaluate(path, test, recipe, narrator)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"Stopped while judging; the model in {path} is whole. Judge it with: whet evaluate {path}"
+            ) from None
 
 
 def _evaluate(path: Path, test: Sequence[Path], recipe: Path | None, narrator: Narrator) -> Run:

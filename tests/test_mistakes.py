@@ -1,0 +1,683 @@
+"""What a user can get wrong, through the real command line: the exit code, a message without a traceback, and nothing left behind."""
+
+import errno
+import io
+import json
+import os
+import random
+import re
+import shutil
+import string
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from whet import cli
+from whet.engine import checkpoint
+from whet.run import Run
+from whet.testing.tiny import ANSWERS, LABELS, OPENINGS, THINGS
+
+PLUGIN = '''from typing import ClassVar
+
+from whet.plugins import plugin
+
+
+@plugin
+class {name}:
+    """Half of the rate, always."""
+
+    gain: float = 0.5
+    """Share of the rate."""
+
+    def factor(self, step: int, num_steps: int, num_warmup: int) -> float:
+        return self.gain
+'''
+
+
+def rows():
+    """84 texts of three classes, which a tiny model can tell apart."""
+    colours = ("red", "blue", "green", "old", "new", "big", "small")
+    return [
+        (opening.format(f"{colour} {thing}"), label)
+        for colour in colours
+        for thing, label in zip(THINGS, LABELS, strict=True)
+        for opening in OPENINGS
+    ]
+
+
+def table(header, lines):
+    return "\n".join([header, *lines]) + "\n"
+
+
+def objects(records):
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def write_files(folder):
+    """Write every good and bad file that the cases name."""
+    good = [f"{text},{label}" for text, label in rows()]
+    lines = [json.dumps({"text": text, "label": label}) for text, label in rows()]
+    noise = random.Random(0)
+    wordy = " ".join("".join(noise.choices(string.ascii_lowercase, k=500)) for _ in range(10_000))
+    texts = {
+        "good.csv": table("text,label", good),
+        "empty.csv": "",
+        "blank.csv": "  \n\n \n",
+        "oneclass.csv": table("text,label", ["hello,a", "bye,a", "hi,a"]),
+        "unlabelled.csv": table("text,label", [f"hello {number}," for number in range(40)]),
+        "rare.csv": table("text,label", [*good, "something odd,rare"]),
+        "bad.jsonl": "\n".join([*lines[:6], '{"text": broken', *lines[6:]]) + "\n",
+        "huge.csv": table("text,label", [*good, f"{wordy},billing"]),
+        "long.csv": table("text,label", [*good, f"{'lost card ' * 500},billing"]),
+        "other.csv": table("title,body", ["a,b", "c,d"]),
+        "nul.csv": "text\nmy card\0is lost\nwhere is it\n",
+        "chat.jsonl": objects(
+            {"prompt": text, "response": ANSWERS[n % 4].format("card")} for n, (text, _) in enumerate(rows()[:40])
+        ),
+        "cut.jsonl": objects({"prompt": "why " * 100 + str(number), "response": "yes"} for number in range(30)),
+        "classify.yaml": recipe("bert", "good.csv, text: text, label: label", "classify", "{name: lora, rank: 2}"),
+        "write.yaml": recipe("llama", "chat.jsonl, prompt: prompt, response: response", "sft", "full"),
+        "typo.yaml": "model: bert\ndata: {path: good.csv}\nobjectve: classify\n",
+        "type.yaml": "model: bert\ndata: {path: good.csv}\nobjective: classify\ntrain:\n  epochs: many\n",
+        "range.yaml": "model: bert\ndata: {path: good.csv}\nobjective: classify\ntechnique:\n  name: lora\n  rank: 0\n",
+        "tab.yaml": "model: bert\ndata: {path: good.csv}\nobjective: classify\n\ttrain: 3\n",
+        "control.yaml": "model: bert\x00\n",
+        "itself.yaml": "&all\nmodel: bert\ndata: *all\nobjective: classify\n",
+        "deep.yaml": "model: " + "[" * 1200 + "\n",
+        "twice.yaml": "model: bert\nmodel: llama\n",
+        "list.yaml": "- model\n- data\n",
+        "mine.py": PLUGIN.format(name="Mine"),
+        "broken.py": "rate = 1\ndef factor(:\n",
+        "raises.py": "rate = 1\nraise ValueError('no rate')\n",
+        "two.py": PLUGIN.format(name="One") + PLUGIN.format(name="Two"),
+        "file": "a file\n",
+        "notes/readme.md": "not a run\n",
+    }
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "binary.csv").write_bytes(noise.randbytes(3000))
+    (folder.parent / "outside.py").write_text(PLUGIN.format(name="Outside"))
+    for name, harm in HARMS.items():
+        shutil.copytree(folder / "bert", folder / name)
+        harm(folder / name)
+
+
+def recipe(model, data, objective, technique):
+    return (
+        f"model: {model}\ndata: {{path: {data}}}\nobjective: {objective}\ntechnique: {technique}\n"
+        "train: {max_steps: 3, batch_size: 8, precision: fp32}\nevaluate: {resamples: 100, max_new_tokens: 4, max_generated: 2}\n"
+    )
+
+
+def without_layer(folder):
+    tensors = {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if "layer.1." not in name}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def not_a_number(folder):
+    tensors = {name: tensor * float("nan") for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def few_tokens(folder):
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if "word_embeddings" in name)
+    tensors[name] = tensors[name][:20].clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    change(folder, vocab_size=20)
+
+
+def change(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+HARMS = {
+    "no-tokenizer": lambda folder: [file.unlink() for file in folder.glob("*token*")],
+    "no-config": lambda folder: (folder / "config.json").unlink(),
+    "no-weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "torn-weights": lambda folder: os.truncate(folder / "model.safetensors", 5000),
+    "torn-config": lambda folder: (folder / "config.json").write_text("{broken"),
+    "torn-tokenizer": lambda folder: (folder / "tokenizer.json").write_text("{broken"),
+    "fewer-weights": without_layer,
+    "fewer-tokens": few_tokens,
+    "nan-weights": not_a_number,
+    "own-code": lambda folder: change(folder, model_type="weird", auto_map={"AutoConfig": "x.Y"}),
+    "unknown-kind": lambda folder: change(folder, model_type="nosuch"),
+    "two-sided": lambda folder: change(folder, model_type="t5", classifier_dropout=0.0),
+}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory, tiny_folder):
+    """A folder with good and bad files, a finished run of each kind, and one of preparation; no case may leave anything in it."""
+    folder = tmp_path_factory.mktemp("mistakes") / "desk"
+    folder.mkdir()
+    for architecture in ("bert", "llama"):
+        shutil.copytree(tiny_folder(architecture), folder / architecture)
+    write_files(folder)
+    assert call(folder, "train classify.yaml --out classified").code == 0
+    assert call(folder, "evaluate classified").code == 0
+    assert call(folder, "train write.yaml --out written").code == 0
+    assert call(folder, "prepare classify.yaml --out prepared").code == 0
+    return folder
+
+
+def call(folder, line, stdin=b""):
+    """Run the command line in this process. Returns its exit code and what it wrote; an exception that is no exit passes.
+
+    `stdin` None is a standard input that was closed.
+    """
+    out, err, kept = io.StringIO(), io.StringIO(), (sys.argv, sys.stdin, sys.stdout, sys.stderr, Path.cwd())
+    sys.argv = ["whet", *(line.split() if isinstance(line, str) else line)]
+    sys.stdin = None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin))
+    sys.stdout, sys.stderr = out, err
+    os.chdir(folder)
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code
+    finally:
+        sys.argv, sys.stdin, sys.stdout, sys.stderr, place = kept
+        os.chdir(place)
+    return SimpleNamespace(code=code or 0, out=out.getvalue(), err=out_of_box(err.getvalue()))
+
+
+def out_of_box(text):
+    """Undo the frame and the line breaks that the usage message puts around its words."""
+    return re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]", " ", text))
+
+
+def inventory(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if "__pycache__" not in path.parts)
+
+
+TRAIN = "train classify.yaml --out new --set"
+WRITE = "train write.yaml --out new --set"
+MISTAKES = {
+    # files
+    "missing file": ("auto missing.csv", 1, "missing.csv", "no such file"),
+    "missing file, new": ("new missing.csv --out made.yaml", 1, "missing.csv", "no such file"),
+    "empty file": ("auto empty.csv", 1, "empty.csv", "empty"),
+    "blank file": ("auto blank.csv", 1, "blank.csv", "white space"),
+    "binary file": ("auto binary.csv", 1, "binary.csv", "not text", "csv, tsv, json"),
+    "folder without data": ("auto notes", 1, "notes", "without data files"),
+    "recipe as data": ("auto classify.yaml", 1, "classify.yaml", "looks like a recipe", "whet train"),
+    "data as recipe": ("train good.csv", 1, "good.csv", "looks like a data file", "whet auto good.csv"),
+    "one class only": ("auto oneclass.csv", 1, "oneclass.csv", "'label'", "one class only", "at least two"),
+    "all labels missing": (f"{TRAIN} data.path=unlabelled.csv", 1, "unlabelled.csv:2", "'label'", "empty", "Fill it in"),
+    "wrong text column": (f"{TRAIN} data.text=nosuch", 1, "good.csv", "'nosuch'", "data.text", "text, label"),
+    "wrong label column": (f"{TRAIN} data.label=nosuch", 1, "good.csv", "'nosuch'", "data.label", "text, label"),
+    "wrong slice": (f"{TRAIN} data.slices=[nosuch]", 1, "'nosuch'", "data.slices", "text, label"),
+    "no path": (f"{TRAIN} data.path=[]", 1, "data.path", "at least one"),
+    "malformed JSON, strict": (
+        "prepare classify.yaml --out new --set data.path=bad.jsonl --set data.strict=true",
+        1,
+        "bad.jsonl:7",
+    ),
+    "too many bad rows": (
+        "prepare classify.yaml --out new --set data.path=bad.jsonl --set data.max_reject_fraction=0.001",
+        1,
+        "bad.jsonl:7",
+        "max_reject_fraction",
+    ),
+    "missing test file": (f"{TRAIN} data.test=nosuch.csv", 1, "nosuch.csv", "no such file"),
+    "test rows in training": (f"{TRAIN} data.test=good.csv", 3, "84 of 84", "test file", "different files"),
+    "every answer cut away": (
+        f"{WRITE} data.path=cut.jsonl --set train.max_length=8",
+        3,
+        "No train row has a token to learn",
+        "max_length",
+    ),
+    # models
+    "unknown model": (f"{TRAIN} model=nosuch/model", 1, "nosuch/model", "spelling", "builtin:minilm"),
+    "unknown built-in": (f"{TRAIN} model=builtin:nosuch", 1, "builtin:nosuch", "builtin:minilm"),
+    "missing model folder": (f"{TRAIN} model=./nosuch", 1, "./nosuch", "no such model folder"),
+    "model without tokenizer": (f"{TRAIN} model=no-tokenizer", 1, "no-tokenizer", "no tokenizer", "tokenizer.json"),
+    "model without config": (f"{TRAIN} model=no-config", 1, "no-config", "no config.json"),
+    "model without weights": (f"{TRAIN} model=no-weights", 1, "no-weights", "no .safetensors"),
+    "torn weights": (f"{TRAIN} model=torn-weights", 1, "torn-weights"),
+    "torn config": (f"{TRAIN} model=torn-config", 1, "torn-config", "config"),
+    "torn tokenizer": (f"{TRAIN} model=torn-tokenizer", 1, "torn-tokenizer"),
+    "weights missing": (f"{TRAIN} model=fewer-weights", 1, "fewer-weights", "layer.1", "random"),
+    "tokenizer of another model": (f"{TRAIN} model=fewer-tokens", 1, "fewer-tokens", "tokenizer", "20"),
+    "weights not finite": (f"{TRAIN} model=nan-weights", 1, "nan-weights", "not finite"),
+    "model with code": (f"{TRAIN} model=own-code", 1, "own-code", "never run"),
+    "unknown architecture": (f"{TRAIN} model=unknown-kind", 1, "unknown-kind", "nosuch"),
+    "encoder-decoder": (f"{TRAIN} model=two-sided", 1, "two-sided"),
+    "sft on an encoder": (f"{WRITE} model=bert", 1, "'sft'", "encoder", "decoder"),
+    "head on a decoder that writes": (f"{WRITE} technique=head", 1, "'head'", "'lora' or 'full'"),
+    # recipe
+    "missing recipe": ("train nosuch.yaml", 1, "nosuch.yaml", "no such recipe", "whet new"),
+    "recipe is a folder": ("train notes", 1, "notes", "YAML text file"),
+    "recipe is binary": ("train binary.csv", 1, "binary.csv", "UTF-8"),
+    "unknown key": ("train typo.yaml", 1, "typo.yaml:3", "'objectve'", "did you mean 'objective'"),
+    "wrong type": ("train type.yaml", 1, "type.yaml:5", "train.epochs", "'many'", "number"),
+    "setting out of range": ("train range.yaml", 1, "range.yaml:6", "'rank' is 0", "greater than or equal to 1"),
+    "tab": ("train tab.yaml", 1, "tab.yaml:4", "not valid YAML"),
+    "control character": ("train control.yaml", 1, "control.yaml", "not valid YAML"),
+    "recipe that holds itself": ("train itself.yaml", 1, "itself.yaml", "holds itself"),
+    "deep recipe": ("train deep.yaml", 1, "deep.yaml", "nested too deeply"),
+    "key twice": ("train twice.yaml", 1, "twice.yaml:2", "duplicate key"),
+    "no mapping": ("train list.yaml", 1, "list.yaml:1", "model, data and objective"),
+    "--set without value": (f"{TRAIN} train.epochs", 1, "--set train.epochs", "key=value"),
+    "--set without key": (f"{TRAIN} =3", 1, "--set =3", "key=value"),
+    "--set unknown": (f"{TRAIN} train.epoch=3", 1, "train.epoch", "did you mean 'train.epochs'"),
+    "--set not YAML": (f"{TRAIN} train.epochs=[1", 1, "train.epochs=[1", "not valid YAML"),
+    "--set control character": ([*TRAIN.split(), "train.epochs=\x01"], 1, "train.epochs", "not valid YAML"),
+    "--set wrong type": (f"{TRAIN} train.learning_rate=fast", 1, "train.learning_rate", "'fast'", "number"),
+    "--set out of range": (f"{TRAIN} train.learning_rate=-1", 1, "train.learning_rate", "greater than 0"),
+    "--set not finite": (f"{TRAIN} train.learning_rate=.inf", 1, "train.learning_rate", "finite"),
+    "endless epochs": (f"{TRAIN} train.epochs=.inf", 1, "train.epochs", "finite"),
+    "checkpoint never": (f"{TRAIN} train.checkpoint.every=0", 1, "train.checkpoint.every", "1"),
+    "too long": (f"{TRAIN} train.max_length=1000", 1, "train.max_length is 1000", "128"),
+    "shares": (f"{TRAIN} data.split.train=0.9", 1, "data.split", "add up to 1"),
+    "name with a path": (f"{TRAIN} name=../x", 1, "'name'", "letters"),
+    # plugins
+    "unknown objective": (f"{TRAIN} objective=clasify", 1, "--set objective", "'clasify'", "Did you mean 'classify'"),
+    "unknown technique": (f"{TRAIN} technique=lra", 1, "--set technique", "'lra'", "lora"),
+    "unknown schedule": (f"{TRAIN} train.schedule=nosuch", 1, "--set train.schedule", "cosine"),
+    "unknown optimiser setting": (f"{TRAIN} train.optimiser.nosuch=3", 1, "train.optimiser.nosuch", "'nosuch'", "Allowed"),
+    "unknown setting": (f"{TRAIN} technique.nosuch=1", 1, "--set technique.nosuch", "unknown key 'nosuch'", "rank"),
+    "unknown metric": (f"{TRAIN} evaluate.metric=acuracy", 1, "--set evaluate.metric", "'acuracy'", "accuracy"),
+    "unknown cleaner": (f"{TRAIN} data.clean=[nosuch]", 1, "data.clean", "'nosuch'", "spaces"),
+    "targets that match nothing": (f"{TRAIN} technique.targets=nosuch", 1, "nosuch", "query"),
+    "own file missing": (f"{TRAIN} train.schedule=./nosuch.py", 1, "./nosuch.py", "not there"),
+    "own file outside": (f"{TRAIN} train.schedule=../outside.py", 1, "../outside.py", "outside the recipe's folder"),
+    "own file with a syntax error": (f"{TRAIN} train.schedule=./broken.py", 1, "broken.py", "SyntaxError", "line 2"),
+    "own file that raises": (f"{TRAIN} train.schedule=./raises.py", 1, "raises.py:2", "no rate"),
+    "own file with two plugins": (f"{TRAIN} train.schedule=./two.py", 1, "two.py", "2 classes", "exactly one"),
+    "own file of another kind": (f"{TRAIN} technique=./mine.py", 1, "./mine.py", "no plugin of kind 'techniques'", "attach"),
+    # places
+    "file in place of the run": ("train classify.yaml --out file", 1, "file", "a file stands where"),
+    "run that exists": ("train classify.yaml --out classified", 1, "classified", "exists", "--resume classified"),
+    "folder that exists": ("train classify.yaml --out notes", 1, "notes", "exists", "--out"),
+    "file above the run": ("train classify.yaml --out file/new", 1, "file/new", "not a folder"),
+    "no folder can be made": ("train classify.yaml --out /proc/none/new", 1, "/proc"),
+    "recipe that exists": ("new good.csv --out classify.yaml", 1, "classify.yaml", "not overwritten"),
+    "recipe in no folder": ("new good.csv --out nosuch/made.yaml", 1, "nosuch", "does not exist"),
+    # runs
+    "evaluate nothing": ("evaluate nosuch", 1, "nosuch", "no such run"),
+    "evaluate a folder": ("evaluate notes", 1, "notes", "manifest.json"),
+    "evaluate a file": ("evaluate file", 1, "file", "not a run"),
+    "evaluate prepared data": ("evaluate prepared", 1, "prepared", "no model", "whet train"),
+    "evaluate on nothing": ("evaluate classified --test nosuch.csv", 1, "nosuch.csv", "no such file"),
+    "evaluate on other columns": ("evaluate classified --test other.csv", 1, "other.csv"),
+    "show nothing": ("show nosuch", 1, "nosuch", "no such run"),
+    "show a folder": ("show notes", 1, "notes", "not a run"),
+    "chat with nothing": ("chat nosuch", 1, "nosuch", "no such run"),
+    "chat with data": ("chat prepared", 1, "prepared", "no model"),
+    "predict with nothing": ("predict nosuch good.csv", 1, "nosuch", "no such run"),
+    "predict without a column": ("predict classified other.csv", 1, "other.csv", "'text'", "title, body"),
+    "predict in no format": ("predict classified good.csv --format xml", 1, "'xml'", "csv, jsonl"),
+    "predict to no format": ("predict classified good.csv --out made.xml", 1, "made.xml", "--format"),
+    "predict to no folder": ("predict classified good.csv --out nosuch/made.csv", 1, "nosuch/made.csv", "no folder"),
+    "predict to a folder": ("predict classified good.csv --out notes", 1, "notes", "is a folder"),
+    "predict over the question": ("predict classified good.csv --out good.csv", 1, "good.csv", "not written over"),
+    "predict an empty file": ("predict classified empty.csv", 1, "empty.csv", "empty"),
+    "predict nothing piped in": ("predict classified -", 1, "empty"),
+    "resume nothing": ("train --resume nosuch", 1, "nosuch", "no such run"),
+    "resume prepared data": ("train --resume prepared", 1, "prepared", "'prepare'", "cannot be resumed"),
+    # usage
+    "no arguments": ("train", 2, "recipe", "--resume"),
+    "resume and set": ("train --resume classified --set train.epochs=3", 2, "--resume", "--set"),
+    "resume and out": ("train --resume classified --out new", 2, "--resume", "--out"),
+    "unknown command": ("frobnicate", 2, "frobnicate"),
+    "unknown option": ("train classify.yaml --nosuch", 2, "--nosuch"),
+    "two recipes": ("train classify.yaml write.yaml", 2, "write.yaml"),
+    "no files": ("new", 2, "--schema"),
+    "no run": ("evaluate", 2, "RUN"),
+    "threshold above 1": ("predict classified good.csv --abstain-below 2", 2, "--abstain-below", "1"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_and_leaves_nothing_behind(desk, mistake, monkeypatch):
+    monkeypatch.setattr("whet.models.load._hub_is_found", lambda: False)
+    line, code, *words = MISTAKES[mistake]
+    before = inventory(desk)
+    said = call(desk, line)
+    assert said.code == code, said.err
+    assert said.out == "" and "Traceback" not in said.err
+    for word in words:
+        assert word in said.err, f"{word!r} is not in: {said.err}"
+    assert inventory(desk) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        (f"{TRAIN} data.path=rare.csv", "rare: a single training row"),
+        (f"{TRAIN} data.path=long.csv", "longer than 128 tokens"),
+        (f"{TRAIN} data.path=huge.csv", "longer than 128 tokens"),
+        (f"{TRAIN} train.schedule=./mine.py", "Trained"),
+        (f"{TRAIN} data.slices=label", "Trained"),
+        (f"{TRAIN} train.optimiser.beta2=0.9", "Trained"),
+        ("new oneclass.csv --out new", "at least two"),
+    ],
+)
+def test_what_can_be_trained_is_trained_with_a_warning(desk, line, word):
+    said = call(desk, line)
+    new = desk / "new"
+    shutil.rmtree(new) if new.is_dir() else new.unlink()
+    assert said.code == 0 and word in said.err, said.err
+
+
+def test_a_malformed_row_is_listed_with_its_line(desk, tmp_path):
+    assert call(desk, f"prepare classify.yaml --set data.path=bad.jsonl --out {tmp_path / 'run'}").code == 0
+    (reject,) = [json.loads(line) for line in (tmp_path / "run" / "rejects.jsonl").read_text().splitlines()]
+    assert (reject["file"], reject["line"]) == ("bad.jsonl", 7)
+
+
+def test_a_place_that_may_not_be_written_is_named(desk, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    if os.access(tmp_path / "locked", os.W_OK):
+        pytest.skip("this user may write anywhere")
+    said = call(desk, f"train classify.yaml --out {tmp_path / 'locked' / 'new'}")
+    assert said.code == 1 and "write to" in said.err
+
+
+def test_nul_bytes_to_predict_do_not_stop_the_other_rows(desk):
+    said = call(desk, "predict classified nul.csv --json")
+    assert said.code in {0, 1} and "Traceback" not in said.err
+    if said.code == 0:
+        assert json.loads(said.out)["rows"] == 2
+
+
+# A run that was damaged, or is in use
+
+UNFINISHED = {
+    "altered data": ("data/train.jsonl", lambda text: text.replace("card", "cart", 1), "altered"),
+    "torn data": ("data/train.jsonl", lambda text: text[: len(text) // 2], "damaged"),
+    "no accounting": ("data/accounting.json", None, "accounting.json"),
+    "torn accounting": ("data/accounting.json", lambda text: text[:20], "damaged"),
+    "empty manifest": ("manifest.json", lambda text: "", "manifest.json: damaged"),
+    "manifest of another kind": ("manifest.json", lambda text: "[]", "manifest.json: damaged"),
+    "manifest without a plan": (
+        "manifest.json",
+        lambda text: text.replace('"plan"', '"plans"'),
+        "manifest.json: damaged (it has no plan",
+    ),
+    "another base model": (
+        "manifest.json",
+        lambda text: re.sub(r'("base": \{[^}]*"sha256": ")\w', r"\1_", text),
+        "other weights",
+    ),
+    "no recipe": ("recipe.yaml", None, "recipe.yaml"),
+    "shorter log": ("log.jsonl", lambda text: text[:10], "log.jsonl: is shorter"),
+}
+
+
+@pytest.mark.parametrize("harm", UNFINISHED)
+def test_a_damaged_run_is_not_resumed(desk, tmp_path, harm):
+    name, alter, word = UNFINISHED[harm]
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    shutil.rmtree(run / "model")
+    file = run / name
+    file.unlink() if alter is None else file.write_text(alter(file.read_text()))
+    before = inventory(run)
+    said = call(desk, f"train --resume {run}")
+    assert said.code == 1 and word in said.err, said.err
+    assert inventory(run) == before
+
+
+DAMAGED = {
+    "manifest": ("manifest.json", "{", "manifest.json: damaged"),
+    "card": ("model/policy.json", "{}", "policy.json: damaged"),
+    "adapter": ("model/adapter_model.safetensors", "{", "adapter_model.safetensors: not a whole"),
+    "missing adapter": ("model/adapter_model.safetensors", None, "adapter_model.safetensors"),
+    "missing head": ("model/heads.safetensors", None, "head is missing"),
+    "recipe": ("recipe.yaml", "{", "recipe.yaml:1: not valid YAML"),
+}
+
+
+@pytest.mark.parametrize("harm", DAMAGED)
+@pytest.mark.parametrize("verb", ["evaluate {}", "predict {} good.csv", "chat {}"])
+def test_a_damaged_run_says_which_file(desk, tmp_path, harm, verb):
+    name, text, word = DAMAGED[harm]
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    (run / name).unlink() if text is None else (run / name).write_text(text)
+    said = call(desk, verb.format(run), b"hello\n")
+    assert said.code == 1 and word in said.err and said.out == "", said.err
+
+
+def test_one_damaged_run_does_not_hide_the_others(desk, tmp_path):
+    for name in ("good", "bad"):
+        shutil.copytree(desk / "classified", tmp_path / "runs" / name)
+    (tmp_path / "runs" / "bad" / "manifest.json").write_text("{")
+    said = call(tmp_path, "show --json")
+    verdicts = {Path(one["run"]).name: one["verdict"] for one in json.loads(said.out)["runs"]}
+    assert "damaged" in verdicts["bad"] and "damaged" not in verdicts["good"]
+
+
+def test_a_damaged_model_is_made_again_from_the_last_checkpoint(desk, tmp_path):
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    whole = (run / "model" / "adapter_model.safetensors").read_bytes()
+    (run / "model" / "adapter_model.safetensors").write_bytes(b"")
+    (run / "model" / "policy.json").write_text("{}")
+    assert call(desk, f"train --resume {run}").code == 0
+    assert (run / "model" / "adapter_model.safetensors").read_bytes() == whole
+
+
+@pytest.mark.parametrize("verb", ["train --resume {}", "evaluate {}"])
+def test_two_processes_do_not_work_on_one_run(desk, tmp_path, verb):
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    with Run(run).lock():
+        said = call(desk, verb.format(run))
+    assert said.code == 1 and "another process" in said.err
+
+
+def test_an_unfinished_run_says_how_to_go_on(desk, tmp_path):
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    shutil.rmtree(run / "model")
+    for verb in (f"evaluate {run}", f"predict {run} good.csv", f"chat {run}"):
+        said = call(desk, verb)
+        assert said.code == 1 and f"whet train --resume {run}" in said.err
+    assert call(desk, f"show {run}").code == 0
+
+
+def test_a_run_that_another_process_made_meanwhile_is_not_written_over(desk, tmp_path, monkeypatch):
+    rename = Path.rename
+
+    def late(self, target):
+        if Path(target).name == "new":
+            (Path(target) / "theirs").mkdir(parents=True)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    said = call(desk, f"train classify.yaml --out {tmp_path / 'new'}")
+    assert said.code == 1 and "another process" in said.err
+    assert inventory(tmp_path) == ["new", "new/theirs"]
+
+
+# Interrupted, out of memory, out of disk
+
+
+def interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "place", ["whet.stages.train.prepare_data", "whet.stages.train.build_job", "whet.stages.train.write_run"]
+)
+def test_interrupted_before_the_run_exists_nothing_is_left(desk, tmp_path, monkeypatch, place):
+    monkeypatch.setattr(place, interrupt)
+    said = call(desk, f"train classify.yaml --out {tmp_path / 'runs' / 'new'}")
+    assert said.code == 130 and "interrupted" in said.err
+    assert inventory(tmp_path) == []
+
+
+def test_interrupted_between_the_steps_the_run_can_be_resumed(desk, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("whet.stages.train.save_policy", interrupt)
+        said = call(desk, f"train classify.yaml --out {tmp_path / 'new'}")
+    assert said.code == 130 and f"whet train --resume {tmp_path / 'new'}" in said.err
+    assert call(desk, f"train --resume {tmp_path / 'new'}").code == 0
+    assert weights(tmp_path / "new") == weights(desk / "classified")
+
+
+def test_interrupted_while_judging_the_model_stays(desk, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    monkeypatch.setattr("whet.stages.evaluate.build_report", interrupt)
+    said = call(desk, f"evaluate {run}")
+    assert said.code == 130 and f"whet evaluate {run}" in said.err
+
+
+def weights(run):
+    return {file.name: file.read_bytes() for file in sorted((run / "model").glob("*.safetensors"))}
+
+
+def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("steps_before", [0, 1, 2])
+def test_a_full_disk_at_a_checkpoint_leaves_the_one_before_and_the_way_to_go_on(desk, tmp_path, monkeypatch, steps_before):
+    saved, write = [], checkpoint.save_tensors
+
+    def fill(tensors, path):
+        write(tensors, path)
+        saved.append(path)
+        if len(saved) > steps_before:
+            full()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_tensors", fill)
+        said = call(desk, f"{TRAIN} train.checkpoint.every=1 --out {tmp_path / 'new'}")
+    run = tmp_path / "new"
+    assert said.code == 1 and "disk is full" in said.err and f"whet train --resume {run}" in said.err
+    assert not [path for path in run.rglob("*") if path.suffix in {".partial", ".before"}]
+    found, damaged = checkpoint.load_latest(run / "checkpoints" / "fit")
+    assert damaged == [] and (found.step if found else 0) == steps_before
+    assert call(desk, f"train --resume {run}").code == 0
+    plain = tmp_path / "plain"
+    assert call(desk, f"{TRAIN} train.checkpoint.every=1 --out {plain}").code == 0
+    assert weights(run) == weights(plain) and (run / "log.jsonl").read_bytes() == (plain / "log.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("place", ["whet.data.dataset.write_json", "whet.run.write_json"])
+def test_a_full_disk_before_training_leaves_nothing(desk, tmp_path, monkeypatch, place):
+    monkeypatch.setattr(place, full)
+    said = call(desk, f"train classify.yaml --out {tmp_path / 'new'}")
+    assert said.code == 1 and "No space left on device" in said.err
+    assert inventory(tmp_path) == []
+
+
+def test_a_disk_that_is_really_full(desk, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    step = sum(file.stat().st_size for file in next((desk / "written" / "checkpoints" / "fit").glob("step-*")).iterdir())
+    if os.system(f"mount -t tmpfs -o size={int(2.3 * step)} tmpfs {disk} 2>/dev/null"):
+        pytest.skip("no file system can be mounted here")
+    try:
+        said = call(desk, f"{WRITE} train.checkpoint.every=1 --out {disk / 'new'}")
+        assert said.code == 1 and "disk is full" in said.err and "Traceback" not in said.err, said.err
+        assert checkpoint.load_latest(disk / "new" / "checkpoints" / "fit")[0] is not None
+        os.system(f"mount -o remount,size=20m {disk}")
+        assert call(desk, f"train --resume {disk / 'new'}").code == 0
+        assert weights(disk / "new") == weights(desk / "written")
+    finally:
+        os.system(f"umount {disk}")
+
+
+def test_too_little_memory_is_said_without_a_traceback(desk, tmp_path):
+    said = call(desk, f"{TRAIN} technique.rank=2000000000 --out {tmp_path / 'new'}")
+    assert said.code == 1 and "out of memory" in said.err
+    assert inventory(tmp_path) == []
+
+
+def test_a_loss_that_is_not_finite_names_the_rows(desk, tmp_path):
+    said = call(desk, f"{TRAIN} train.learning_rate=1e9 --set train.clip=1e9 --set train.max_steps=9 --out {tmp_path / 'new'}")
+    assert said.code == 1 and re.search(r"Step \d+: the loss is not a finite number.*good\.csv:\d+", said.err), said.err
+
+
+def test_what_a_killed_process_left_is_swept_away_by_the_next(desk, tmp_path):
+    stale, alive = tmp_path / ".old.1.partial", tmp_path / ".other.2.partial"
+    for folder in (stale, alive):
+        folder.mkdir()
+        (folder / "manifest.json").write_text("{}")
+        (folder / ".lock").touch()
+    (tmp_path / ".theirs.3.partial").mkdir()
+    with Run(alive).lock():
+        assert call(desk, f"prepare classify.yaml --out {tmp_path / 'new'}").code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"new", ".other.2.partial", ".theirs.3.partial"}
+
+
+# Programs: one JSON object, and standard input without a terminal
+
+
+@pytest.mark.parametrize(
+    ("line", "stdin"),
+    [
+        ("new good.csv --out {0}/made.yaml", b""),
+        ("prepare classify.yaml --out {0}/new", b""),
+        ("train classify.yaml --out {0}/new", b""),
+        ("train --resume classified", b""),
+        ("evaluate written", b""),
+        ("predict classified good.csv", b""),
+        ("predict classified good.csv --out {0}/made.csv", b""),
+        ("predict classified -", b"text\nmy card is lost\n"),
+        ("chat written", b"hello\n"),
+        ("chat classified", b"where is my card\n"),
+        ("show", b""),
+        ("show classified", b""),
+        ("show written", b""),
+        ("show plugins", b""),
+        ("show machine", b""),
+        ("auto good.csv --model bert --set train.max_steps=2 --set evaluate.resamples=100 --out {0}/new", b""),
+    ],
+)
+def test_json_is_one_object_on_standard_output_and_nothing_else(desk, tmp_path, line, stdin):
+    said = call(desk, f"{line} --json".format(tmp_path), stdin)
+    assert said.code == 0, said.err
+    assert said.out.count("\n") == 1
+    answer = json.loads(said.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert isinstance(answer, dict) and "run" in answer
+    if answer["run"] is not None:
+        assert (desk / answer["run"] / "manifest.json").is_file()
+    if line.startswith("new"):
+        assert answer["run"] is None and (tmp_path / "made.yaml").is_file()
+
+
+def test_without_json_only_what_was_asked_for_goes_to_standard_output(desk, tmp_path):
+    for line in (
+        "evaluate written",
+        f"prepare classify.yaml --out {tmp_path / 'new'}",
+        "show classified",
+        "train --resume classified",
+    ):
+        said = call(desk, line)
+        assert said.code == 0 and said.out == "" and said.err
+
+
+def test_chat_reads_lines_and_ends_with_the_input(desk):
+    said = call(desk, "chat written", "hello\nwho are you? ü\n".encode())
+    assert said.code == 0 and "you:" not in said.err and said.out.count("\n") >= 2
+    assert call(desk, "chat classified", b"").code == 0
+    assert call(desk, "chat classified", b"\xff\xfe not utf-8\n").code == 0
+
+
+def test_predict_reads_standard_input(desk):
+    said = call(
+        desk, "predict classified --format jsonl", b'{"text": "my card is lost"}\n{"text": ""}\n{"text": "where is it"}\n'
+    )
+    found = [json.loads(line) for line in said.out.splitlines()]
+    assert said.code == 0 and len(found) == 3
+    assert [("error" in one) for one in found] == [False, True, False]
+
+
+def test_a_closed_standard_input_is_no_traceback(desk):
+    said = call(desk, "predict classified", None)
+    assert said.code == 1 and "standard input is closed" in said.err
+    assert call(desk, "chat classified", None).code == 0
+
+
+@pytest.mark.parametrize("verb", ["", "new", "prepare", "train", "evaluate", "predict", "chat", "show", "auto"])
+def test_every_verb_has_help(tmp_path, verb):
+    said = call(tmp_path, f"{verb} --help")
+    assert said.code == 0 and "Usage: whet" in out_of_box(said.out)
