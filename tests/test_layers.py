@@ -17,7 +17,7 @@ ROOT = Path(whet.__file__).parent
 PLUGINS = {"objectives", "techniques", "optimisers", "schedules", "metrics", "cleaners"}
 LAYERS = {
     **dict.fromkeys(["", "errors", "types", "files"], 0),
-    **dict.fromkeys(["recipe", "plugins", "run", "registry"], 1),
+    **dict.fromkeys(["recipe", "recipe_file", "plugins", "run", "registry"], 1),
     **dict.fromkeys(["models", "engine", "stats"], 2),
     "data": 3,
     **dict.fromkeys(PLUGINS, 4),

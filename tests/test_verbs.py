@@ -12,7 +12,7 @@ import whet
 from whet.errors import DataError, RecipeError, RunError
 from whet.objectives import classify
 from whet.plugins import file_hash
-from whet.recipe import build_recipe
+from whet.recipe_file import build_recipe
 from whet.stages.evaluate import load_run
 from whet.stages.train import train
 from whet.testing import write_tiny
@@ -208,3 +208,17 @@ def test_auto_goes_from_a_file_to_a_verdict(encoder, tmp_path):
     run = whet.auto(table, model=str(encoder), sets=["train.max_steps=4", "evaluate.resamples=100"], out=tmp_path / "run")
     assert run.report["verdict"]["sentence"]
     assert "channel" in run.report["slices"]
+
+
+def test_auto_recognises_a_number_to_predict(encoder, tmp_path):
+    rows = [{"text": f"{'money ' * (index % 7 + 1)}for the {index}th time", "price": 0.25 * index} for index in range(60)]
+    table = write_table(tmp_path / "rows.csv", rows)
+    run = whet.auto(table, model=str(encoder), sets=["train.max_steps=4", "evaluate.resamples=100"], out=tmp_path / "run")
+    assert run.report["metric"] == "mean_absolute_error"
+
+
+def test_auto_refuses_a_label_column_without_labels(encoder, tmp_path):
+    rows = [{"text": row["text"], "label": ""} for row in labelled(40)]
+    with pytest.raises(DataError, match="'label' is empty in every row"):
+        whet.auto(write_table(tmp_path / "rows.csv", rows), model=str(encoder), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from whet.recipe import Recipe, load_recipe
+from whet.recipe import Recipe
+from whet.recipe_file import load_recipe
 from whet.run import Run
 from whet.stages.auto import auto as _auto
 from whet.stages.evaluate import evaluate as _evaluate

@@ -66,7 +66,7 @@ def new(
 @app.command()
 def prepare(recipe: Recipe, out: Out = None, sets: Sets = [], as_json: Json = False) -> None:
     """Read, clean, deduplicate and split the data, and account for every row. Trains nothing."""
-    from whet.recipe import load_recipe
+    from whet.recipe_file import load_recipe
     from whet.stages.prepare import prepare_run
 
     run = prepare_run(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=_narrator())
@@ -87,7 +87,7 @@ def train(
         raise typer.BadParameter("--resume goes on with a run as it was begun; it takes no --set and no --out")
     if resume is None and recipe is None:
         raise typer.BadParameter("name a recipe, or a run with --resume")
-    from whet.recipe import load_recipe
+    from whet.recipe_file import load_recipe
     from whet.stages import train as stage
 
     if resume is not None:

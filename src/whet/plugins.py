@@ -28,7 +28,7 @@ PACKAGE = Path(__file__).parent
 @dataclass_transform(frozen_default=True, field_specifiers=(pydantic.Field,))
 def plugin(cls: type[T]) -> type[T]:
     """Make the class a frozen, validated settings class that refuses unknown keys. Each plugin file decorates its own class."""
-    config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    config = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
     made = pydantic.dataclasses.dataclass(frozen=True, config=config)(cls)
     made.__whet_plugin__ = True  # type: ignore[attr-defined]
     return made  # type: ignore[return-value]
@@ -131,7 +131,7 @@ def _load_file(kind: str, name: str, folder: Path | None) -> type[Any]:
         )
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise RecipeError(f"'{name}' lies outside the recipe's folder {folder}. Put the file beside the recipe.")
+        raise RecipeError(f"'{name}' lies outside the recipe's folder ({folder.resolve()}). Put the file beside the recipe.")
     if not path.is_file():
         raise RecipeError(f"'{name}' is not there: {path}. Put the file beside the recipe.")
     module_name = f"whet_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
@@ -141,8 +141,9 @@ def _load_file(kind: str, name: str, folder: Path | None) -> type[Any]:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = next((frame.tb_lineno for frame in _frames(error) if frame.tb_frame.f_code.co_filename == str(path)), 1)
+        line = error.lineno or line if isinstance(error, SyntaxError) else line
         raise RecipeError(
             f"{path}:{line}: {type(error).__name__}: {error}. The plugin's file could not be loaded; mend it there."
         ) from error

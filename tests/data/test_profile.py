@@ -117,7 +117,7 @@ SHAPES = [
         "classify",
         {"text": "text", "labels": "tags"},
     ),
-    ([{"text": f"about {i}", "score": i / 7} for i in range(40)], None, {"text": "text", "label": "score"}),
+    ([{"text": f"about {i}", "score": i / 7} for i in range(40)], "classify", {"text": "text", "label": "score"}),
     (
         [{"prompt": "say something nice", "completion": f"you are number {i}"} for i in range(5)],
         "sft",

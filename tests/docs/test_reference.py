@@ -8,7 +8,7 @@ import typer
 from pages import PAGES, ROOT, SHELLS, anchors, blocks, links, whet_calls
 
 from whet.cli import app
-from whet.recipe import build_recipe, parse_recipe
+from whet.recipe_file import build_recipe, parse_recipe
 
 ALL = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
 SMALLEST = {"model": "builtin:minilm", "data": {"path": "x.csv"}, "objective": "classify"}

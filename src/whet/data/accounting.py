@@ -60,8 +60,11 @@ def count(num_rows: int, used: Mapping[str, int], rejects: Sequence[Reject]) -> 
     return Count(num_rows, dict(used), dict(Counter(reject.group for reject in rejects).most_common()))
 
 
-def check_rejects(rejects: Sequence[Reject], num_rows: int, data: Data) -> None:
-    """Raise DataError where more rows are unusable than `max_reject_fraction` allows, with the commonest reasons."""
+def check_rejects(rejects: Sequence[Reject], num_rows: int, data: Data, files: Sequence[str] = ()) -> None:
+    """Raise DataError where more rows are unusable than `max_reject_fraction` allows, with the commonest reasons.
+
+    `files` are named in the message; data.path where none are given.
+    """
     bad = [reject for reject in rejects if reject.kind not in INTENDED]
     if len(bad) <= data.max_reject_fraction * num_rows:
         return
@@ -74,7 +77,7 @@ def check_rejects(rejects: Sequence[Reject], num_rows: int, data: Data) -> None:
     share = len(bad) / num_rows
     higher = f", or raise the limit: --set data.max_reject_fraction={math.ceil(share * 100) / 100:g}" if share < 1 else ""
     raise DataError(
-        f"{', '.join(data.path)}: {len(bad)} of {num_rows} rows ({share:.1%}) cannot be used; data.max_reject_fraction allows "
+        f"{', '.join(files or data.path)}: {len(bad)} of {num_rows} rows ({share:.1%}) cannot be used; data.max_reject_fraction allows "
         f"{data.max_reject_fraction:.1%}.\n" + "\n".join(lines) + "\n"
         f"Mend the rows, or name other columns (data.text, data.label, data.prompt, data.response, ...){higher}."
     )

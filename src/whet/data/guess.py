@@ -92,6 +92,10 @@ def label_is_evident(columns: Columns) -> bool:
     )
 
 
+def _number(column: Column) -> str:
+    return f"a number with {column.num_distinct} different values: a regression"
+
+
 def _label(columns: Columns, taken: set[str]) -> tuple[str, str, str] | None:
     by_name = {names.plain(name): column for name, column in columns.items() if name not in taken}
     for name in names.LABELS:
@@ -108,13 +112,16 @@ def _label(columns: Columns, taken: set[str]) -> tuple[str, str, str] | None:
             also = f" ({' and '.join(repr(other) for other in others)} could be one too; name it to choose it)" if others else ""
             return "label", column.name, f"its name says so, and it has {column.num_classes} different values{also}"
         if column.is_continuous and name in names.NUMBER:
-            return "label", column.name, f"a number with {column.num_distinct} different values: a regression"
+            return "label", column.name, _number(column)
         if (
             column.form in {"text", "number", "flag"}
             and name in {"label", "category", "class", "intent", "sentiment"}
             and column.mean_words <= 4
         ):
             return "label", column.name, "its name says so"
+    number = next((by_name[name] for name in names.NUMBER if name in by_name and by_name[name].is_continuous), None)
+    if number is not None and not candidates:
+        return "label", number.name, _number(number)
     if candidates:
         column = candidates[-1]
         only = "the only column" if len(candidates) == 1 else f"the last of {len(candidates)} columns"

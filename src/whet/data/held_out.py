@@ -30,7 +30,7 @@ def read_held_out(
     rows = list(read_files(paths, notices))
     made = list(to_examples(rows, dataset.columns, needs, build_cleaners(dataset.columns, folder)))
     rejects = [one for one in made if isinstance(one, Reject)]
-    check_rejects(rejects, len(rows), dataset.columns)
+    check_rejects(rejects, len(rows), dataset.columns, [str(path) for path in paths])
     if rejects:
         notices.append(f"{counted(len(rejects), 'row')} cannot be scored. The first: {rejects[0].sentence()}")
     spelling = {label_key(label): label for label in dataset.classes}

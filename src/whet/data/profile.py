@@ -14,6 +14,7 @@ from whet.data.columns import Column, look
 from whet.data.guess import FIELDS, Guess, guess_classify, guess_sft, guess_text, label_is_evident, slices_of
 from whet.data.labels import merged_labels
 from whet.data.language import guess_language
+from whet.data.names import plain
 from whet.data.notices import grouped
 from whet.data.rows import RawRow, Read
 from whet.data.shapes import several
@@ -40,7 +41,7 @@ class Profile:
     shape: str
     """The recognised shape in words, such as 'text and label'."""
     objective: str | None
-    """classify, sft or pretrain; none where no objective of today fits (a regression)."""
+    """classify, sft or pretrain; none where no objective fits."""
     columns: Mapping[str, str]
     """Keys of the recipe's `data` and the column that each was guessed to be."""
     reasons: tuple[str, ...]
@@ -100,8 +101,10 @@ def choose(columns: Mapping[str, Column]) -> tuple[str | None, Guess]:
         sft.reasons.append(f"The objective is sft: the rows are {sft.shape}.")
         return "sft", sft
     if complete and classify.shape == "text and number":
-        classify.reasons.append("No objective is suggested: the label is a number, and regression is not there yet.")
-        return None, classify
+        classify.reasons.append(
+            "The objective is classify of kind number: there is a text, and the label is a number with many values."
+        )
+        return "classify", classify
     if complete and (label_is_evident(columns) if sft.columns else True) and not _is_instruct(sft, columns):
         other = f", although '{sft.columns['response']}' could be learnt as an answer (objective: sft)" if sft.columns else ""
         classify.reasons.append(f"The objective is classify: there is a text and a label{other}.")
@@ -112,6 +115,16 @@ def choose(columns: Mapping[str, Column]) -> tuple[str | None, Guess]:
     if not text.columns:
         text.reasons.append("No objective is suggested: there is no column of text.")
         return None, text
+    empty = [
+        name
+        for name in columns
+        if plain(name) in ("label", "labels", "intent", "category", "class") and not columns[name].num_filled
+    ]
+    if empty:
+        raise DataError(
+            f"the label column '{empty[0]}' is empty in every row, so there is no class to learn. Fill in labels; or, to learn from the "
+            "text alone, write a recipe with objective: pretrain."
+        )
     text.reasons.append("The objective is pretrain: there is text, and neither a label nor an answer.")
     return "pretrain", text
 

@@ -21,7 +21,8 @@ from whet.files import write_json, write_lines, write_whole
 from whet.models.load import load_policy
 from whet.models.policy import Policy
 from whet.models.save import Card, load_tuned, read_card
-from whet.recipe import Recipe, load_recipe
+from whet.recipe import Recipe
+from whet.recipe_file import load_recipe
 from whet.report.build import Group, build_report
 from whet.report.html import render
 from whet.run import Run, open_run

@@ -13,7 +13,8 @@ from whet.data.profile import Profile, profile
 from whet.data.read import read_files
 from whet.errors import DataError, RecipeError
 from whet.files import write_whole
-from whet.recipe import Recipe, build_recipe
+from whet.recipe import Recipe
+from whet.recipe_file import build_recipe
 from whet.stages.narrate import SILENT, Narrator
 
 MODELS = {"classify": "builtin:minilm", "sft": "builtin:seedling", "pretrain": "builtin:seedling"}
@@ -67,6 +68,8 @@ def guess_recipe(seen: Profile, paths: Sequence[Path], test: Sequence[Path] = ()
     objective: Any = seen.objective
     if seen.objective == "classify" and "labels" in seen.columns:
         objective = {"name": "classify", "kind": "several"}
+    elif seen.shape == "text and number":
+        objective = {"name": "classify", "kind": "number"}
     return {"model": MODELS[seen.objective], "data": data, "objective": objective}
 
 

@@ -10,7 +10,8 @@ from whet import plugins
 from whet.data.dataset import Dataset, prepare, read_dataset
 from whet.errors import RunError
 from whet.files import write_whole
-from whet.recipe import Data, Recipe, dump_recipe
+from whet.recipe import Data, Recipe
+from whet.recipe_file import dump_recipe
 from whet.run import Run, free_path, new_run
 from whet.stages.narrate import SILENT, Narrator
 from whet.types import Objective

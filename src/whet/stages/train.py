@@ -12,7 +12,8 @@ from whet.engine.machine import describe
 from whet.errors import RunError
 from whet.files import whole_folder, write_whole
 from whet.models.save import read_card, save_policy
-from whet.recipe import Recipe, dump_recipe, load_recipe
+from whet.recipe import Recipe
+from whet.recipe_file import dump_recipe, load_recipe
 from whet.run import Run, free_path, new_run, open_run
 from whet.stages.job import Job, build_job, check_plugins, on_all_rows, plugin_files, plugin_folder, refuse, slug
 from whet.stages.narrate import SILENT, Narrator

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from whet.engine.order import seed_of
-from whet.errors import ModelError, RunError
+from whet.errors import ModelError, RecipeError, RunError
 from whet.models.policy import Policy
 from whet.models.tensors import load_tensors, save_tensors
 from whet.plugins import plugin
@@ -132,7 +132,12 @@ class Lora:
         if self.targets == "all-linear":
             return linear
         if isinstance(self.targets, str):
-            chosen = [name for name in linear if re.search(self.targets, name)]
+            try:
+                chosen = [name for name in linear if re.search(self.targets, name)]
+            except re.error as error:
+                raise RecipeError(
+                    f"lora: targets {self.targets!r} is not a regular expression: {error}. Allowed: all-linear, one, or a list."
+                ) from None
         else:
             chosen = [name for name in linear if name.endswith(tuple(self.targets))]
         if not chosen:
