@@ -668,7 +668,7 @@ def test_predict_reads_standard_input(desk):
     )
     found = [json.loads(line) for line in said.out.splitlines()]
     assert said.code == 0 and len(found) == 3
-    assert [("error" in one) for one in found] == [False, True, False]
+    assert [bool(one["error"]) for one in found] == [False, True, False]
 
 
 def test_a_closed_standard_input_is_no_traceback(desk):

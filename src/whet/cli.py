@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from whet import __version__
 from whet.errors import Interrupted, WhetError
 
 app = typer.Typer(
@@ -21,6 +22,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback(invoke_without_command=True)
+def whet(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Turns a general pre-trained language model into a specialist, and keeps it one."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
 
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a line of the recipe; may be given several times.")
@@ -148,7 +158,9 @@ def predict(
             )
         else:
             counts = write_predictions(out, rows, chosen)
-            _say(f"{counts['rows']:,} rows answered, {counts['abstained']:,} abstained, {counts['errors']:,} could not be asked.")
+            _say(
+                f"{counts['rows'] - counts['errors']:,} answered, {counts['abstained']:,} abstained, {counts['errors']:,} could not be asked."
+            )
     for notice in notices:
         _say(f"Note: {notice}")
 

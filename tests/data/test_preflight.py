@@ -92,7 +92,7 @@ def test_prediction_rows_need_no_label_and_are_cleaned_as_in_training(tmp_path):
     assert isinstance(found[0], tuple) and found[0][1] == Example(
         id=0, file=str(tmp_path / "p.csv"), line=2, text="a\nb", tags={"id": "1"}
     )
-    assert isinstance(found[0][0], RawRow) and isinstance(found[1], Reject)
+    assert isinstance(found[0][0], RawRow) and isinstance(found[1][1], Reject) and found[1][0].fields["id"] == "2"
 
 
 def test_the_only_column_stands_for_the_text_and_another_name_is_an_error(tmp_path):

@@ -139,6 +139,14 @@ def _classes(dataset: Dataset) -> list[Finding]:
                 "Spell them alike, or leave data.clean at auto.",
             )
         )
+    if len(counts) > 20 and 2 * len(counts) > len(dataset.train):
+        findings.append(
+            Finding(
+                "refuse",
+                f"There are {len(counts):,} classes in {len(dataset.train):,} training rows: nearly every row has a label of its own.",
+                "If the label is a number, use objective: {name: classify, kind: number}; else name another column as data.label.",
+            )
+        )
     total = sum(counts.values())
     most, number = counts.most_common(1)[0] if counts else ("", 0)
     if total and number > 0.95 * total:

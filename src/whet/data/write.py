@@ -21,8 +21,8 @@ Format = Literal["csv", "jsonl"]
 
 def read_prediction_rows(
     path: Path, columns: Data, clean: Clean = unchanged, notices: list[str] | None = None
-) -> Iterator[tuple[RawRow, Example] | Reject]:
-    """Yield each row of a file with the example to predict on; labels and answers are not needed.
+) -> Iterator[tuple[RawRow, Example | Reject]]:
+    """Yield each row of a file with the example to predict on, or why it cannot be asked; labels and answers are not needed.
 
     `columns` is the model's mapping. Where its column is not in the file, the only one, or one called `text`, stands for it.
     """
@@ -30,10 +30,7 @@ def read_prediction_rows(
     asked = _asked(rows, columns)
     for number, row in enumerate(rows):
         made = row if isinstance(row, Reject) else question(row, asked, clean, number)
-        if isinstance(row, RawRow) and isinstance(made, Example):
-            yield row, made
-        elif isinstance(made, Reject):
-            yield made
+        yield (RawRow(row.file, row.line, {}) if isinstance(row, Reject) else row), made
 
 
 def _asked(rows: Sequence[RawRow | Reject], columns: Data) -> Data:

@@ -39,7 +39,7 @@ BUILT_IN = {
         package="whet",
         folder="models/seedling",
         sha256="",
-        install="pip install --force-reinstall whet",
+        install="pip install --force-reinstall .   (in a copy of the repository)",
     ),
 }
 
@@ -63,6 +63,14 @@ def builtin_folder(name: str) -> Path:
             f"builtin:{name}: its weights were altered (SHA-256 {found[:12]}, expected {model.sha256[:12]}). Run: {model.install}"
         )
     return folder
+
+
+def is_ready(model: BuiltIn) -> bool:
+    """Return whether the model's weights are installed."""
+    spec = importlib.util.find_spec(model.package)
+    return (
+        spec is not None and spec.origin is not None and (Path(spec.origin).parent / model.folder / "model.safetensors").is_file()
+    )
 
 
 def weights_hash(folder: Path) -> str:

@@ -104,7 +104,8 @@ def plugin_folder(run: Run, recipe: Path | None) -> Path | None:
         return None
     if recipe is None:
         raise RunError(
-            f"{run.path}: uses files of your own ({', '.join(hashes)}). Code is never loaded from a run; name the recipe that they lie beside."
+            f"{run.path}: uses files of your own ({', '.join(hashes)}). Code is never loaded from a run; name the recipe that they lie "
+            f"beside: --recipe RECIPE, or to go on: whet train RECIPE --resume {run.path}"
         )
     for name, expected in hashes.items():
         file = recipe.parent / name

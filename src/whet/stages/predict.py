@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,26 +98,19 @@ def load(path: Path | str, recipe: Path | None = None) -> Predictor:
 
 def predict_file(predictor: Predictor, file: Path, abstain_below: float, notices: list[str]) -> Iterator[dict[str, Any]]:
     """Yield each row of a file with its prediction. A row that cannot be asked says so in `error` and is kept."""
-    held: list[tuple[RawRow, Example]] = []
-    for item in read_prediction_rows(file, predictor.columns, predictor.clean, notices):
-        if isinstance(item, Reject):
-            yield from _answered(predictor, held, abstain_below)
-            held = []
-            yield {"prediction": None, "confidence": None, "abstained": False, "error": item.sentence()}
-        else:
-            held.append(item)
-            if len(held) == CHUNK:
-                yield from _answered(predictor, held, abstain_below)
-                held = []
-    yield from _answered(predictor, held, abstain_below)
+    rows = read_prediction_rows(file, predictor.columns, predictor.clean, notices)
+    while held := list(itertools.islice(rows, CHUNK)):
+        answers = iter(predictor.answer([asked for _, asked in held if isinstance(asked, Example)], abstain_below))
+        for row, asked in held:
+            if isinstance(asked, Reject):
+                yield {**row.fields, "prediction": None, "confidence": None, "abstained": False, "error": asked.sentence()}
+            else:
+                yield {**row.fields, **_columns(next(answers))}
 
 
-def _answered(predictor: Predictor, held: Sequence[tuple[RawRow, Example]], abstain_below: float) -> Iterator[dict[str, Any]]:
-    if not held:
-        return
-    for (row, _), made in zip(held, predictor.answer([example for _, example in held], abstain_below), strict=True):
-        confidence = None if made.confidence is None else round(made.confidence, 6)
-        yield {**row.fields, "prediction": made.prediction, "confidence": confidence, "abstained": made.abstained}
+def _columns(made: Prediction) -> dict[str, Any]:
+    confidence = None if made.confidence is None else round(made.confidence, 6)
+    return {"prediction": made.prediction, "confidence": confidence, "abstained": made.abstained, "error": None}
 
 
 def _prediction(output: Output, abstain_below: float) -> Prediction:

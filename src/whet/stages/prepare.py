@@ -24,6 +24,7 @@ def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILEN
     dataset = prepare(located(recipe.data, folder), objective.needs, folder)
     for notice in dataset.notices:
         narrator.say(f"Note: {notice}")
+    narrator.say(dataset.accounting.sentence())
     sizes = f"{len(dataset.train):,} to learn from, {len(dataset.validation):,} to stop by, {len(dataset.test):,} to be judged on"
     narrator.say(f"{sizes}.")
     return dataset

@@ -10,7 +10,7 @@ from typing import Any
 
 from whet import plugins
 from whet.errors import RunError
-from whet.models.builtin import BUILT_IN
+from whet.models.builtin import BUILT_IN, is_ready
 from whet.run import MANIFEST, RUNS, open_run
 
 
@@ -57,12 +57,12 @@ def show_machine() -> dict[str, Any]:
     from whet.engine.machine import choose_precision, describe
 
     precision, reason = choose_precision()
-    packages = ("torch", "transformers", "tokenizers", "peft", "datasets", "lingua-language-detector")
+    packages = ("torch", "transformers", "tokenizers", "peft")
     versions: dict[str, str | None] = {}
     for name in packages:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    models = {f"builtin:{name}": importlib.util.find_spec(model.package) is not None for name, model in BUILT_IN.items()}
+    models = {f"builtin:{name}": is_ready(model) for name, model in BUILT_IN.items()}
     return {"machine": describe(), "precision": f"{precision}: {reason}", "versions": versions, "models": models}

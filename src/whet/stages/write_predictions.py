@@ -54,7 +54,7 @@ def write_predictions(out: Path | None, rows: Iterable[Mapping[str, Any]], form:
         for row in rows:
             counts["rows"] += 1
             counts["abstained"] += bool(row.get("abstained"))
-            counts["errors"] += "error" in row
+            counts["errors"] += bool(row.get("error"))
             yield row
 
     write_rows(out, counted(), form)
