@@ -24,6 +24,7 @@ from whet.stats import bootstrap, stack
 SHIPPED = Path("src/whet/models/seedling")
 CURVE = Path("docs/images/seedling-loss.svg")
 SAMPLING = {"temperature": 0.8, "top_p": 0.95}
+STYLE = Path("src/whet/report/templates/report.css")
 CARD = Path("examples/seedling/card.md")
 
 
@@ -69,7 +70,11 @@ def main() -> None:
     copy_model(run)
     policy = load_policy(str(SHIPPED))
     CURVE.parent.mkdir(parents=True, exist_ok=True)
-    CURVE.write_text(str(curve(run.records(), lambda value: f"{value:.1f}")))
+    style = f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
+    drawn = str(curve(run.records()))
+    drawn = drawn[drawn.index("<svg") : drawn.rindex("</svg>") + len("</svg>")]
+    picture = drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    CURVE.write_text(picture.replace(">", f">{style}", 1) + "\n", encoding="utf-8")
     manifest = run.manifest
     written = "\n\n".join(f"**{number}.** {' '.join(text.split())}" for number, text in enumerate(samples(policy), 1))
     facts = {

@@ -38,7 +38,7 @@ BUILT_IN = {
         summary="small English decoder, about 5 M parameters, to try writing and chatting on (this project's own, Apache-2.0)",
         package="whet",
         folder="models/seedling",
-        sha256="",
+        sha256="8a3a04d797eebd3b770255b5e9ba6360f333a82a0a6e1b074fd0463b682d426d",
         install="pip install --force-reinstall .   (in a copy of the repository)",
     ),
 }
