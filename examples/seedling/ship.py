@@ -23,6 +23,7 @@ from whet.stats import bootstrap, stack
 SHIPPED = Path("src/whet/models/seedling")
 CURVE = Path("docs/images/seedling-loss.svg")
 SAMPLING = {"temperature": 0.8, "top_p": 0.95}
+STATEMENT = Path("build/seedling/statement.json")
 CARD = Path("examples/seedling/card.md")
 
 
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     run = open_run(parser.parse_args().run)
     copy_model(run)
+    shutil.copyfile(STATEMENT, CARD.parent / STATEMENT.name)
     policy = load_policy(str(SHIPPED))
     CURVE.parent.mkdir(parents=True, exist_ok=True)
     CURVE.write_text(loss_curve(run), encoding="utf-8")

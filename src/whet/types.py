@@ -6,7 +6,7 @@ of an evaluation, S statistics of a metric.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
@@ -306,6 +306,3 @@ class Cleaner(Protocol):
     def clean(self, text: str) -> str:
         """Return the repaired text; the same text where there is nothing to repair."""
         ...
-
-
-Rows = Iterable[Example]

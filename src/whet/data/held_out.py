@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,8 @@ def read_held_out(
     check_rejects(rejects, len(rows), dataset.columns, [str(path) for path in paths])
     if rejects:
         notices.append(f"{counted(len(rejects), 'row')} cannot be scored. The first: {rejects[0].sentence()}")
-    spelling = {label_key(label): label for label in dataset.classes}
+    keys = Counter(label_key(label) for label in dataset.classes)
+    spelling = {label_key(label): label for label in dataset.classes if keys[label_key(label)] == 1}
     examples = tuple(_spelt(one, spelling) for one in made if isinstance(one, Example))
     learnt = {text_key(example) for example in (*dataset.train, *dataset.validation)}
     seen = sum(text_key(example) in learnt for example in examples)

@@ -37,11 +37,6 @@ class Chat:
     """Every assistant turn ends in a token that stops generation."""
 
 
-def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
-    """Return what stands before the assistant's next turn."""
-    return _render(tokenizer, messages, prompt=True)
-
-
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
     """Return the tokens before the assistant's next turn, as training makes them; at least one."""
     ids = [token for piece in _pieces(tokenizer, messages) for token in piece.ids]

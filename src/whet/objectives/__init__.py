@@ -1,1 +1,1 @@
-"""PLACE"""
+"""What is learnt, one file each."""

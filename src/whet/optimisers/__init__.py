@@ -1,1 +1,1 @@
-"""PLACE"""
+"""How parameters step, one file each."""

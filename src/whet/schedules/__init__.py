@@ -1,1 +1,1 @@
-"""PLACE"""
+"""How the learning rate moves, one file each."""

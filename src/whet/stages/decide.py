@@ -17,7 +17,6 @@ class Facts:
     context: int
     head: str
     num_train: int
-    num_train_tokens: int
     longest: int
     """Longest training row in tokens."""
     precision: str
@@ -93,7 +92,7 @@ def _epochs(recipe: Recipe, facts: Facts) -> tuple[float, str]:
     if facts.head == "lm":
         epochs = 1.0 if rows > 20000 else 3.0 if rows > 2000 else 5.0
         return epochs, f"{rows:,} rows of text; early stopping may end it before"
-    epochs = 15.0 if rows < 300 else 10.0 if rows < 3000 else 6.0 if rows < 20000 else 3.0
+    epochs = 15.0 if rows < 300 else 10.0 if rows < 3000 else 4.0 if rows < 20000 else 3.0
     return epochs, f"{rows:,} training rows; early stopping may end it before"
 
 

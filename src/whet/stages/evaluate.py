@@ -101,7 +101,7 @@ def _evaluate(path: Path, test: Sequence[Path], recipe: Path | None, narrator: N
     groups, samples = _groups(tuned, dataset, examples, narrator)
     report = build_report(
         objective=tuned.card.objective,
-        metric=_primary(tuned, groups, examples),
+        metric=_primary(tuned, groups, dataset.train),
         groups=groups,
         classes=tuned.policy.classes,
         slices=tuned.recipe.data.slices,
@@ -114,16 +114,16 @@ def _evaluate(path: Path, test: Sequence[Path], recipe: Path | None, narrator: N
     return tuned.run
 
 
-def _primary(tuned: Tuned, groups: Sequence[Group], examples: Sequence[Example]) -> str:
-    """Return the metric of the verdict. Raises RecipeError where the recipe names one that is not measured."""
+def _primary(tuned: Tuned, groups: Sequence[Group], train: Sequence[Example]) -> str:
+    """Return the metric of the verdict, chosen without a look at the test rows. Raises RecipeError where the recipe names one that is not measured."""
     asked, known = tuned.recipe.evaluate.metric, [name for group in groups for name in group.metrics]
     if asked != "auto":
         if asked not in known:
             raise RecipeError(f"evaluate.metric is '{asked}', which is not measured here. Allowed: auto, {', '.join(known)}.")
         return asked
     if known[0] == "accuracy":
-        commonest = max(Counter(example.label for example in examples).values())
-        if commonest > 0.65 * len(examples):
+        commonest = max(Counter(example.label for example in train).values())
+        if commonest > 0.65 * len(train):
             return "macro_f1"  # accuracy flatters a model that always gives the commonest class
     return known[0]
 

@@ -230,7 +230,6 @@ def _facts(policy: Policy, objective: Objective, dataset: Dataset, whole: Sequen
         context=policy.context,
         head=objective.head,
         num_train=len(dataset.train),
-        num_train_tokens=sum(lengths),
         longest=max(lengths),
         precision=precision,
         precision_reason=reason,

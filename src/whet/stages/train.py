@@ -93,7 +93,9 @@ def _refit(job: Job, fitted: Outcome, folder: Path | None) -> Job:
     epochs = fitted.best_step / job.steps_per_epoch
     both = len(job.train_units) + len(job.validation_units)
     steps_per_epoch = -(-both // job.plan.batch_size)
-    return on_all_rows(job, folder, max(1, round(epochs * steps_per_epoch)))
+    num_steps = max(1, round(epochs * steps_per_epoch))
+    limit = job.recipe.train.max_steps
+    return on_all_rows(job, folder, num_steps if limit is None else min(num_steps, limit))
 
 
 def _is_trained(run: Run, narrator: Narrator) -> bool:

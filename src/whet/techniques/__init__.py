@@ -1,1 +1,1 @@
-"""PLACE"""
+"""Which parameters learn, one file each."""

@@ -34,7 +34,6 @@ from whet.models.policy import Policy
 from whet.types import Example, Message
 
 Architecture = Literal["llama", "gpt2", "bert"]
-ARCHITECTURES: tuple[Architecture, ...] = ("llama", "gpt2", "bert")
 CONTEXT = 128
 
 THINGS = ("card", "parcel", "ticket")
