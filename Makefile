@@ -1,4 +1,4 @@
-# The two commands of the README: `make demo` and `make test`. Everything runs in .venv, made by `make setup`.
+# The two commands of the README: `make demo` and `make test`. Everything runs in .venv; the demo installs only what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -7,7 +7,8 @@ BIN := .venv/bin
 setup:
 	@$(PYTHON) scripts/setup.py
 
-demo: setup
+demo:
+	@$(PYTHON) scripts/setup.py --lean
 	@$(BIN)/python examples/demo.py
 
 lint: setup

@@ -27,8 +27,12 @@ KINDS = {
     "techniques": "Which parameters learn. Named in `technique`.",
     "optimisers": "How parameters step. Named in `train.optimiser`.",
     "schedules": "How the learning rate moves. Named in `train.schedule`.",
-    "metrics": "Scores. Each objective names those that it is judged by; `evaluate.metric` picks one of them for the verdict.",
+    "metrics": "Scores. Each objective names those that it is judged by; `evaluate.metric` picks the verdict's, and may add one that fits.",
     "cleaners": "What is repaired in a text before anything else sees it. Named in `data.clean`, in order.",
+    "compressors": "How a model is made smaller. Named behind `whet compress RUN`.",
+    "exporters": "Formats that other programs read. Named behind `whet export RUN`.",
+    "rewards": "What an answer is worth, for objectives that write their own. Named in `objective.reward`.",
+    "engines": "What writes a served run's texts. Named in `whet serve --engine`.",
 }
 LISTED = {
     "objective": "objectives",
@@ -45,6 +49,7 @@ EXIT_CODES = {
     2: ("Usage: an option or an argument that the command line does not know.", None),
     3: ("Refused: going on would waste your time, or flatter the result.", errors.Refused),
     130: ("Interrupted (Ctrl-C, SIGTERM, SIGUSR1). During training everything is saved, and can be resumed.", errors.Interrupted),
+    141: ("The reader of standard output has gone, as in `whet predict RUN FILE | head -1`.", None),
 }
 
 
@@ -157,7 +162,7 @@ def command_line() -> str:
 def python() -> str:
     """Return the page of the Python functions and of what they return."""
     lines = ["# Python", "", "Importing `whet` loads nothing heavy; the first call of a verb does.", "", "## The verbs"]
-    for name in ("new", "prepare", "train", "evaluate", "load", "auto"):
+    for name in ("new", "prepare", "train", "evaluate", "compress", "export", "load", "auto", "serve"):
         lines += _function(f"whet.{name}", getattr(whet, name), "###")
     from whet.run import Run
     from whet.stages.predict import Prediction, Predictor
@@ -207,6 +212,11 @@ def error_page() -> str:
         raised = "" if cls is None else f"`{cls.__name__}`"
         assert cls is None or cls.exit_code == code, cls
         lines.append(f"| {code} | {meaning} | {raised} |")
+    lines += [
+        "",
+        "With `--json` an error is one JSON object on standard output too, unless the answer is there already:",
+        '`{"run": null, "error": {"kind": "RunError", "message": "...", "exit_code": 1}}`.',
+    ]
     lines += ["", "## Classes", "", "| class | exit code | meaning |", "|---|---|---|"]
     tree = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.WhetError)]
     for cls in tree:

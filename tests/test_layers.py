@@ -14,11 +14,22 @@ import pytest
 import whet
 
 ROOT = Path(whet.__file__).parent
-PLUGINS = {"objectives", "techniques", "optimisers", "schedules", "metrics", "cleaners"}
+PLUGINS = {
+    "objectives",
+    "techniques",
+    "optimisers",
+    "schedules",
+    "metrics",
+    "cleaners",
+    "compressors",
+    "exporters",
+    "rewards",
+    "engines",
+}
 LAYERS = {
-    **dict.fromkeys(["", "errors", "types", "files"], 0),
+    **dict.fromkeys(["", "errors", "types", "files", "display"], 0),
     **dict.fromkeys(["recipe", "recipe_file", "plugins", "run", "registry"], 1),
-    **dict.fromkeys(["models", "engine", "stats"], 2),
+    **dict.fromkeys(["models", "engine", "stats", "words"], 2),
     "data": 3,
     **dict.fromkeys(PLUGINS, 4),
     **dict.fromkeys(["report", "server", "store"], 5),
@@ -26,7 +37,7 @@ LAYERS = {
     **dict.fromkeys(["api", "cli", "ui", "__main__"], 7),
 }
 """Layer of each file or folder of the package, as the design has it; "" is the package itself, which says its version."""
-LAZY = {"whet", "whet.cli"}
+LAZY = {"whet", "whet.cli", "whet.__main__"}
 """Modules that import what is heavy, or above them, inside their functions."""
 
 

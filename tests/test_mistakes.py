@@ -1,5 +1,6 @@
 """What a user can get wrong, through the real command line: the exit code, a message without a traceback, and nothing left behind."""
 
+import csv
 import errno
 import io
 import json
@@ -8,16 +9,24 @@ import random
 import re
 import shutil
 import string
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from rich.text import Text
 from safetensors.torch import load_file, save_file
 
 from whet import cli
+from whet.data.read import read_files
 from whet.engine import checkpoint
+from whet.files import file_hash
 from whet.run import Run
+from whet.stages.narrate import Terminal
 from whet.testing.tiny import ANSWERS, LABELS, OPENINGS, THINGS
 
 PLUGIN = '''from typing import ClassVar
@@ -432,7 +441,7 @@ DAMAGED = {
     "adapter": ("model/adapter_model.safetensors", "{", "adapter_model.safetensors: not a whole"),
     "missing adapter": ("model/adapter_model.safetensors", None, "adapter_model.safetensors"),
     "missing head": ("model/heads.safetensors", None, "head is missing"),
-    "recipe": ("recipe.yaml", "{", "recipe.yaml:1: not valid YAML"),
+    "recipe": ("recipe.yaml", "{", "recipe.yaml: was altered"),
 }
 
 
@@ -681,3 +690,373 @@ def test_a_closed_standard_input_is_no_traceback(desk):
 def test_every_verb_has_help(tmp_path, verb):
     said = call(tmp_path, f"{verb} --help")
     assert said.code == 0 and "Usage: whet" in out_of_box(said.out)
+
+
+# What an adversary found
+
+
+def altered(folder, name, values):
+    """Change keys of a JSON file."""
+    file = folder / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_only_files_that_were_hashed_are_loaded_again(desk, tmp_path):
+    shutil.copy(desk / "mine.py", tmp_path / "mine.py")
+    text = (desk / "classify.yaml").read_text().replace("model: bert", f"model: {desk / 'bert'}")
+    text = text.replace("path: good.csv", f"path: {desk / 'good.csv'}").replace(
+        "max_steps: 3", "max_steps: 3, schedule: ./mine.py"
+    )
+    (tmp_path / "r.yaml").write_text(text)
+    assert call(tmp_path, "train r.yaml --out run").code == 0
+    (tmp_path / "evil.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'loaded')!r}).touch()\n" + PLUGIN.format(name="Evil")
+    )
+    shutil.rmtree(tmp_path / "run" / "model")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("mine.py", "evil.py"))
+    said = call(tmp_path, "train r.yaml --resume run")
+    assert said.code == 1 and "recipe.yaml: was altered" in said.err
+    altered(tmp_path / "run", "manifest.json", {"recipe_sha256": file_hash(recipe)})
+    said = call(tmp_path, "train r.yaml --resume run")
+    assert said.code == 1 and "evil.py: not a file that the run was made with" in said.err
+    assert not (tmp_path / "loaded").exists()
+
+
+def test_an_altered_recipe_of_a_run_is_noticed(desk, tmp_path):
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace("resamples: 100", "resamples: 101"))
+    for verb in ("train --resume {}", "evaluate {}", "predict {} good.csv", "show {}"):
+        said = call(desk, verb.format(run))
+        assert said.code == 1 and "recipe.yaml: was altered" in said.err
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_an_altered_base_is_noticed_whatever_of_it_changed(desk, tmp_path, name):
+    shutil.copytree(desk / "bert", tmp_path / "base")
+    said = call(desk, f"{TRAIN} model={tmp_path / 'base'} --out {tmp_path / 'run'}")
+    assert said.code == 0, said.err
+    file = tmp_path / "base" / name
+    file.write_text(file.read_text() + " ")
+    said = call(desk, f"predict {tmp_path / 'run'} good.csv")
+    assert said.code == 1 and "another configuration" in said.err
+
+
+def test_predictions_keep_every_column_and_every_row(desk):
+    lines = ['{"text": broken', '{"text": "my card", "id": 1, "score": NaN}', '{"text": "where is it", "customer": "K-17"}']
+    said = call(desk, "predict classified - --format csv", "\n".join(lines).encode())
+    found = list(csv.DictReader(said.out.splitlines()))
+    assert [row["customer"] for row in found] == ["", "", "K-17"] and [row["id"] for row in found] == ["", "1", ""]
+    assert found[0]["error"] and found[1]["prediction"]
+    said = call(desk, "predict classified - --json", "\n".join(lines).encode())
+    answer = json.loads(said.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert answer["predictions"][1]["score"] is None
+    said = call(desk, "predict classified - --format csv", b"text,prediction,error\nmy card,MINE,KEPT\nwhere is it,MINE,KEPT\n")
+    found = list(csv.DictReader(said.out.splitlines()))
+    assert {row["prediction"] for row in found} == {"MINE"} and {row["error"] for row in found} == {"KEPT"}
+    assert all(row["whet_prediction"] in LABELS for row in found) and "'whet_prediction'" in said.err
+
+
+def test_predictions_are_written_through_links_and_into_pipes(desk, tmp_path):
+    (tmp_path / "target.csv").write_text("old\n")
+    (tmp_path / "link.csv").symlink_to("target.csv")
+    assert call(desk, f"predict classified good.csv --out {tmp_path / 'link.csv'}").code == 0
+    assert (tmp_path / "link.csv").is_symlink() and "prediction" in (tmp_path / "target.csv").read_text()
+    os.mkfifo(tmp_path / "pipe.csv")
+    reader = os.open(tmp_path / "pipe.csv", os.O_RDONLY | os.O_NONBLOCK)
+    assert call(desk, f"predict classified good.csv --out {tmp_path / 'pipe.csv'}").code == 0
+    assert (tmp_path / "pipe.csv").is_fifo() and b"prediction" in os.read(reader, 1 << 16)
+    os.close(reader)
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    ).stdout.decode()
+    (tmp_path / f".made.csv.{gone.strip()}.partial").touch()
+    (tmp_path / f".made.csv.{os.getppid()}.partial").touch()  # somebody else's, who is at work
+    assert call(desk, f"predict classified good.csv --out {tmp_path / 'made.csv'}").code == 0
+    assert [path.name for path in tmp_path.glob(".made.csv.*")] == [f".made.csv.{os.getppid()}.partial"]
+
+
+def test_rows_come_from_pipes_and_devices_are_named(desk, tmp_path):
+    os.mkfifo(tmp_path / "rows.csv")
+    writer = threading.Thread(target=(tmp_path / "rows.csv").write_text, args=("text\nmy card is lost\n",))
+    writer.start()
+    said = call(desk, f"predict classified {tmp_path / 'rows.csv'} --json")
+    writer.join()
+    assert said.code == 0 and json.loads(said.out)["rows"] == 1
+    assert "a device" in call(desk, "predict classified /dev/null").err
+    assert "a pipe" in call(desk, f"auto {tmp_path / 'rows.csv'}").err
+    assert "a pipe" in call(desk, f"train {tmp_path / 'rows.csv'}").err
+
+
+def test_standard_input_is_called_so_and_its_header_is_none_of_its_rows(desk):
+    assert "standard input: " in call(desk, "predict classified -", b"\x00" * 5000).err
+    assert json.loads(call(desk, "predict classified - --json", b"text\nhello\n").out)["rows"] == 1
+
+
+def test_scores_that_are_not_finite_are_never_an_answer(desk, tmp_path):
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    heads = load_file(run / "model" / "heads.safetensors")
+    for factor, verbs, word in (
+        (float("nan"), ("evaluate {}", "predict {} good.csv", "chat {}"), "not finite"),
+        (3e38, ("evaluate {}", "chat {}"), "not finite numbers"),
+    ):
+        spoilt = {name: torch.full_like(tensor, factor) for name, tensor in heads.items()}
+        save_file(spoilt, run / "model" / "heads.safetensors")
+        for verb in verbs:
+            said = call(desk, verb.format(run), b"hello\n")
+            assert said.code == 1 and word in said.err and said.out == "", said
+    found = json.loads(call(desk, f"predict {run} good.csv --json --abstain-below 0.5").out)["predictions"]
+    assert all(row["prediction"] is None and "not finite" in row["error"] for row in found)
+
+
+BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("end", "word"),
+    [
+        (f"a0: &a0 [{', '.join('x' * 10)}]\n{BOMB}", "aliases"),
+        ("name: 2024-13-45\n", "month"),
+        ("name: !!int abc\n", "in quotes"),
+        (f"name: {'9' * 5000}\n", "in quotes"),
+    ],
+)
+def test_no_recipe_is_read_for_ever_or_ends_in_a_traceback(desk, tmp_path, end, word):
+    (tmp_path / "r.yaml").write_text((desk / "classify.yaml").read_text() + end)
+    said = call(desk, f"train {tmp_path / 'r.yaml'}")
+    assert said.code == 1 and "r.yaml" in said.err and word in said.err, said.err
+
+
+def test_names_that_no_file_can_have(desk):
+    assert "cannot be the name of a file" in call(desk, [*TRAIN.split(), 'train.schedule="./a\\0.py"']).err
+    assert "in quotes" in call(desk, [*TRAIN.split(), f"train.seed={'9' * 5000}"]).err
+    bad = b"bad\xff.csv".decode("utf-8", "surrogateescape")
+    for line in (["predict", "classified", bad], ["new", bad], ["predict", "classified", "good.csv", "--out", bad]):
+        said = call(desk, line)
+        assert said.code == 1 and "UTF-8" in said.err, said.err
+
+
+@pytest.mark.parametrize(
+    ("template", "word"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "not done after"),
+        ("{% for i in range(10**9) %}x{% endfor %}", "OverflowError"),
+        ("{{ 1/0 }}", "ZeroDivisionError"),
+        ("{{ 'a' + 1 }}", "TypeError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ 'a' * 10**7 }}", "writes more than"),
+    ],
+)
+def test_a_chat_template_is_held_to_a_limit(desk, tmp_path, monkeypatch, template, word):
+    monkeypatch.setattr("whet.models.template.SECONDS", 0.2)
+    shutil.copytree(desk / "llama", tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").write_text(template)
+    said = call(desk, f"{WRITE} model={tmp_path / 'model'} --out {tmp_path / 'new'}")
+    assert said.code == 1 and word in said.err and "chat template" in said.err, said.err
+
+
+def test_a_recipe_that_was_made_can_be_read_and_no_label_acts_on_the_terminal(desk, tmp_path):
+    labels = ("a\x1bb", "c\x01d", "e\x7ff\x9b")
+    (tmp_path / "rows.jsonl").write_text(objects({"text": f"my card {n}", "label": labels[n % 3]} for n in range(60)))
+    said = call(tmp_path, "new rows.jsonl --out r.yaml")
+    assert said.code == 0 and "\\x1b" in said.err and not set("\x1b\x01\x7f\x9b") & set(said.err)
+    said = call(tmp_path, "prepare r.yaml --out made")
+    assert said.code == 0, said.err
+    stream = io.StringIO()
+    Terminal(file=stream, force_terminal=True, no_color=True).print(Text("label a\x1b]0;name\x07b"))
+    assert "\x1b]0" not in stream.getvalue() and "\x07" not in stream.getvalue()
+
+
+def test_an_evaluation_that_cannot_be_written_leaves_the_old_one(desk, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    names = ("predictions.jsonl", "report.json", "report.html")
+    before = {name: (run / name).read_bytes() for name in names}
+    sync, calls = os.fsync, []
+
+    def fill(handle):
+        calls.append(handle)
+        full() if len(calls) == 4 else sync(handle)  # the manifest and its folder come first
+
+    monkeypatch.setattr(os, "fsync", fill)
+    said = call(desk, f"evaluate {run} --set evaluate.resamples=200")
+    assert said.code == 1 and "No space left" in said.err and "whet: : " not in said.err
+    assert {name: (run / name).read_bytes() for name in names} == before
+
+
+@pytest.mark.parametrize(("line", "code"), [("evaluate nosuch", 1), ("train", 2), ("train --out classified classify.yaml", 1)])
+def test_an_error_is_one_json_object_too(desk, line, code):
+    said = call(desk, f"{line} --json")
+    answer = json.loads(said.out)
+    assert said.code == code and said.out.count("\n") == 1
+    assert answer["run"] is None and answer["error"]["exit_code"] == code and answer["error"]["message"]
+
+
+def test_many_columns_are_not_all_listed(desk, tmp_path):
+    names = ["title", *(f"c{n}" for n in range(20_000))]
+    (tmp_path / "wide.csv").write_text(",".join(names) + "\n" + ",".join("x" for _ in names) + "\n")
+    said = call(desk, f"prepare classify.yaml --set data.path={tmp_path / 'wide.csv'} --out {tmp_path / 'new'}")
+    assert said.code == 1 and "19,991 more" in said.err and len(said.err) < 1000
+
+
+@pytest.mark.parametrize("nested", [400, 900])
+def test_a_row_that_is_nested_deeply_is_rejected_alone(desk, nested):
+    rows = f'{{"text": "a", "x": {"[" * nested}{"]" * nested}}}\n{{"text": "b"}}\n'
+    found = json.loads(call(desk, "predict classified - --json", rows.encode()).out)["predictions"]
+    assert "nested deeper" in found[0]["error"] and found[1]["prediction"]
+
+
+def test_texts_that_are_cut_are_counted(desk):
+    said = call(desk, "predict classified -", f"text\nhello\n{'lost card ' * 500}\n".encode())
+    assert said.code == 0 and "1 text is longer than" in said.err
+
+
+HARMED = {
+    "report is a list": ("report.json", lambda text: "[]", "show {}", "report.json: damaged"),
+    "report is empty": ("report.json", lambda text: "{}", "show {}", "it has no"),
+    "report is deep": ("report.json", lambda text: "[" * 100_000, "show {}", "report.json: damaged"),
+    "decisions": ("manifest.json", lambda text: changed(text, decisions=[{"a": 1}]), "show {}", "decisions"),
+    "plan": ("manifest.json", lambda text: changed(text, plan={"num_steps": "x"}), "show {}", "manifest.json: damaged"),
+    "base": ("manifest.json", lambda text: changed(text, base="x"), "evaluate {}", "manifest.json: damaged"),
+    "phases": ("manifest.json", lambda text: changed(text, phases={"fit": {}}), "show {}", "phases.fit"),
+    "actual": ("manifest.json", lambda text: changed(text, actual={}), "evaluate {}", "train_s"),
+    "not finite": ("manifest.json", lambda text: changed(text, actual={"train_s": float("nan")}), "show {}", "NaN"),
+    "log of numbers": ("log.jsonl", lambda text: "3\n", "evaluate {}", "log.jsonl: damaged"),
+    "fewer classes": ("model/policy.json", lambda text: changed(text, classes=["a"]), "predict {} good.csv", "classes"),
+    "classes of numbers": (
+        "model/policy.json",
+        lambda text: changed(text, classes=[1, 2, 3]),
+        "evaluate {}",
+        "policy.json: damaged",
+    ),
+    "length": ("model/policy.json", lambda text: changed(text, max_length=-5), "evaluate {}", "policy.json: damaged"),
+    "long length": ("model/policy.json", lambda text: changed(text, max_length=10**6), "evaluate {}", "policy.json: damaged"),
+    "technique": ("model/policy.json", lambda text: changed(text, technique=3), "chat {}", "policy.json: damaged"),
+}
+
+
+def changed(text, **values):
+    return json.dumps(json.loads(text) | values)
+
+
+@pytest.mark.parametrize("harm", HARMED)
+def test_a_malformed_file_of_a_run_is_named(desk, tmp_path, harm):
+    name, alter, verb, word = HARMED[harm]
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    (run / name).write_text(alter((run / name).read_text()))
+    said = call(desk, verb.format(run), b"hello\n")
+    assert said.code == 1 and word in said.err, said.err
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda heads: {f"a.b.{name}": tensor for name, tensor in heads.items()},
+        lambda heads: {"nodot": torch.zeros(2)},
+        lambda heads: {name: tensor.flatten() for name, tensor in heads.items()},
+        lambda heads: {name: torch.zeros(3, 7) if tensor.ndim == 2 else tensor for name, tensor in heads.items()},
+    ],
+)
+def test_a_head_that_does_not_fit_is_named(desk, tmp_path, alter):
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    heads = load_file(run / "model" / "heads.safetensors")
+    save_file(alter(heads), run / "model" / "heads.safetensors")
+    said = call(desk, f"predict {run} good.csv")
+    assert said.code == 1 and "heads.safetensors" in said.err and "is no head" in said.err, said.err
+
+
+@pytest.mark.parametrize("harm", ["state", "shape", "name"])
+def test_a_checkpoint_of_another_run_is_not_restored(desk, tmp_path, harm):
+    run = Path(shutil.copytree(desk / "classified", tmp_path / "run"))
+    shutil.rmtree(run / "model")
+    if harm == "name":
+        (run / "checkpoints" / "fit" / "step-\u00b2").mkdir()
+        assert call(desk, f"train --resume {run}").code == 0
+        return
+    place = max((run / "checkpoints" / "fit").glob("step-*"))
+    if harm == "state":
+        (place / "state.json").write_text("{}")
+    else:
+        tensors = load_file(place / "tensors.safetensors")
+        name = next(name for name in sorted(tensors) if name.startswith("model/"))
+        save_file(tensors | {name: torch.ones(1)}, place / "tensors.safetensors")
+    (place / "hashes.json").write_text(
+        json.dumps({name: file_hash(place / name) for name in ("tensors.safetensors", "state.json")})
+    )
+    said = call(desk, f"train --resume {run}")
+    assert said.code == 1 and "is not a checkpoint of this run" in said.err, said.err
+
+
+MODELS = {
+    "quantised": ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, {}, "quantised"),
+    "layers": ({"num_hidden_layers": 100_000}, {}, "100,000 layers"),
+    "context": ({"max_position_embeddings": -1}, {}, "max_position_embeddings"),
+    "length": ({}, {"model_max_length": "x"}, "model_max_length"),
+}
+
+
+@pytest.mark.parametrize("harm", MODELS)
+def test_a_model_folder_that_contradicts_itself_is_refused_in_words(desk, tmp_path, harm):
+    config, tokenizer, word = MODELS[harm]
+    folder = Path(shutil.copytree(desk / "llama", tmp_path / "model"))
+    altered(folder, "config.json", config)
+    altered(folder, "tokenizer_config.json", tokenizer)
+    said = call(desk, f"{WRITE} model={folder} --out {tmp_path / 'new'}")
+    assert said.code == 1 and word in said.err, said.err
+
+
+def test_an_index_never_leads_out_of_the_models_folder(desk, tmp_path):
+    folder = Path(shutil.copytree(desk / "llama", tmp_path / "model"))
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../a.safetensors"}}))
+    said = call(desk, f"{WRITE} model={folder} --out {tmp_path / 'new'}")
+    assert said.code == 1 and "outside the model's folder" in said.err, said.err
+
+
+@pytest.mark.parametrize(
+    ("body", "word"), [("raise ValueError('boom')", "boom.py:14: ValueError: boom"), ("return 'x'", "gave 'x'")]
+)
+def test_a_plugin_that_fails_in_training_is_named(desk, tmp_path, body, word):
+    made = desk / "boom.py"
+    made.write_text(PLUGIN.format(name="Boom").replace("return self.gain", body))
+    said = call(desk, f"{TRAIN} train.schedule=./boom.py --out {tmp_path / 'new'}")
+    made.unlink()
+    assert said.code == 1 and word in said.err, said.err
+
+
+def test_closed_and_broken_streams(desk, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(cli, "_speak_utf8", lambda: setattr(sys, "stdout", Gone()))
+    assert call(desk, "predict classified good.csv").code == cli.GONE
+    monkeypatch.setattr(cli, "_speak_utf8", lambda: setattr(sys, "stdout", None))
+    said = call(desk, "predict classified good.csv")
+    assert said.code == 1 and "standard output is closed" in said.err
+
+
+def test_an_interrupt_that_an_import_swallowed_comes_again(desk, monkeypatch):
+    class Swallowing:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def work(*args, **kwargs):
+        Swallowing()
+        time.sleep(5)
+
+    monkeypatch.setattr("whet.stages.show.show_runs", work)
+    begun = time.monotonic()
+    assert call(desk, "show").code == 130 and time.monotonic() - begun < 3
+
+
+def test_a_name_that_stands_twice_is_a_header(desk, tmp_path):
+    (tmp_path / "twice.csv").write_text("text,text\nhello,one\nbye,two\n")
+    notices = []
+    found = list(read_files([tmp_path / "twice.csv"], notices))
+    assert [list(row.fields) for row in found] == [["text", "text_2"]] * 2 and "renamed" in notices[0]
+
+
+def test_a_command_to_paste_is_quoted(desk, tmp_path):
+    said = call(desk, ["train", "classify.yaml", "--out", str(tmp_path / "my run")])
+    assert said.code == 0 and f"whet evaluate '{tmp_path / 'my run'}'" in said.err

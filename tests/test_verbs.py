@@ -4,18 +4,27 @@ import csv
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import whet
-from whet.errors import DataError, RecipeError, RunError
+from whet.cli import app
+from whet.data.dataset import read_dataset
+from whet.errors import DataError, RecipeError, Refused, RunError
+from whet.files import file_hash
+from whet.models.policy import Policy
 from whet.objectives import classify
-from whet.plugins import file_hash
+from whet.recipe import Choice
 from whet.recipe_file import build_recipe
 from whet.stages.evaluate import load_run
+from whet.stages.predict import predict_file
+from whet.stages.show import show_run
 from whet.stages.train import train
 from whet.testing import write_tiny
+from whet.types import Message
 
 WORDS = {"billing": "invoice charge refund pay money card".split(), "network": "offline router signal wifi cable slow".split()}
 
@@ -82,7 +91,7 @@ def test_the_report_has_intervals_baselines_slices_and_a_verdict(classified):
     report = classified.report
     score = report["metrics"]["accuracy"]
     assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
-    assert set(report["baselines"]) == {"majority_class", "base_model"}
+    assert set(report["baselines"]) == {"majority_class", "nearest_centroid"}
     assert sum(part["n"] for part in report["slices"]["channel"].values()) == report["n"]
     assert report["verdict"]["decision"] in {"better", "same", "worse"}
     assert report["verdict"]["sentence"].endswith(".")
@@ -127,8 +136,29 @@ def test_what_auto_became_is_stored_with_its_reason(classified):
 def test_judging_on_another_file_leaves_the_run_as_it_was(classified, tmp_path):
     table = write_table(tmp_path / "other.csv", labelled(30, seed=9))
     before = file_hash(classified.path / "model" / "heads.safetensors")
-    assert whet.evaluate(classified, test=table).report["n"] == 30
+    files = ("report.json", "report.html", "predictions.jsonl")
+    own = {name: file_hash(classified.path / name) for name in files}
+    judged = whet.evaluate(classified, test=table)
+    assert judged.report["n"] == 30 and judged.report["test"] == ["other.csv"]
+    assert all((classified.path / "evaluations" / "other" / name).is_file() for name in files)
     assert file_hash(classified.path / "model" / "heads.safetensors") == before
+    assert {name: file_hash(classified.path / name) for name in files} == own
+    assert whet.evaluate(classified, test=table).evaluation == "other"  # the same rows again
+    other = write_table(table, labelled(31, seed=9))
+    assert whet.evaluate(classified, test=other).evaluation == "other-2"
+    assert [one["name"] for one in show_run(classified.path)["evaluations"]] == ["other", "other-2"]
+
+
+def test_rows_that_were_learnt_from_are_not_in_the_score(classified, tmp_path):
+    learnt = [{"text": one.text, "label": one.label, "channel": "mail"} for one in read_dataset(classified.path).train[:9]]
+    new = labelled(5, seed=77)
+    judged = whet.evaluate(classified, test=write_table(tmp_path / "again.csv", learnt + new)).report
+    assert judged["n"] == 5 and judged["hints"][0].startswith("9 of 14 rows of again.csv also stand in what was learnt from")
+    with pytest.raises(Refused, match="9 of 9 rows"):
+        whet.evaluate(classified, test=write_table(tmp_path / "all.csv", learnt))
+    assert not (classified.path / "evaluations" / "all").exists()
+    kept = whet.evaluate(classified, test=tmp_path / "all.csv", keep_learnt=True).report
+    assert kept["n"] == 9 and "flatter" in kept["hints"][0]
 
 
 def test_several_labels_are_learnt_and_judged(encoder, tmp_path):
@@ -158,7 +188,7 @@ def conversations(path):
 def test_sft_reports_likelihood_and_written_answers_against_the_base(decoder, tmp_path):
     run = whet.evaluate(whet.train(recipe(decoder, conversations(tmp_path / "rows.jsonl"), "sft"), out=tmp_path / "run"))
     report = run.report
-    assert set(report["metrics"]) == {"loss", "perplexity", "rouge_l", "exact_match"}
+    assert set(report["metrics"]) >= {"loss", "perplexity", "rouge_l", "bleu", "chrf", "exact_match"}
     assert report["metrics"]["loss"]["n"] == report["n"]
     assert report["metrics"]["rouge_l"]["n"] == 3
     assert math.isclose(math.exp(report["metrics"]["loss"]["value"]), report["metrics"]["perplexity"]["value"], rel_tol=1e-6)
@@ -222,3 +252,152 @@ def test_auto_refuses_a_label_column_without_labels(encoder, tmp_path):
     with pytest.raises(DataError, match="'label' is empty in every row"):
         whet.auto(write_table(tmp_path / "rows.csv", rows), model=str(encoder), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_asked_is_cleaned_as_the_training_rows_were_and_comes_out_as_it_went_in(classified, tmp_path):
+    predictor = whet.load(classified)
+    raw, clean = "  invoice <b>refund</b>&nbsp;&amp; \u00a0money ", "invoice refund & money"
+    assert predictor.clean(raw) == clean != raw
+    assert predictor.predict([raw]) == predictor.predict([clean])
+    table = write_table(tmp_path / "ask.csv", [{"text": raw}])
+    assert next(predict_file(predictor, table, 0.0, []))["text"] == raw
+
+
+def test_the_whole_plan_and_the_metric_are_stored(classified):
+    manifest, stored = classified.manifest, load_run(classified.path).recipe
+    assert manifest["plan"]["schedule"] == {"name": "linear"}
+    assert manifest["plan"]["optimiser"].items() >= {"name": "adamw", "beta2": 0.999}.items()
+    assert (manifest["plan"]["clip"], manifest["plan"]["weight_decay"]) == (1.0, 0.01)
+    assert 0 <= manifest["packing_difference"] < 1e-4
+    assert stored.evaluate.metric == "accuracy"
+    cleaned = next(decision for decision in manifest["decisions"] if decision["key"] == "data.clean")
+    assert cleaned["value"] == ["encoding", "markup", "controls", "spaces"]
+    assert "spellings of one label" in (classified.path / "recipe.yaml").read_text()
+
+
+def test_how_a_run_is_judged_can_be_set_for_one_report(classified):
+    report = whet.evaluate(classified, sets=["evaluate.metric=macro_f1", "evaluate.max_rows=7"]).report
+    assert (report["metric"], report["n"]) == ("macro_f1", 7)
+    assert report["settings"]["metric"] == "macro_f1"
+    assert whet.evaluate(classified).report["metric"] == "accuracy"
+    for wrong, said in (
+        ("evaluate.metrc=accuracy", "did you mean 'evaluate.metric'"),
+        ("data.text=label", "only how it is judged"),
+        ("evaluate.metric=rouge_l", "a metric of text, which this objective does not give"),
+        ("evaluate.resamples=1", "greater than or equal to 100"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            whet.evaluate(classified, sets=[wrong])
+
+
+METRIC = """from typing import ClassVar
+
+from whet.plugins import plugin
+from whet.stats import mean
+
+
+@plugin
+class Short:
+    higher_is_better: ClassVar[bool] = True
+    best: ClassVar[float] = 1.0
+    needs: ClassVar[tuple[str, ...]] = ("text",)
+
+    def statistics(self, example, output):
+        return (float(len(output.text) < 20),)
+
+    def reduce(self, statistics):
+        return mean(statistics)
+"""
+
+
+def test_a_metric_of_ones_own_or_one_that_fits_is_the_verdicts(decoder, tmp_path):
+    (tmp_path / "short.py").write_text(METRIC)
+    (tmp_path / "half.py").write_text(METRIC.replace("def reduce", "def reduced"))
+    made = recipe(decoder, conversations(tmp_path / "rows.jsonl"), "sft", max_steps=2)
+
+    def judged_by(metric):
+        return made.model_copy(update={"evaluate": made.evaluate.model_copy(update={"metric": metric})})
+
+    with pytest.raises(RecipeError, match="no plugin of kind 'metrics': it has no reduce"):
+        train(judged_by("./half.py"), folder=tmp_path, out=tmp_path / "run")
+    run = train(judged_by("./short.py"), folder=tmp_path, out=tmp_path / "run")
+    assert run.manifest["plugins"] == {"./short.py": file_hash(tmp_path / "short.py")}
+    report = whet.evaluate(run, recipe=tmp_path / "recipe.yaml").report
+    assert report["metric"] == report["verdict"]["metric"] == "short"
+    assert report["plugins"] == run.manifest["plugins"]
+    report = whet.evaluate(run, recipe=tmp_path / "recipe.yaml", sets=["evaluate.metric=token_f1"]).report
+    assert report["metric"] == "token_f1" and {"loss", "rouge_l"} < set(report["metrics"])
+
+
+@pytest.mark.parametrize("technique", ["full", "lora"])
+def test_a_changed_base_is_never_compared_with(decoder, tmp_path, technique):
+    base = Path(shutil.copytree(decoder, tmp_path / "base"))
+    made = recipe(base, conversations(tmp_path / "rows.jsonl"), "sft", max_steps=1)
+    run = whet.train(made.model_copy(update={"technique": Choice(name=technique)}), out=tmp_path / "run")
+    (base / "model.safetensors").write_bytes(flipped((base / "model.safetensors").read_bytes()))
+    with pytest.raises(RunError, match=r"other weights now .*Bring those back"):
+        whet.evaluate(run)
+    assert not (run.path / "report.json").exists()
+
+
+def flipped(content):
+    return content[:-4] + bytes([content[-4] ^ 1]) + content[-3:]
+
+
+@pytest.mark.parametrize("kind", ["classify", "sft"])
+def test_scoring_takes_no_larger_batches_than_training_may(kind, encoder, decoder, tmp_path, monkeypatch):
+    sizes = []
+    hidden = Policy.hidden
+    monkeypatch.setattr(Policy, "hidden", lambda self, batch: sizes.append(batch.lengths) or hidden(self, batch))
+    if kind == "classify":
+        table = write_table(tmp_path / "rows.csv", labelled(60))
+        made = recipe(encoder, {"path": str(table), "text": "text", "label": "label"}, kind, max_tokens=40)
+    else:
+        made = recipe(decoder, conversations(tmp_path / "rows.jsonl"), kind, max_tokens=40)
+    run = whet.train(made, out=tmp_path / "run")
+    assert json.loads((run.model / "policy.json").read_text())["max_tokens"] == 40
+    whet.evaluate(run)
+    assert len(sizes) > 20 and all(sum(lengths) <= 40 or len(lengths) == 1 for lengths in sizes)
+
+
+def test_answers_are_as_long_as_the_recipe_says_in_predict_and_chat(decoder, tmp_path):
+    run = whet.train(recipe(decoder, conversations(tmp_path / "rows.jsonl"), "sft", max_steps=1), out=tmp_path / "run")
+    predictor = whet.load(run)
+    longest = predictor.tuned.recipe.evaluate.max_new_tokens
+    asked = predictor.reply([Message("user", "say 3")])
+    assert asked == predictor.reply([Message("user", "say 3")], max_new_tokens=longest)
+    assert asked == predictor.predict(["say 3"])[0].prediction
+    assert len(predictor.reply([Message("user", "say 3")], max_new_tokens=3 * longest)) > len(asked)
+
+
+def test_rows_that_fit_are_tokenised_once(encoder, tmp_path, monkeypatch):
+    asked = []
+    units = classify.Classify.units
+    monkeypatch.setattr(classify.Classify, "units", lambda self, some, *rest: asked.append(len(some)) or units(self, some, *rest))
+    data = {"path": str(write_table(tmp_path / "rows.csv", labelled(60))), "text": "text", "label": "label"}
+    run = whet.train(recipe(encoder, data, "classify", max_steps=1), out=tmp_path / "run")
+    used = json.loads((run.path / "data" / "accounting.json").read_text())["sources"]["path"]["used"]
+    assert asked.count(used["validation"]) == 1
+    assert asked.count(used["train"]) == 2  # once for the first values of the head, once to learn from
+
+
+def test_programs_get_counts_and_hints_and_a_table_from_standard_input_keeps_its_separator(classified):
+    table = "channel;text\nmail;refund please, now\nchat;\n"
+    done = CliRunner().invoke(app, ["predict", str(classified.path), "--json"], input=table)
+    found = json.loads(done.stdout)
+    assert found["counts"] == {"rows": 2, "abstained": 0, "errors": 1} and found["rows"] == 2
+    assert [row["text"] for row in found["predictions"]] == ["refund please, now", ""]
+    assert done.stderr.index("separated by semicolons") < done.stderr.index("1 answered")
+    plain = CliRunner().invoke(app, ["predict", str(classified.path)], input=table).stdout.splitlines()
+    assert plain[0] == "channel;text;prediction;confidence;abstained;error" and plain[1].startswith("mail;refund please, now;")
+    as_text = json.loads(
+        CliRunner().invoke(app, ["predict", str(classified.path), "--json", "--input-format", "text"], input=table).stdout
+    )
+    assert as_text["counts"]["rows"] == 3
+    judged = json.loads(CliRunner().invoke(app, ["evaluate", str(classified.path), "--json"]).stdout)
+    assert judged["hints"] == classified.report["hints"]
+
+
+def test_chat_answers_one_message(classified):
+    done = CliRunner().invoke(app, ["chat", str(classified.path), "refund please"])
+    assert done.exit_code == 0 and "sure)" in done.stdout and len(done.stdout.splitlines()) == 1

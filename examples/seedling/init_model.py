@@ -1,4 +1,4 @@
-"""Writes the seedling's untrained model folder: a random Llama of about 5.5 million parameters."""
+"""Writes the seedling's untrained model folder: a random Llama of about 3.1 million parameters."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     """The seedling's shape, with the special ids of `tokenizer`."""
     return LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=704,
+        hidden_size=192,
+        intermediate_size=512,
         num_hidden_layers=6,
-        num_attention_heads=8,
-        num_key_value_heads=4,
+        num_attention_heads=6,
+        num_key_value_heads=2,
         max_position_embeddings=512,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         rms_norm_eps=1e-5,

@@ -21,13 +21,13 @@ Document = dict[str, object]
 HERE = Path(__file__).parent
 MAX_CHARACTERS = 2000
 GIRLS = [
-    "Ada", "Agnes", "Alice", "Anna", "Bella", "Carla", "Clara", "Dora", "Emma", "Eva", "Flora", "Grace", "Hanna",
+    "Lily", "Sue", "Lucy", "Amy", "Mia", "Jill", "Ada", "Agnes", "Alice", "Anna", "Bella", "Carla", "Clara", "Dora", "Emma", "Eva", "Flora", "Grace", "Hanna",
     "Heidi", "Ida", "Ines", "Iris", "Ivy", "Jane", "Julia", "Kate", "Laura", "Lena", "Lola", "Maria", "Maya", "Mila",
     "Mina", "Molly", "Nina", "Nora", "Olga", "Paula", "Rita", "Rosa", "Ruth", "Sara", "Sofia", "Tina", "Vera",
     "Wendy", "Zoe",
 ]  # fmt: skip
 BOYS = [
-    "Adam", "Alex", "Anton", "Arthur", "Ben", "Carl", "Charlie", "Dan", "David", "Eric", "Felix", "Finn", "Fred",
+    "Tim", "Timmy", "Max", "Tom", "Bob", "Jack", "Billy", "Adam", "Alex", "Anton", "Arthur", "Ben", "Carl", "Charlie", "Dan", "David", "Eric", "Felix", "Finn", "Fred",
     "George", "Henry", "Hugo", "Ian", "Ivan", "James", "John", "Karl", "Leo", "Luke", "Mark", "Martin", "Nick",
     "Noah", "Oliver", "Oscar", "Otto", "Paul", "Peter", "Quinn", "Robert", "Sam", "Simon", "Theo", "Toby", "Victor",
     "Walter", "Will",
@@ -122,18 +122,13 @@ def read_wikitext(files: list[Path]) -> list[Document]:
     return texts(["\n\n".join(article) for article in kept if article])
 
 
-def rename_heroes(story: str) -> str:
-    """`story` with the teacher's few favourite names replaced; the same story always gets the same names.
-
-    Nearly half of the sampled stories are about Lily. More names teach more, and keep stock openings apart
-    from those of the held-out stories.
-    """
-    rng = random.Random(story)
-    girls, boys = rng.sample(GIRLS, len(GIRLS)), rng.sample(BOYS, len(BOYS))
-    story = re.sub(r"\bTimmy\b", "Tim", story)
-    replacements = dict(zip(("Lily", "Sue", "Lucy", "Amy"), girls, strict=False))
-    replacements |= dict(zip(("Tim", "Max", "Tom", "Bob", "Jack"), boys, strict=False))
-    return re.sub(rf"\b({'|'.join(replacements)})\b", lambda match: replacements[match[0]], story)
+def rename_heroes(story: str, telling: int) -> str:
+    """`story` with every name of GIRLS and BOYS replaced by another; the same telling always gets the same names."""
+    rng = random.Random(f"{telling} {story}")
+    names: dict[str, str] = {}
+    for group in (GIRLS, BOYS):
+        names |= dict(zip(group, rng.sample(group, len(group)), strict=True))
+    return re.sub(rf"\b({'|'.join(names)})\b", lambda match: names[match[0]], story)
 
 
 def read_plain(files: list[Path]) -> list[Document]:
@@ -169,7 +164,7 @@ SOURCES = [
         "sampled",
         "sampled by sample_teacher.py from stories260K (llama2.c), github.com/DaveBben/esp32-llm at 934dab4d242d",
         "MIT (the model)",
-        0.55,
+        1.0,
         lambda _, out: [out / "sampled.jsonl"],
         read_rows,
     ),
@@ -209,7 +204,7 @@ SOURCES = [
         "tiny_shakespeare",
         "Tiny Shakespeare, github.com/karpathy/char-rnn at 6f9487a6fe5b",
         "public domain",
-        0.5,
+        0.25,
         lambda shared, _: [shared / "data/text/tiny_shakespeare/input.txt"],
         read_plain,
     ),
@@ -217,7 +212,7 @@ SOURCES = [
         "sotu",
         "State of the Union addresses 1790-2019, every third, github.com/stdlib-js/datasets-sotu at 3fe128bad40a",
         "public domain",
-        0.33,
+        0.12,
         lambda shared, _: sorted((shared / "data/text/sotu").glob("*.txt")),
         read_plain,
     ),

@@ -12,13 +12,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from whet.api import auto as auto
+    from whet.api import compress as compress
     from whet.api import evaluate as evaluate
+    from whet.api import export as export
     from whet.api import load as load
     from whet.api import new as new
     from whet.api import prepare as prepare
+    from whet.api import serve as serve
     from whet.api import train as train
 
-VERBS = ("auto", "evaluate", "load", "new", "prepare", "train")
+VERBS = ("auto", "compress", "evaluate", "export", "load", "new", "prepare", "serve", "train")
 __all__ = ["__version__", *VERBS]  # noqa: PLE0604
 
 

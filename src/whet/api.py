@@ -9,11 +9,15 @@ from whet.recipe import Recipe
 from whet.recipe_file import load_recipe
 from whet.run import Run
 from whet.stages.auto import auto as _auto
+from whet.stages.compress import compress as _compress
 from whet.stages.evaluate import evaluate as _evaluate
+from whet.stages.export import export as _export
 from whet.stages.new import new as _new
 from whet.stages.predict import Predictor
 from whet.stages.predict import load as _load
 from whet.stages.prepare import prepare_run
+from whet.stages.serve import Options as ServeOptions
+from whet.stages.serve import serve as _serve
 from whet.stages.train import resume as _resume
 from whet.stages.train import train as _train
 
@@ -50,12 +54,56 @@ def train(
     return _train(loaded, folder=folder, out=_optional(out))
 
 
-def evaluate(run: Run | Place, *, test: Place | Sequence[Place] = (), recipe: Place | None = None) -> Run:
+def evaluate(
+    run: Run | Place,
+    *,
+    test: Place | Sequence[Place] = (),
+    sets: Sequence[str] = (),
+    recipe: Place | None = None,
+    keep_learnt: bool = False,
+) -> Run:
     """Judge a trained run on its test rows, or on other files. Returns the run; its `report` holds the scores and the verdict.
 
-    `recipe` is needed only where the run uses plugin files of your own, which lie beside it.
+    The report on other files lies in evaluations/NAME, beside the run's own; rows of theirs that were learnt from are left out,
+    unless `keep_learnt`. `sets` are overrides of the recipe's `evaluate`, such as "evaluate.metric=macro_f1". `recipe` is needed only where the run uses
+    plugin files of your own, which lie beside it.
     """
-    return _evaluate(run.path if isinstance(run, Run) else Path(run), test=_paths(test), recipe=_optional(recipe))
+    path = run.path if isinstance(run, Run) else Path(run)
+    return _evaluate(path, test=_paths(test), sets=sets, recipe=_optional(recipe), keep_learnt=keep_learnt)
+
+
+def compress(
+    run: Run | Place,
+    method: str,
+    *,
+    sets: Sequence[str] = (),
+    out: Place | None = None,
+    recipe: Place | None = None,
+    ignore_gate: bool = False,
+) -> Run:
+    """Make a trained run smaller: int8, int4, dynamic_int8, magnitude or wanda. Returns a run of its own, which answers as any other.
+
+    `compression.json` in it says what was gained and lost. `sets` are the method's settings, such as "sparsity=0.4".
+    """
+    place = run.path if isinstance(run, Run) else Path(run)
+    return _compress(place, method, sets=sets, out=_optional(out), recipe=_optional(recipe), ignore_gate=ignore_gate)
+
+
+def export(
+    run: Run | Place,
+    form: str,
+    *,
+    sets: Sequence[str] = (),
+    out: Place | None = None,
+    recipe: Place | None = None,
+    ignore_gate: bool = False,
+) -> Run:
+    """Write a trained run as adapter, merged, gguf or onnx, checked on its own test rows. Returns the folder; its manifest holds the check.
+
+    `sets` are the format's settings, such as "type=q8_0". Raises Refused where the artefact answers differently than the run.
+    """
+    place = run.path if isinstance(run, Run) else Path(run)
+    return _export(place, form, sets=sets, out=_optional(out), recipe=_optional(recipe), ignore_gate=ignore_gate)
 
 
 def load(run: Run | Place, *, recipe: Place | None = None) -> Predictor:
@@ -73,6 +121,22 @@ def auto(
 ) -> Run:
     """From files to a judged model: look, choose everything, train, evaluate. Returns the run."""
     return _auto(_paths(files), test=_paths(test), out=_optional(out), model=model, sets=sets)
+
+
+def serve(
+    runs: Run | Place | Sequence[Run | Place],
+    *,
+    names: Sequence[str] = (),
+    options: ServeOptions = ServeOptions(),
+    recipe: Place | None = None,
+) -> None:
+    """Serve trained runs behind OpenAI's API until the process is stopped. `names` are what clients call them, in order.
+
+    `options` are those of `whet serve`. Raises ServerError, RunError, ModelError before it listens.
+    """
+    several = [runs] if isinstance(runs, Run | str | Path) else list(runs)
+    references = [str(run.path if isinstance(run, Run) else run) for run in several]
+    _serve(references, names=names, options=options, recipe=_optional(recipe))
 
 
 def _paths(files: Place | Sequence[Place]) -> list[Path]:

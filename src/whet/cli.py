@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from whet import __version__
-from whet.errors import Interrupted, WhetError
+from whet.display import finite, plain, quoted
+from whet.errors import DataError, Interrupted, Refused, WhetError
+
+GONE = 141
+"""Exit code where the reader of standard output has gone, as of every program that SIGPIPE ends."""
+_ANSWERED: set[bool] = set()
+"""Whether this command has written its JSON object."""
 
 app = typer.Typer(
     name="whet",
@@ -28,12 +37,16 @@ app = typer.Typer(
 def whet(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """Turns a general pre-trained language model into a specialist, and keeps it one."""
     if version:
-        print(__version__)
+        _print(__version__)
         raise typer.Exit
 
 
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a line of the recipe; may be given several times.")
+]
+JudgedSets = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of evaluate, such as evaluate.metric=macro_f1."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, for programs.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the new run; default runs/DATE-NAME.")]
@@ -45,6 +58,10 @@ Own = Annotated[
     Path | None,
     typer.Option("--recipe", metavar="RECIPE", help="Only for a run that uses plugin files of your own: the recipe beside them."),
 ]
+PluginSets = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method or format; may be given several times.")
+]
+IgnoreGate = Annotated[bool, typer.Option("--ignore-gate", help="Go on although the run's gate has refused it.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
@@ -59,14 +76,14 @@ def new(
     if schema:
         from whet.recipe import schema as recipe_schema
 
-        print(json.dumps(recipe_schema(), indent=2))
+        _print(json.dumps(recipe_schema(), indent=2))
         return
     if not files:
         raise typer.BadParameter("name at least one data file, or --schema")
     from whet.stages.new import new as write_recipe
 
     path, seen = write_recipe(files, out=out, narrator=_narrator())
-    _say(f"Wrote {path}. Train with: whet train {path}")
+    _say(f"Wrote {path}. Train with: whet train {quoted(path)}")
     _answer(
         as_json,
         {"run": None, "recipe": str(path), "objective": seen.objective, "rows": seen.num_rows, "columns": dict(seen.columns)},
@@ -76,12 +93,13 @@ def new(
 @app.command()
 def prepare(recipe: Recipe, out: Out = None, sets: Sets = [], as_json: Json = False) -> None:
     """Read, clean, deduplicate and split the data, and account for every row. Trains nothing."""
+    from whet.data.accounting import ACCOUNTING
     from whet.recipe_file import load_recipe
     from whet.stages.prepare import prepare_run
 
     run = prepare_run(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=_narrator())
     _say(f"Prepared: {run.path}")
-    _answer(as_json, {"run": str(run.path), "rows": _accounting(run.path)})
+    _answer(as_json, {"run": str(run.path), "rows": json.loads((run.path / ACCOUNTING).read_text(encoding="utf-8"))["sources"]})
 
 
 @app.command()
@@ -105,16 +123,25 @@ def train(
     else:
         assert recipe is not None
         run = stage.train(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=_narrator())
-    _say(f"Trained: {run.path}. Judge it with: whet evaluate {run.path}")
+    _say(f"Trained: {run.path}. Judge it with: whet evaluate {quoted(run.path)}")
     _answer(as_json, {"run": str(run.path), "actual": run.manifest["actual"]})
 
 
 @app.command()
-def evaluate(run: RunPath, test: Test = [], recipe: Own = None, as_json: Json = False) -> None:
+def evaluate(
+    run: RunPath,
+    test: Test = [],
+    keep_learnt: Annotated[
+        bool, typer.Option("--keep-learnt", help="Score rows of the file that were learnt from too; this flatters the model.")
+    ] = False,
+    sets: JudgedSets = [],
+    recipe: Own = None,
+    as_json: Json = False,
+) -> None:
     """Judge a trained run against the untuned model on rows it never saw, with intervals, and write the report."""
     from whet.stages.evaluate import evaluate as judge
 
-    _judged(judge(run, test=test, recipe=recipe, narrator=_narrator()), as_json)
+    _judged(judge(run, test=test, sets=sets, recipe=recipe, keep_learnt=keep_learnt, narrator=_narrator()), as_json)
 
 
 @app.command()
@@ -129,6 +156,9 @@ def predict(
         typer.Option("--out", metavar="FILE", help="Where the answers go; its ending (.csv or .jsonl) sets the format."),
     ] = None,
     form: Annotated[str | None, typer.Option("--format", help="csv or jsonl; default: as the file that comes in.")] = None,
+    input_form: Annotated[
+        str | None, typer.Option("--input-format", help="csv, tsv, json, jsonl or text; default: by what is in the file.")
+    ] = None,
     abstain_below: Annotated[
         float, typer.Option("--abstain-below", min=0.0, max=1.0, help="Give no answer below this confidence.")
     ] = 0.0,
@@ -136,38 +166,42 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Answer the rows of a file, each with its confidence."""
+    from whet.stages.gate import objection
     from whet.stages.predict import load, predict_file
-    from whet.stages.write_predictions import choose_format, from_stdin, write_predictions
+    from whet.stages.write_predictions import COUNTED, SUFFIXES, choose_format, count, from_stdin, write_predictions
 
+    if input_form is not None and input_form not in SUFFIXES:
+        raise typer.BadParameter(f"allowed: {', '.join(SUFFIXES)}", param_hint="--input-format")
     chosen = choose_format(form, out, file)
     predictor, notices = load(run, recipe), list[str]()
+    if why := objection(predictor.tuned.run):
+        _say(f"Warning: {why}")
     with from_stdin(file) as place:
-        rows = predict_file(predictor, place, abstain_below, notices)
-        if as_json:
-            found = list(rows)
-            counts = write_predictions(out, found, chosen) if out is not None else None
-            _answer(
-                True,
-                {
-                    "run": str(run),
-                    "rows": len(found),
-                    "out": out and str(out),
-                    "counts": counts,
-                    "predictions": None if out else found,
-                },
-            )
+        rows = predict_file(predictor, place, abstain_below, notices, input_form and SUFFIXES[input_form])
+        told = len(notices)
+        for notice in notices:
+            _say(f"Note: {notice}")
+        found = None
+        if as_json and out is None:
+            counts = dict.fromkeys(COUNTED, 0)
+            found = list(count(rows, counts))
         else:
             counts = write_predictions(out, rows, chosen)
-            _say(
-                f"{counts['rows'] - counts['errors']:,} answered, {counts['abstained']:,} abstained, {counts['errors']:,} could not be asked."
-            )
-    for notice in notices:
+    for notice in notices[told:]:
         _say(f"Note: {notice}")
+    _say(
+        f"{counts['rows'] - counts['errors']:,} answered, {counts['abstained']:,} abstained, {counts['errors']:,} could not be asked."
+    )
+    values = {"run": str(run), "rows": counts["rows"], "out": out and str(out), "counts": counts, "predictions": found}
+    _answer(as_json, values)
 
 
 @app.command()
 def chat(
     run: RunPath,
+    message: Annotated[
+        str | None, typer.Argument(metavar="[MESSAGE]", help="One message to answer; default: the lines of standard input.")
+    ] = None,
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 always gives the likeliest answer.")] = 0.0,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
     recipe: Own = None,
@@ -176,8 +210,114 @@ def chat(
     """Talk to a trained run: one line in, one answer out; an empty line or Ctrl-D ends it."""
     from whet.stages.chat import converse
 
-    turns = converse(run, temperature=temperature, system=system, recipe=recipe, show=print if not as_json else _say)
+    show = _print if not as_json else _say
+    turns = converse(run, temperature=temperature, system=system, recipe=recipe, show=show, message=message)
     _answer(as_json, {"run": str(run), "messages": turns})
+
+
+@app.command()
+def serve(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of trained runs; they may be of different kinds.")],
+    names: Annotated[
+        list[str],
+        typer.Option(
+            "--name", metavar="NAME", help="What clients call a run; once for each, in order. Default: its folder's name."
+        ),
+    ] = [],
+    host: Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs an API key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8000,
+    api_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with an API key on each line; default: the variable WHET_API_KEY.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="What writes texts; see: whet show plugins.")] = "torch",
+    precision: Annotated[
+        str, typer.Option(metavar="fp32|run", help="fp32: answers do not depend on each other; run: as the run was trained.")
+    ] = "fp32",
+    log: Annotated[Path, typer.Option(metavar="FILE", help="The request log.")] = Path("runs/requests.sqlite"),
+    no_log: Annotated[bool, typer.Option("--no-log", help="Keep no request log.")] = False,
+    log_text: Annotated[
+        bool, typer.Option("--log-text", help="Keep texts too; mail addresses, numbers and keys are masked.")
+    ] = False,
+    log_days: Annotated[float, typer.Option(min=0.0, help="Days after which a logged request goes.")] = 90.0,
+    log_mib: Annotated[float, typer.Option(min=1.0, help="Size in MiB above which the oldest logged requests go.")] = 1024.0,
+    max_requests: Annotated[int, typer.Option(min=1, help="Requests taken at a time; more are answered with 429.")] = 64,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest text, whatever is asked.")] = 4096,
+    grace: Annotated[
+        float, typer.Option(min=0.0, help="Seconds that what runs may take to end when the server is stopped.")
+    ] = 30.0,
+    abstain_below: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Give no label below this confidence, where a request says nothing of it.")
+    ] = 0.0,
+    recipe: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Serve trained runs behind OpenAI's API, with a page to try them, until stopped by Ctrl-C or SIGTERM."""
+    if precision not in {"fp32", "run"}:
+        raise typer.BadParameter("allowed: fp32, run", param_hint="--precision")
+    from whet.stages import serve as stage
+
+    options = stage.Options(
+        host=host,
+        port=port,
+        api_key_file=api_key_file,
+        engine=engine,
+        precision="run" if precision == "run" else "fp32",
+        log=None if no_log else log,
+        log_text=log_text,
+        log_days=log_days,
+        log_mib=log_mib,
+        max_requests=max_requests,
+        max_new_tokens=max_new_tokens,
+        grace_s=grace,
+        abstain_below=abstain_below,
+    )
+
+    def on_ready(serving: stage.Serving) -> None:
+        _say(f"Serving {', '.join(serving.references)} at {serving.url}/v1 (a page to try it: {serving.url}). Stop with Ctrl-C.")
+        _answer(as_json, serving.summary())
+        sys.stdout.flush()
+
+    stage.serve(runs, names=names, options=options, recipe=recipe, say=_say, on_ready=on_ready)
+    _say("Stopped.")
+
+
+@app.command()
+def compress(
+    run: RunPath,
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="int8, int4, dynamic_int8, magnitude or wanda.")],
+    out: Out = None,
+    sets: PluginSets = [],
+    ignore_gate: IgnoreGate = False,
+    recipe: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Make a trained run smaller, as a run of its own, and say whether it was worth it: size, latency and quality, before and after."""
+    from whet.stages.compress import COMPRESSION
+    from whet.stages.compress import compress as make_smaller
+
+    made = make_smaller(run, method, sets=sets, out=out, recipe=recipe, ignore_gate=ignore_gate, narrator=_narrator())
+    found = json.loads((made.path / COMPRESSION).read_text(encoding="utf-8"))
+    _say(found["sentence"])
+    _say(f"Compressed: {made.path}. Use it: whet predict {quoted(made.path)} FILE")
+    _answer(as_json, {"run": str(made.path), **found})
+
+
+@app.command()
+def export(
+    run: RunPath,
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="adapter, merged, gguf or onnx.")],
+    out: Out = None,
+    sets: PluginSets = [],
+    ignore_gate: IgnoreGate = False,
+    recipe: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Write a trained run in a format that other programs read, and check it there on the run's own test rows."""
+    from whet.stages.export import export as write_format
+
+    made = write_format(run, form, sets=sets, out=out, recipe=recipe, ignore_gate=ignore_gate, narrator=_narrator())
+    _say(f"Exported: {made.path}")
+    _answer(as_json, {"run": str(made.path), "format": form, "check": made.manifest["check"]})
 
 
 @app.command()
@@ -227,34 +367,111 @@ def auto(
 
 
 def main() -> None:
-    """Run the command line and exit with an honest code: 0 done, 1 the user can mend it, 2 usage, 3 refused, 130 interrupted."""
+    """Run the command line and exit with an honest code.
+
+    0 done, 1 the user can mend it, 2 usage, 3 refused, 130 interrupted, 141 the reader of what is written has gone.
+    """
+    _ANSWERED.clear()
     _speak_utf8()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops us, what is half-written goes
+    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(kind, signal.default_int_handler)  # whoever stops us, what is half-written goes
+    before, sys.unraisablehook = sys.unraisablehook, _again
+    try:
+        code = _flushed(_run())
+    finally:
+        sys.unraisablehook = before
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command line; return its exit code, and say what went wrong."""
     try:
         app()
     except SystemExit as leaving:
-        if leaving.code == Interrupted.exit_code:
-            _say("whet: interrupted. Nothing half-written was left.")
-        raise
-    except WhetError as error:
-        _say(f"whet: {error}")
-        sys.exit(error.exit_code)
-    except UnicodeEncodeError as error:
-        _say(f"whet: {error.object[:80]!r}: holds characters that are no Unicode text. Mend them, or rename the file.")
-        sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):
+        return _left(leaving)
+    except BrokenPipeError:
+        return GONE
+    except Exception as error:
+        found = _explained(error)
+        if found is None:
             raise
-        _say(
-            "whet: out of memory. Take a smaller model, shorter rows (--set train.max_length=256), "
+        code, message = found
+        _say(f"whet: {message}")
+        _fail(type(error).__name__, message, code)
+        return code
+    return 0
+
+
+def _left(leaving: SystemExit) -> int:
+    """Return the exit code that the parser of the command line has chosen, and say what it has not said."""
+    code, cause = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None), leaving.__context__
+    if code == Interrupted.exit_code:
+        _say("whet: interrupted. Nothing half-written was left.")
+        _fail("Interrupted", "interrupted", code)
+    elif isinstance(cause, OSError) and cause.errno == errno.EPIPE:
+        return GONE
+    elif code:
+        _fail("UsageError", str(cause and getattr(cause, "message", cause)), code)
+    return code
+
+
+def _explained(error: Exception) -> tuple[int, str] | None:
+    """Return the exit code and the sentence for what the user can mend; none for a fault of whet's own."""
+    if isinstance(error, WhetError):
+        return error.exit_code, str(error)
+    place = _own_place(error)
+    if place:
+        return 1, f"{place}: {type(error).__name__}: {error}. This file is your own plugin; mend it there."
+    if isinstance(error, UnicodeEncodeError):
+        return 1, f"{error.object[:80]!r}: holds characters that are no Unicode text. Mend them, or rename the file."
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in ("allocate memory", "out of memory"))
+    ):
+        return 1, (
+            "out of memory. Take a smaller model, shorter rows (--set train.max_length=256), "
             "or fewer tokens at a time (--set train.max_tokens=1024)."
         )
-        sys.exit(1)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return 1, f"{where}{error.strerror or error}. Nothing half-written was left; mend that and run the command again."
+    return None
+
+
+def _own_place(error: BaseException) -> str:
+    """Return the last line of a plugin file of the user's own that an error went through, if it did."""
+    place, step = "", error.__traceback__
+    while step is not None:
+        if str(step.tb_frame.f_globals.get("__name__")).startswith("whet_user_"):
+            place = f"{step.tb_frame.f_code.co_filename}:{step.tb_lineno}"
+        step = step.tb_next
+    return place
+
+
+def _flushed(code: int) -> int:
+    """Write out what is still to be written, and return the exit code."""
+    if sys.stdout is None:
+        return code
+    try:
+        sys.stdout.flush()
     except OSError as error:
-        _say(
-            f"whet: {error.filename or ''}: {error.strerror or error}. Nothing half-written was left; mend that and run the command again."
-        )
-        sys.exit(1)
+        if not isinstance(error, BrokenPipeError):
+            _say(f"whet: standard output: {error.strerror}. The answer is not whole; mend that and run the command again.")
+            code = code or 1
+        code = code or GONE
+    if code in {1, GONE} and isinstance(sys.stdout, io.TextIOWrapper):
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            return code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+    return code
+
+
+def _again(swallowed: sys.UnraisableHookArgs) -> None:
+    """Interrupt again where an interrupt came at a place that swallows it, such as within an import."""
+    if isinstance(swallowed.exc_value, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(swallowed)
 
 
 def _judged(run: Any, as_json: bool) -> None:
@@ -267,19 +484,28 @@ def _judged(run: Any, as_json: bool) -> None:
             "n": report["n"],
             "verdict": report["verdict"],
             "metrics": report["metrics"],
-            "report": str(run.path / "report.html"),
+            "hints": report["hints"],
+            "report": str(run.results / "report.html"),
         }
+        values |= {"gate": report["gate"]} if "gate" in report else {}
         _answer(True, values)
         _say(report["verdict"]["sentence"])
     else:
-        show_report(report, _console(), page=str(run.path / "report.html"))
-        _say(f"Use it: whet predict {run.path} FILE")
+        show_report(report, _console(), page=str(run.results / "report.html"))
+        if report.get("gate", {}).get("decision", "pass") == "pass":
+            _say(f"Use it: whet predict {quoted(run.path)} FILE")
+    if report.get("gate", {}).get("decision", "pass") != "pass":
+        from whet.report.gate import refusals
+
+        raise Refused(
+            "\n".join([report["gate"]["sentence"], *refusals(report["gate"])]) if as_json else report["gate"]["sentence"]
+        )
 
 
 def _console() -> Any:
-    from rich.console import Console
+    from whet.stages.narrate import Terminal
 
-    return Console(stderr=True)
+    return Terminal(stderr=True)
 
 
 def _narrator() -> Any:
@@ -290,19 +516,32 @@ def _narrator() -> Any:
 
 def _speak_utf8() -> None:
     """Read and write UTF-8, whatever the terminal's own encoding, so that no text of the user's can stop a command."""
+    if sys.stderr is None:  # closed: what is said to it must not go to standard output instead
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace" if stream is sys.stdin else "backslashreplace")
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    with suppress(OSError):  # whoever cannot be told is not told
+        print(plain(text), file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    """Write to standard output; to a terminal nothing that it would act on."""
+    if sys.stdout is None:
+        raise DataError("standard output is closed, so the answer cannot be written. Open it, or leave out what closes it.")
+    print(plain(text) if sys.stdout.isatty() else text)
 
 
 def _answer(as_json: bool, values: dict[str, Any]) -> None:
     if as_json:
-        print(json.dumps(values, ensure_ascii=False))
+        _ANSWERED.add(True)
+        _print(json.dumps(finite(values), ensure_ascii=False, allow_nan=False))
 
 
-def _accounting(run: Path) -> Any:
-    return json.loads((run / "data" / "accounting.json").read_text(encoding="utf-8"))["sources"]
+def _fail(kind: str, message: str, code: int) -> None:
+    """Answer a program, where there is no other answer, with what went wrong."""
+    if "--json" in sys.argv[1:] and not _ANSWERED and sys.stdout is not None:
+        _answer(True, {"run": None, "error": {"kind": kind, "message": message, "exit_code": code}})

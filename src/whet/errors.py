@@ -27,6 +27,10 @@ class TrainingError(WhetError):
     """Training stopped itself: a loss that is not finite, a disk that is full."""
 
 
+class ServerError(WhetError):
+    """A server cannot be started as asked, or its request log cannot be read."""
+
+
 class Refused(WhetError):
     """Preflight or a gate said no: going on would waste the user's time or ship something worse."""
 

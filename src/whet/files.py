@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,49 @@ from typing import Any
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that a reader, or a crash, sees the old one or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    write_together({path: text})
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Write text files that belong together: none of them takes its name before all are on the disk."""
+    partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in texts}
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
+        for path, text in texts.items():
+            try:
+                with partials[path].open("w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                error.filename = error.filename or str(path)
+                raise
+        for path, partial in partials.items():
+            partial.replace(path)
+        for folder in {path.parent for path in texts}:
+            sync_folder(folder)
     finally:
-        partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole."""
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return what a JSON file holds."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_lines(path: Path, records: Iterator[Mapping[str, Any]]) -> None:
     """Write a JSONL file whole."""
-    write_whole(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    write_whole(path, lines_text(records))
+
+
+def lines_text(records: Iterable[Mapping[str, Any]]) -> str:
+    """Return what a JSONL file holds."""
+    return "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -70,6 +94,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         if path.exists():
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

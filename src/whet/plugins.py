@@ -6,23 +6,37 @@ Nothing is registered. A kind is a folder of the package; a plugin of the user's
 
 from __future__ import annotations
 
+import contextvars
 import difflib
 import hashlib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PosixPath
+from types import ModuleType
 from typing import Any, TypeVar, dataclass_transform
 
 import pydantic
 
-from whet.errors import RecipeError
+from whet.errors import RecipeError, RunError
 
 T = TypeVar("T")
-KINDS = ("objectives", "techniques", "optimisers", "schedules", "metrics", "cleaners")
+KINDS = (
+    "objectives",
+    "techniques",
+    "optimisers",
+    "schedules",
+    "metrics",
+    "cleaners",
+    "compressors",
+    "exporters",
+    "engines",
+    "rewards",
+)
 PACKAGE = Path(__file__).parent
+_folder: contextvars.ContextVar[Path | None] = contextvars.ContextVar("whet_recipe_folder", default=None)
+"""The recipe's, while a plugin is built, for the plugins that its settings name."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(pydantic.Field,))
@@ -47,6 +61,20 @@ class Listing:
     """Field to JSON schema: type, default, description."""
 
 
+class Pinned(PosixPath):
+    """A recipe's folder from which only known files are loaded: those that a run was made with."""
+
+    hashes: Mapping[str, str]
+    """File, whole path, to SHA-256."""
+
+
+def pinned(folder: Path, hashes: Mapping[str, str]) -> Pinned:
+    """Return the folder as one from which only these files are loaded, by name in the recipe and SHA-256."""
+    made = Pinned(folder)
+    made.hashes = {str((folder / name).resolve()): sha256 for name, sha256 in hashes.items()}
+    return made
+
+
 def names(kind: str) -> list[str]:
     """Return the built-in plugins of a kind, by file name. Loads nothing."""
     return sorted(path.stem for path in (PACKAGE / kind).glob("*.py") if not path.stem.startswith("_"))
@@ -69,11 +97,27 @@ def load(kind: str, name: str, folder: Path | None = None) -> type[Any]:
 def build(kind: str, name: str, settings: Mapping[str, Any], folder: Path | None = None) -> Any:
     """Return the plugin with these settings. Raises RecipeError that names the wrong setting and what is allowed."""
     cls = load(kind, name, folder)
+    token = _folder.set(folder)
     try:
         return cls(**settings)
     except pydantic.ValidationError as error:
         known = list(cls.__pydantic_fields__)
         raise RecipeError(f"{kind} '{name}': " + "; ".join(explain(error, known))) from None
+    finally:
+        _folder.reset(token)
+
+
+def inner(kind: str, choice: Any) -> Any:
+    """Return the plugin that a setting of another one names: `numeric`, or `{name: numeric, tolerance: 0.1}`. Raises RecipeError."""
+    if not isinstance(choice, str | Mapping):
+        return choice  # built already
+    settings = {"name": choice} if isinstance(choice, str) else dict(choice)
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise RecipeError(
+            f"a plugin of kind '{kind}' needs a name. Allowed: {', '.join(names(kind))}, or a file such as ./mine.py."
+        )
+    return build(kind, name, settings, _folder.get())
 
 
 def explain(error: pydantic.ValidationError, known: list[str]) -> list[str]:
@@ -118,36 +162,46 @@ def listing() -> list[Listing]:
     return found
 
 
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _load_file(kind: str, name: str, folder: Path | None) -> type[Any]:
     if folder is None:
         raise RecipeError(
             f"'{name}' is a file, and code is loaded only from a recipe that you start. Name a built-in one: {', '.join(names(kind))}."
         )
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise RecipeError(f"'{name}' lies outside the recipe's folder ({folder.resolve()}). Put the file beside the recipe.")
-    if not path.is_file():
-        raise RecipeError(f"'{name}' is not there: {path}. Put the file beside the recipe.")
-    module_name = f"whet_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None, path
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        path = (folder / name).resolve()
+        inside, there = path.is_relative_to(folder.resolve()), path.is_file()
+    except (ValueError, OSError) as error:
+        raise RecipeError(f"{name!r} cannot be the name of a file: {error}. Put the file beside the recipe.") from None
+    if not inside:
+        raise RecipeError(f"'{name}' lies outside the recipe's folder ({folder.resolve()}). Put the file beside the recipe.")
+    if not there:
+        raise RecipeError(f"'{name}' is not there: {path}. Put the file beside the recipe.")
+    source = path.read_bytes()
+    if isinstance(folder, Pinned) and folder.hashes.get(str(path)) != hashlib.sha256(source).hexdigest():
+        known = ", ".join(Path(file).name for file in folder.hashes) or "none"
+        raise RunError(
+            f"{path}: not a file that the run was made with (those are: {known}), so it is not loaded. "
+            "Bring back the run's recipe.yaml, model/policy.json and your files as they were, or begin a new run."
+        )
+    return _only_plugin(_module(path, source), str(path))
+
+
+def _module(path: Path, source: bytes) -> ModuleType:
+    """Run these bytes as a module: what was hashed is what runs, whatever lies in `__pycache__`. Raises RecipeError."""
+    name = f"whet_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         line = next((frame.tb_lineno for frame in _frames(error) if frame.tb_frame.f_code.co_filename == str(path)), 1)
         line = error.lineno or line if isinstance(error, SyntaxError) else line
         raise RecipeError(
-            f"{path}:{line}: {type(error).__name__}: {error}. The plugin's file could not be loaded; mend it there."
+            f"{path}:{line}: {type(error).__name__}: {error}. The plugin's file could not be loaded; mend it there. "
+            "It stands alone: what lies beside it is not imported."
         ) from error
-    return _only_plugin(module, str(path))
+    return module
 
 
 def _frames(error: BaseException) -> list[Any]:

@@ -81,7 +81,7 @@ class Data(Section):
     text_pair: str | None = None
     """Column with a second text, for pairs."""
     label: str | None = None
-    """Column with the one label, or with a number for a regression."""
+    """Column with the one label, with a number for a regression, or with good or bad for an answer (kto)."""
     labels: str | None = None
     """Column with several labels: a list, or words separated by | ; or ,."""
     prompt: str | None = None
@@ -115,7 +115,11 @@ class EarlyStopping(Section):
     patience: int = Field(2, ge=1)
     """Validations without improvement before stopping."""
     min_improvement: float = Field(0.0, ge=0)
-    """How much lower the validation loss must be to count."""
+    """How much better it must be to count, in the unit of what is watched."""
+    metric: str = "loss"
+    """What is watched on the validation rows: the loss, or a metric that fits what the objective gives."""
+    max_generated: int = Field(50, ge=1)
+    """Validation rows whose answers are generated for a metric of written answers: a seeded draw, the same at each validation."""
 
 
 class Checkpoints(Section):
@@ -153,9 +157,9 @@ class Train(Section):
     precision: Auto | Literal["fp32", "bf16"] = "auto"
     """Arithmetic of the forward and backward pass; weights and optimiser are always fp32."""
     early_stopping: EarlyStopping | Literal[False] = EarlyStopping()
-    """Stop on validation loss; false: train to the end and keep the best."""
+    """Stop on validation loss, or on a metric; false: train to the end and keep the best by loss."""
     validate_every: Auto | Annotated[int, Field(ge=1)] = "auto"
-    """Steps between two validations; auto: once an epoch, and at least eight times in a run of one epoch."""
+    """Steps between two validations; auto: once an epoch, and at least eight times in a run of less than three epochs."""
     checkpoint: Checkpoints = Checkpoints()
     refit: Auto | bool = False
     """Once early stopping has found the number of epochs, train again on training and validation rows together."""
@@ -167,16 +171,53 @@ class Evaluate(Section):
     """How the result is judged."""
 
     metric: Auto | str = "auto"
-    """The metric of the verdict; auto: the objective's first, or macro_f1 where one class has over 65 % of the training rows."""
-    resamples: int = Field(1000, ge=100)
+    """The metric of the verdict: one that fits what the objective gives, or a file of your own beside the recipe.
+
+    auto: the objective's first, or macro_f1 where one class has over 65 % of the training rows."""
+    metrics: tuple[Plugin, ...] = ()
+    """Further metrics to report, such as meteor, or one with settings: {name: bleu, tokenize: char}."""
+    resamples: int = Field(1000, ge=100, le=100_000)
     """Bootstrap resamples behind each interval."""
     max_rows: Annotated[int, Field(ge=1)] | None = None
     """Score at most this many test rows (a seeded draw); none: all."""
     max_generated: int = Field(200, ge=1)
     """Test rows whose answers are generated and scored, for objectives that write text."""
     max_new_tokens: int = Field(128, ge=1)
-    """Longest generated answer, in tokens."""
+    """Longest generated answer, in tokens; of `predict` and `chat` too."""
     seed: int = Field(0, ge=0)
+
+
+class GateRule(Section):
+    """One thing that a model must be shown to reach. It passes where the pessimistic end of the 95 % interval does."""
+
+    metric: str
+    """What is measured: one that fits what the objective gives."""
+    minimum: float | None = None
+    """Least score, for a metric that is better the higher it is, in its own unit: 0.9 is 90 %."""
+    maximum: float | None = None
+    """Largest score, for a metric that is better the lower it is."""
+    max_loss: Annotated[float, Field(ge=0)] | None = None
+    """How much worse than a baseline it may be, in the metric's own unit; 0: no worse. Compared row by row."""
+    baseline: Auto | str = "auto"
+    """The baseline of max_loss, such as base_model or majority_class; auto: the strongest."""
+    slices: Names = ()
+    """Columns of data.slices; the rule must hold for every value of theirs too."""
+    min_rows: int = Field(20, ge=2)
+    """Fewest rows to decide on; slices with fewer are not judged."""
+
+    @pydantic.model_validator(mode="after")
+    def _demands_something(self) -> GateRule:
+        if not self.demands:
+            raise ValueError("at least one of minimum, maximum and max_loss")
+        if self.baseline != "auto" and self.max_loss is None:
+            raise ValueError("a baseline only with max_loss")
+        return self
+
+    @property
+    def demands(self) -> tuple[Literal["minimum", "maximum", "max_loss"], ...]:
+        """What it asks for, by the names of the fields that are set."""
+        asked: tuple[Literal["minimum", "maximum", "max_loss"], ...] = ("minimum", "maximum", "max_loss")
+        return tuple(name for name in asked if getattr(self, name) is not None)
 
 
 class Recipe(Section):
@@ -190,6 +231,8 @@ class Recipe(Section):
     """Which parameters learn; auto chooses by model size."""
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    gate: tuple[GateRule, ...] = ()
+    """Rules that the model must pass to be used: `whet evaluate` exits 3 where it does not."""
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Name of the run; its folder is runs/DATE-NAME."""
     _places: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)

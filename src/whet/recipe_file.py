@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from whet.display import brief, plain, quoted
 from whet.errors import RecipeError
 from whet.plugins import allowed, unknown_key
 from whet.recipe import STANDARD, Recipe
@@ -25,16 +26,26 @@ RULES = {
     "string_pattern_mismatch": "letters, digits and . _ -, beginning with a letter or digit, 64 at most",
 }
 """What is allowed, in the words of someone who writes a recipe, by pydantic's type of error."""
+MOST_NODES = 20_000
+"""Values of a recipe, what its aliases stand for counted each time."""
+LARGEST = 4 * 2**20
+"""Bytes of a recipe."""
+NOT_YAML = (YAMLError, RecursionError, ValueError, TypeError, OverflowError, AttributeError)
+"""What reading YAML raises: a date of month 13 and a number of 5,000 digits are a ValueError."""
 
 
 def load_recipe(path: Path, sets: Sequence[str] = ()) -> Recipe:
     """Return the recipe in a file, with `--set key=value` overrides. Raises RecipeError with file, line, and what is allowed."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise RecipeError(f"{path}: a pipe or a device, and not a readable recipe. A recipe is a YAML text file.")
+        if path.is_file() and path.stat().st_size > LARGEST:
+            raise RecipeError(f"{path}: larger than {LARGEST // 2**20} MiB, so no recipe.{_as_data(path)}")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RecipeError(f"{path}: there is no such recipe. Make one with: whet new YOUR_FILE --out {path}") from None
-    except (IsADirectoryError, NotADirectoryError, UnicodeDecodeError, PermissionError) as error:
-        reason = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+    except (IsADirectoryError, NotADirectoryError, ValueError, PermissionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text, or its name holds a NUL character"
         raise RecipeError(f"{path}: not a readable recipe: {reason}. A recipe is a YAML text file.{_as_data(path)}") from None
     return parse_recipe(text, str(path), sets)
 
@@ -42,7 +53,7 @@ def load_recipe(path: Path, sets: Sequence[str] = ()) -> Recipe:
 def parse_recipe(text: str, where: str, sets: Sequence[str] = ()) -> Recipe:
     """Return the recipe in a YAML text; `where` names it in errors."""
     try:
-        tree = YAML().load(io.StringIO(text))
+        tree = _loaded(text)
         lines: dict[tuple[str, ...], str] = {}
         _note_lines(tree, (), where, lines)
         values = _plain(tree)
@@ -51,7 +62,7 @@ def parse_recipe(text: str, where: str, sets: Sequence[str] = ()) -> Recipe:
         raise RecipeError(
             f"{where}:{line}: not valid YAML: {error.problem}. Mend that line; indentation is two spaces."
         ) from None
-    except (YAMLError, RecursionError) as error:
+    except NOT_YAML as error:
         raise RecipeError(f"{where}: not valid YAML: {_why(error)}. Mend it there, or make a new one with: whet new") from None
     if not isinstance(values, dict):
         raise RecipeError(
@@ -64,11 +75,19 @@ def parse_recipe(text: str, where: str, sets: Sequence[str] = ()) -> Recipe:
 
 def build_recipe(values: Mapping[str, Any], where: str, sets: Sequence[str] = ()) -> Recipe:
     """Return the recipe made of these values, with overrides."""
-    plain: dict[str, Any] = json.loads(json.dumps(values))
+    made: dict[str, Any] = json.loads(json.dumps(values))
     lines: dict[tuple[str, ...], str] = {}
     for assignment in sets:
-        _apply(plain, assignment, lines)
-    return validate(plain, where, lines)
+        _apply(made, assignment, lines)
+    return validate(made, where, lines)
+
+
+def parse_settings(sets: Sequence[str]) -> dict[str, Any]:
+    """Return what `--set key=value` says, for a plugin that stands in no recipe. Raises RecipeError."""
+    values: dict[str, Any] = {}
+    for assignment in sets:
+        _apply(values, assignment, {})
+    return values
 
 
 def validate(values: Mapping[str, Any], where: str, lines: Mapping[tuple[str, ...], str]) -> Recipe:
@@ -93,7 +112,7 @@ def dump_recipe(recipe: Recipe, comments: Mapping[str, str] | None = None) -> st
         for part in rest[:-1]:
             holder = holder.get(part, {})
         if rest[-1] in holder:
-            holder.yaml_add_eol_comment(comment.replace("\n", " "), rest[-1])
+            holder.yaml_add_eol_comment(plain(comment.replace("\n", " ")), rest[-1])
     stream = io.StringIO()
     yaml.dump(tree, stream)
     return stream.getvalue()
@@ -138,8 +157,8 @@ def _apply(values: dict[str, Any], assignment: str, lines: dict[tuple[str, ...],
         raise RecipeError(f"--set {assignment}: write --set key=value, for example --set train.learning_rate=1e-4.")
     path = tuple(key.strip().split("."))
     try:
-        value = _plain(YAML().load(io.StringIO(text))) if text.strip() else None
-    except (YAMLError, RecursionError) as error:
+        value = _plain(_loaded(text)) if text.strip() else None
+    except NOT_YAML as error:
         shown = assignment if len(assignment) < 80 else f"{assignment[:80]}..."
         raise RecipeError(f"--set {shown!r}: the value is not valid YAML: {_why(error)}.") from None
     holder = values
@@ -158,16 +177,40 @@ def _apply(values: dict[str, Any], assignment: str, lines: dict[tuple[str, ...],
         lines[path[:length]] = f"--set {key}" if length == len(path) else lines.get(path[:length], f"--set {key}")
 
 
-def _why(error: YAMLError | RecursionError) -> str:
+def _loaded(text: str) -> Any:
+    """Return a YAML text as a tree. What aliases stand for is counted before it is walked: ten lines can stand for a billion."""
+    tree = YAML().load(io.StringIO(text))
+    sizes: dict[int, int] = {}
+    if _size(tree, sizes) > MOST_NODES:
+        raise YAMLError(f"with its aliases (*name) it has more than {MOST_NODES:,} values")
+    return tree
+
+
+def _size(node: Any, sizes: dict[int, int]) -> int:
+    """Return how many values a node stands for, each alias counted anew. A node that holds itself raises RecursionError."""
+    if not isinstance(node, dict | list):
+        return 1
+    if id(node) not in sizes:
+        sizes[id(node)] = -1
+        inner = node.values() if isinstance(node, dict) else node
+        sizes[id(node)] = 1 + sum(_size(one, sizes) for one in inner)
+    elif sizes[id(node)] < 0:
+        raise RecursionError
+    return sizes[id(node)]
+
+
+def _why(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it holds itself, or is nested too deeply"
+    if not isinstance(error, YAMLError):
+        return f"a value in it is not what it looks like ({brief(str(error), 120)}); put it in quotes to make it a text"
     return str(getattr(error, "problem", None) or str(error).splitlines()[0])
 
 
 def _as_data(path: Path) -> str:
     """Return a hint where a data file was named as the recipe."""
     known = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"}
-    return f" This looks like a data file: whet auto {path}" if path.suffix.lower() in known else ""
+    return f" This looks like a data file: whet auto {quoted(path)}" if path.suffix.lower() in known else ""
 
 
 def _problems(error: pydantic.ValidationError, where: str, lines: Mapping[tuple[str, ...], str]) -> list[str]:
@@ -190,9 +233,16 @@ def _problems(error: pydantic.ValidationError, where: str, lines: Mapping[tuple[
             grouped.setdefault(path, (item["input"], []))[1].append(RULES.get(item["type"]) or allowed(item["msg"]))
     for path, (value, rules) in grouped.items():
         place = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), where)
-        shown = repr(value)
+        shown = _repr(value)
         sentences.append(f"{place}: '{'.'.join(path)}' is {shown[:80]}; allowed: {', or '.join(dict.fromkeys(rules))}.")
     return sentences
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number that is too long"
 
 
 def _path(location: Sequence[str | int]) -> tuple[tuple[str, ...], type[BaseModel]]:

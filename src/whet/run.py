@@ -1,7 +1,7 @@
 """A run: the directory that is the only thing passed between verbs.
 
 `recipe.yaml` resolved, `manifest.json`, `log.jsonl`, `data/`, `rejects.jsonl`, `splits.json`, `checkpoints/`, `model/`,
-`predictions.jsonl`, `report.json`, `report.html`.
+`predictions.jsonl`, `report.json`, `report.html`; `evaluations/NAME/` with the last three for each further file it was judged on.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ import datetime
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from whet.display import quoted
 from whet.errors import RunError
-from whet.files import read_lines, sync_file, sync_folder, write_json
+from whet.files import file_hash, read_lines, sync_file, sync_folder, write_json
 
-MANIFEST, LOG, LOCK = "manifest.json", "log.jsonl", ".lock"
-RUNS = Path("runs")
+MANIFEST, LOG, LOCK, RECIPE = "manifest.json", "log.jsonl", ".lock", "recipe.yaml"
+RUNS, EVALUATIONS = Path("runs"), "evaluations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,18 @@ class Run:
     """A run directory. It exists under its name only once its data are prepared."""
 
     path: Path
+    evaluation: str | None = None
+    """The further evaluation that `report` is of; none: the run's own test rows."""
+
+    @property
+    def results(self) -> Path:
+        """Where the report, its page and the predictions lie."""
+        return self.path if self.evaluation is None else self.path / EVALUATIONS / self.evaluation
+
+    def evaluations(self) -> list[Run]:
+        """Return the run once for each further file that it was judged on, by name."""
+        folders = sorted((self.path / EVALUATIONS).glob("*/report.json"))
+        return [Run(self.path, file.parent.name) for file in folders if file.parent.name[0] != "."]
 
     @property
     def name(self) -> str:
@@ -51,13 +68,12 @@ class Run:
     @property
     def report(self) -> dict[str, Any]:
         """The report, or RunError where the run has not been evaluated."""
-        file = self.path / "report.json"
+        file = self.results / "report.json"
         if not file.is_file():
-            raise RunError(f"{self.path}: not evaluated yet. Run: whet evaluate {self.path}")
-        try:
-            loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunError(f"{file}: damaged ({error}). Write it again with: whet evaluate {self.path}") from None
+            raise RunError(f"{self.path}: not evaluated yet. Run: whet evaluate {quoted(self.path)}")
+        loaded, damage = _read(file, _Report)
+        if damage:
+            raise RunError(f"{file}: damaged ({damage}). Write it again with: whet evaluate {quoted(self.path)}")
         return loaded
 
     def note(self, **values: Any) -> None:
@@ -94,9 +110,14 @@ class Run:
         """Return what was logged. Raises RunError where the log is damaged."""
         file = self.path / LOG
         try:
-            return read_lines(file) if file.exists() else []
-        except ValueError as error:
+            found = read_lines(file) if file.exists() else []
+            for number, record in enumerate(found, 1):
+                wrong = _log_fault(record)
+                if wrong:
+                    raise ValueError(f"line {number}: {wrong}")
+        except (ValueError, RecursionError, OSError) as error:
             raise RunError(f"{file}: damaged ({error}). Restore it from a backup, or train again.") from None
+        return found
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -109,31 +130,153 @@ class Run:
             yield
 
 
+class _Part(BaseModel):
+    """What a file of a run must hold for the verbs that read it; it may hold more."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Base(_Part):
+    name: str
+    sha256: str
+    parameters: int
+    kind: str
+
+
+class _Plan(_Part):
+    num_steps: Annotated[int, Field(ge=1)]
+    batch_size: int
+    learning_rate: FiniteFloat
+    precision: str
+
+
+class _Phase(_Part):
+    steps: int
+    best_step: int
+    best_loss: FiniteFloat | None
+    stopped_early: bool
+    log_bytes: int
+
+
+class _Decision(_Part):
+    key: str
+    value: Any
+    reason: str
+
+
+class _Manifest(_Part):
+    kind: str
+    data_sha256: str
+    recipe_sha256: str
+    plugins: dict[str, str] = {}
+    decisions: list[_Decision] = []
+    preflight: list[dict[str, Any]] = []
+    machine: dict[str, Any] = {}
+
+
+class _Trained(_Manifest):
+    base: _Base
+    plan: _Plan
+    phases: dict[str, _Phase]
+    actual: dict[str, Any]
+
+
+class _Score(_Part):
+    value: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    n: int
+
+
+class _Scores(_Part):
+    metrics: dict[str, _Score]
+
+
+class _Verdict(_Part):
+    sentence: str
+    decision: str | None
+    baseline: str | None
+
+
+class _Report(_Scores):
+    metric: str
+    n: int
+    verdict: _Verdict
+    baselines: dict[str, _Scores]
+    higher_is_better: dict[str, bool]
+    slices: dict[str, dict[str, Any]] | None = None
+    hints: list[str] | None = None
+
+
+def _read(file: Path, shape: type[_Part]) -> tuple[dict[str, Any], str]:
+    """Return a JSON file of a run, and what is wrong with it, in words; nothing where it is as it should be."""
+    try:
+        loaded = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+        if not isinstance(loaded, dict):
+            return {}, "it holds no object"
+        shape.model_validate(loaded)
+    except pydantic.ValidationError as error:
+        missing = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] == "missing"]
+        first = error.errors()[0]
+        return {}, f"it has no {', '.join(missing)}" if missing else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except (OSError, ValueError, RecursionError) as error:
+        return {}, getattr(error, "strerror", None) or str(error)
+    return loaded, ""
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _log_fault(record: Any) -> str:
+    """Return what is wrong with a line of the log; nothing where it is as it should be."""
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return "it says no kind"
+    if record["kind"] not in {"step", "validation"}:
+        return ""
+    loss = record.get("loss")
+    if not isinstance(loss, int | float) or not math.isfinite(loss):
+        return "its loss is no number"
+    whole = isinstance(record.get("step"), int) and isinstance(record.get("phase"), str)
+    return "" if whole else "it says no phase or no step"
+
+
 def open_run(path: Path) -> Run:
-    """Return the run at `path`. Raises RunError that says what is there instead."""
-    if not path.exists():
+    """Return the run at `path`, its manifest and recipe as they were written. Raises RunError that says what is there instead."""
+    try:
+        there = path.exists()
+    except ValueError as error:
+        raise RunError(f"{str(path)!r}: cannot be the name of a run: {error}.") from None
+    if not there:
         known = sorted(inner.name for inner in RUNS.glob("*/") if (inner / MANIFEST).is_file())[-5:]
         hint = f" The latest under runs/: {', '.join(known)}." if known else ""
         raise RunError(f"{path}: there is no such run.{hint} Name a folder that `whet train` or `whet auto` wrote.")
     if not (path / MANIFEST).is_file():
         raise RunError(f"{path}: not a run (it has no {MANIFEST}). Name a folder that `whet train` or `whet auto` wrote.")
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        damage = _missing(manifest)
-    except (ValueError, RecursionError) as error:
-        damage = str(error)
+    run, damage = Run(path), _manifest_fault(path / MANIFEST)
     if damage:
         raise RunError(f"{path / MANIFEST}: damaged ({damage}). Restore it from a backup, or train again.")
-    return Run(path)
+    stored = path / RECIPE
+    if not stored.is_file():
+        raise RunError(f"{stored}: this file is missing; the run is not complete. Restore it from a backup, or train again.")
+    if file_hash(stored) != run.manifest["recipe_sha256"]:
+        raise RunError(
+            f"{stored}: was altered after the run began, so what the run says of itself would not be true. Restore it from a backup; "
+            "for other settings begin a new run from a recipe of your own."
+        )
+    return run
 
 
-def _missing(manifest: Any) -> str:
-    """Return what a manifest lacks, in words; nothing where it is whole."""
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("kind"), str):
-        return "it says no kind"
-    needed = ("data_sha256", "base", "plan", "phases", "actual") if manifest["kind"] == "train" else ("data_sha256",)
-    absent = [key for key in needed if key not in manifest]
-    return f"it has no {', '.join(absent)}" if absent else ""
+def _manifest_fault(file: Path) -> str:
+    """Return what is wrong with a manifest, in words; nothing where it is whole."""
+    loaded, damage = _read(file, _Part)
+    if damage or not isinstance(loaded.get("kind"), str):
+        return damage or "it says no kind"
+    damage = _read(file, _Trained if loaded["kind"] == "train" else _Manifest)[1]
+    if damage or loaded["kind"] != "train":
+        return damage
+    seconds = loaded["actual"].get("train_s")
+    return "" if isinstance(seconds, int | float) else "it has no actual.train_s"
 
 
 def free_path(out: Path | None, name: str) -> Path:
@@ -143,7 +286,7 @@ def free_path(out: Path | None, name: str) -> Path:
         candidates = [stem, *(stem.with_name(f"{stem.name}-{number}") for number in range(2, 1000))]
         out = next(path for path in candidates if not path.exists())
     if out.is_dir():
-        resume = f", or go on with the run in it: whet train --resume {out}" if (out / MANIFEST).is_file() else ""
+        resume = f", or go on with the run in it: whet train --resume {quoted(out)}" if (out / MANIFEST).is_file() else ""
         raise RunError(f"{out}: this folder exists, and nothing is written over. Name another one with --out{resume}")
     if out.exists() or out.is_symlink():
         raise RunError(f"{out}: a file stands where the run's folder should be. Name another place with --out.")
@@ -171,6 +314,8 @@ def new_run(path: Path, manifest: Mapping[str, Any]) -> Iterator[Run]:
         with Run(partial).lock():
             write_json(partial / MANIFEST, manifest)
             yield Run(partial)
+            if (partial / RECIPE).is_file():
+                Run(partial).note(recipe_sha256=file_hash(partial / RECIPE))
             _take_name(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

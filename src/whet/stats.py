@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
-import string
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from whet.errors import DataError
-from whet.types import Example, Output, Score
+from whet.types import Example, Metric, Output, Redraws, Score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +23,10 @@ if TYPE_CHECKING:
     from whet.types import Statistics
 
     Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
     Reduce = Callable[[Statistics], float]
+    Redrawn = Callable[[Ints], float]
+    """Score of a draw of examples, by their numbers."""
 
 NAN = float("nan")
 TAIL = 0.025
@@ -70,7 +70,28 @@ def renumbered(statistics: Statistics) -> Statistics:
 # Intervals
 
 
-def bootstrap(reduce: Reduce, statistics: Statistics, resamples: int = 1000, seed: int = 0) -> Score:
+def redrawn_by(reduce: Reduce) -> Callable[[Statistics], Redrawn]:
+    """The plain way to score draws: reduce the drawn examples."""
+
+    def redrawn(statistics: Statistics) -> Redrawn:
+        numbered = renumbered(statistics)
+        return lambda rows: reduce(numbered.take(rows, axis=0))
+
+    return redrawn
+
+
+def redrawn_of(metric: Metric) -> Callable[[Statistics], Redrawn]:
+    """How many draws of the same examples are scored: the metric's own way where it has one, else by its `reduce`."""
+    return metric.redrawn if isinstance(metric, Redraws) else redrawn_by(metric.reduce)
+
+
+def bootstrap(
+    reduce: Reduce,
+    statistics: Statistics,
+    resamples: int = 1000,
+    seed: int = 0,
+    redrawn: Callable[[Statistics], Redrawn] | None = None,
+) -> Score:
     """Score of these examples with its 95 % interval: percentiles of the scores of resampled examples. [N, S] -> Score
 
     Efron and Tibshirani 1993, ch. 13. The interval is nan where it cannot be known: fewer than two examples, or a score that
@@ -81,21 +102,28 @@ def bootstrap(reduce: Reduce, statistics: Statistics, resamples: int = 1000, see
     value = float(reduce(statistics)) if n else NAN
     if n < 2:
         return Score(value, NAN, NAN, n)
-    numbered = renumbered(statistics)
-    drawn = np.array([reduce(numbered.take(rows, axis=0)) for rows in _draws(n, resamples, seed)])
+    score = (redrawn or redrawn_by(reduce))(statistics)
+    drawn = np.array([score(rows) for rows in _draws(n, resamples, seed)])
     low, high = _interval(drawn, value)
     return Score(value, low, high, n)
 
 
-def paired(reduce: Reduce, ours: Statistics, theirs: Statistics, resamples: int = 1000, seed: int = 0) -> Score:
+def paired(
+    reduce: Reduce,
+    ours: Statistics,
+    theirs: Statistics,
+    resamples: int = 1000,
+    seed: int = 0,
+    redrawn: Callable[[Statistics], Redrawn] | None = None,
+) -> Score:
     """Score of `ours` less that of `theirs`, with its 95 % interval; every resample draws the same examples of both."""
     n = len(ours)
     assert n == len(theirs), f"a paired comparison needs the same examples: {n} and {len(theirs)}"
     value = float(reduce(ours)) - float(reduce(theirs)) if n else NAN
     if n < 2:
         return Score(value, NAN, NAN, n)
-    ours, theirs = np.split(renumbered(np.concatenate([ours, theirs])), 2)
-    drawn = np.array([reduce(ours.take(rows, axis=0)) - reduce(theirs.take(rows, axis=0)) for rows in _draws(n, resamples, seed)])
+    score, other = ((redrawn or redrawn_by(reduce))(statistics) for statistics in (ours, theirs))
+    drawn = np.array([score(rows) - other(rows) for rows in _draws(n, resamples, seed)])
     low, high = _interval(drawn, value)
     return Score(value, low, high, n)
 
@@ -112,7 +140,7 @@ def share_score(score: Score) -> Score:
     return replace(score, low=bound, high=1.0) if score.value else replace(score, low=0.0, high=1 - bound)
 
 
-def _draws(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+def _draws(n: int, resamples: int, seed: int) -> Iterator[Ints]:
     generator = np.random.default_rng(seed)
     for _ in range(resamples):
         yield generator.integers(0, n, size=n)
@@ -163,9 +191,25 @@ def true_and_given_text(example: Example, output: Output) -> tuple[str, str]:
     return answers[-1], output.text
 
 
+def true_and_given_token_labels(example: Example, output: Output) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A label of each token, in the data and from the model; equally many."""
+    if example.token_labels is None:
+        raise _missing(example, "label of each token (token_labels)")
+    truth, given = example.token_labels, output.token_labels
+    assert given is not None, f"row {example.id}: the output has no token_labels"
+    assert len(truth) == len(given), f"row {example.id}: {len(truth)} tokens have labels, and {len(given)} were given"
+    return truth, given
+
+
+def place_of(example: Example) -> str:
+    """Where a row came from, for a message."""
+    return f"{example.file}:{example.line}" if example.file else f"row {example.id}"
+
+
 def _missing(example: Example, field: str) -> DataError:
-    where = f"{example.file}:{example.line}" if example.file else f"row {example.id}"
-    return DataError(f"{where}: there is no {field}, so this row cannot be scored. Score rows that have one, or fill it in.")
+    return DataError(
+        f"{place_of(example)}: there is no {field}, so this row cannot be scored. Score rows that have one, or fill it in."
+    )
 
 
 # Counting
@@ -207,8 +251,8 @@ def class_codes(example: Example, output: Output) -> tuple[float, ...]:
     return (*sorted(map(label_code, truth)), *sorted(-label_code(label) for label in given))
 
 
-def class_scores(statistics: Statistics) -> ClassScores:
-    """Precision, recall and F1 by class. [N, S] codes as `class_codes` gives them, 0 where there is none -> [K]"""
+def class_counts(statistics: Statistics) -> tuple[Floats, Floats, Floats]:
+    """True, predicted and right of each class that occurs. [N, S] codes as `class_codes` gives them, 0 where there is none -> [K] each"""
     places = (np.abs(statistics) - FIRST_CODE).astype(np.int64)
     if places.max(initial=-1) > MOST_NUMBERED:
         places = np.unique(places, return_inverse=True)[1].reshape(places.shape)
@@ -223,7 +267,12 @@ def class_scores(statistics: Statistics) -> ClassScores:
     num_classes = int(places.max(initial=-1)) + 1
     support, claimed, found = (np.bincount(one, minlength=num_classes).astype(np.float64) for one in (truth, given, right))
     occurs = support + claimed > 0
-    support, claimed, found = support[occurs], claimed[occurs], found[occurs]
+    return support[occurs], claimed[occurs], found[occurs]
+
+
+def class_scores(statistics: Statistics) -> ClassScores:
+    """Precision, recall and F1 by class. [N, S] codes as `class_codes` gives them, 0 where there is none -> [K]"""
+    support, claimed, found = class_counts(statistics)
     return ClassScores(
         support,
         precision=found / np.maximum(claimed, 1),
@@ -271,49 +320,3 @@ def correlation(left: Floats, right: Floats) -> float:
     a, b = left - left.mean(), right - right.mean()
     scale = math.sqrt(float(a @ a) * float(b @ b))
     return float(np.clip(float(a @ b) / scale, -1, 1)) if scale else NAN
-
-
-# Words
-
-
-def rouge_tokens(text: str) -> list[str]:
-    """Lower-case runs of Latin letters and digits, as the package rouge-score cuts them without stemming."""
-    return re.findall(r"[a-z0-9]+", text.lower())
-
-
-def signs(text: str) -> list[str]:
-    """Every sign but spaces, one by one: for texts without Latin letters."""
-    return [sign for sign in text.lower() if not sign.isspace()]
-
-
-def squad_words(text: str) -> list[str]:
-    """Words in lower case without ASCII punctuation and English articles."""
-    plain = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
-
-
-def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
-    """Length of the longest common subsequence.
-
-    Hyyro 2004, bit-parallel: bit i of `row` is 0 where the length grows at word i of `left`, so a row of the table is three
-    operations on integers instead of one per word.
-    """
-    places: dict[str, int] = {}
-    for place, word in enumerate(left):
-        places[word] = places.get(word, 0) | 1 << place
-    full = (1 << len(left)) - 1
-    row = full
-    for word in right:
-        matched = row & places.get(word, 0)
-        row = ((row + matched) | (row - matched)) & full
-    return len(left) - row.bit_count()
-
-
-def overlap(left: Sequence[str], right: Sequence[str]) -> int:
-    """How many words the two have in common, each counted as often as in both."""
-    return (Counter(left) & Counter(right)).total()
-
-
-def f1(common: int, num_true: int, num_given: int) -> float:
-    """Harmonic mean of precision and recall, from counts; 0 where nothing is common."""
-    return 2 * common / (num_true + num_given) if common else 0.0

@@ -6,9 +6,11 @@ of an evaluation, S statistics of a metric.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,13 +21,17 @@ if TYPE_CHECKING:
     from torch import device as Device
     from torch.optim import Optimizer
 
+    from whet.engine.continuous import Request, Written
     from whet.models.policy import Policy
+    from whet.models.save import Card
 
     Ints = Tensor
     Floats = Tensor
     Statistics = NDArray[np.float64]
 
 Role = Literal["system", "user", "assistant", "tool"]
+State = dict[str, Any]
+"""What an objective carries from step to step, saved with the checkpoint: numbers, and lists of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class Example:
     text_pair: str | None = None
     label: str | None = None
     labels: tuple[str, ...] | None = None
+    token_labels: tuple[str, ...] | None = None
+    """One label for each word of a text, such as B-PLACE, I-PLACE, O."""
     value: float | None = None
     """The target of a regression."""
     messages: tuple[Message, ...] | None = None
@@ -57,6 +65,18 @@ class Example:
     rejected: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     """Column name to value, for scores by slice."""
+
+    @property
+    def prompt(self) -> tuple[Message, ...] | None:
+        """The turns before the last answer; None where there is none."""
+        turns = self.messages or ()
+        return (turns[:-1] if turns and turns[-1].role == "assistant" else turns) or None
+
+    @property
+    def response(self) -> str | None:
+        """The last answer of the conversation; None where it ends with a question."""
+        turns = self.messages or ()
+        return turns[-1].content if turns and turns[-1].role == "assistant" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,8 @@ class Row:
     vectors: Mapping[str, Floats] = field(default_factory=dict)  # each of a fixed width, e.g. several labels [K]
     weights: Mapping[str, float] = field(default_factory=dict)
     """Per loss term: what this row adds to the number the step's sum is divided by. Known before any forward pass."""
+    example: Example | None = None
+    """What the row was made of, for an objective that scores answers to it later."""
 
 
 Unit = tuple[Row, ...]
@@ -91,6 +113,8 @@ class StepRows:
 
     units: tuple[Unit, ...]
     after: Cursor
+    carry: State = field(default_factory=dict)
+    """What goes into the objective's state once the step is done, such as a rollout that further steps learn from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +170,7 @@ class Output:
 
     label: str | None = None
     labels: tuple[str, ...] | None = None
+    token_labels: tuple[str, ...] | None = None
     value: float | None = None
     text: str | None = None
     probabilities: Mapping[str, float] | None = None
@@ -157,6 +182,28 @@ class Output:
     num_characters: int | None = None
     """Characters that `nll` describes; for bits per character."""
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether its numbers are numbers: what is not is no answer."""
+        numbers = (self.value, self.nll, *(self.probabilities or {}).values())
+        return all(math.isfinite(number) for number in numbers if number is not None)
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the label that was chosen, of several labels that of the least certain yes or no; None where there is none."""
+        if self.probabilities is None:
+            return None
+        if self.labels is not None:
+            return min((max(chance, 1 - chance) for chance in self.probabilities.values()), default=0.0)
+        return None if self.label is None else self.probabilities.get(self.label)
+
+    margin: float | None = None
+    """How much more the better of two answers is liked than the worse one, on any scale."""
+    reward: float | None = None
+    """What the answer is worth by the objective's reward."""
+    kl: float | None = None
+    """Divergence of the policy from its reference along the answer, summed over its tokens, in nats."""
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -166,10 +213,6 @@ class Score:
     low: float
     high: float
     n: int
-
-
-State = dict[str, float]
-"""What an objective carries from step to step, saved with the checkpoint."""
 
 
 class Plan(Protocol):
@@ -189,10 +232,12 @@ class Plan(Protocol):
 
     @property
     def seed(self) -> int: ...
+    @property
+    def precision(self) -> Literal["fp32", "bf16"]: ...
 
 
 class Objective(Protocol):
-    """What is learnt. A plugin class names this protocol as its base to get the default `init` and `update`."""
+    """What is learnt. A plugin class names this protocol as its base to get what has a default: all that is not abstract."""
 
     head: ClassVar[Literal["lm", "classify", "value"]]
     reference: ClassVar[bool] = False
@@ -202,31 +247,36 @@ class Objective(Protocol):
     """Metrics of the answers that it generates; none where it generates nothing."""
 
     @property
+    @abstractmethod
     def needs(self) -> tuple[str, ...]:
         """Fields of Example that must be there."""
         ...
 
     @property
+    @abstractmethod
     def metrics(self) -> tuple[str, ...]:
         """Metrics of its outputs; the first is the one a verdict speaks of."""
         ...
 
     def prepare(self, policy: Policy, examples: Sequence[Example]) -> None:
-        """Give the policy what this objective needs before a technique is attached, such as a head for these classes."""
-        ...
+        """Give the policy what this objective needs before a technique is attached, such as a head for these classes; by default nothing."""
 
+    @abstractmethod
     def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
         """Rows of each example, without gradient; also what validation loss is measured on."""
         ...
 
+    @abstractmethod
     def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
         """Yield whole optimiser steps from `cursor` on, without end. Everything that needs no gradient happens here."""
         ...
 
+    @abstractmethod
     def loss(self, policy: Policy, batch: Batch, state: State) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """Return ({term: sum}, {metric: sum}); divided by the weights of the whole step, never here."""
         ...
 
+    @abstractmethod
     def outputs(self, policy: Policy, examples: Sequence[Example], max_length: int) -> Iterator[Output]:
         """What the policy answers to each example, in order, without gradient."""
         ...
@@ -234,12 +284,19 @@ class Objective(Protocol):
     def baselines(
         self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int
     ) -> dict[str, list[Output]]:
-        """What the user would have without tuning: outputs for the same examples, by the baseline's name."""
-        ...
+        """What the user would have without tuning: outputs for the same examples, by the baseline's name; by default the base's own."""
+        return {"base_model": list(self.outputs(base, examples, max_length))}
 
     def answers(self, policy: Policy, examples: Sequence[Example], max_new_tokens: int) -> Iterator[Output]:
         """The generated answer to each example, in order; only where there are `written_metrics`."""
         return iter(())
+
+    def trial(self, policy: Policy, units: Sequence[Unit], plan: Plan) -> dict[str, float]:
+        """What training watches on the validation units, lower is better; nothing where that is the loss itself.
+
+        An `online` objective has to say it, since its units have no answer yet. May fit the policy's temperature on these units.
+        """
+        return {}
 
     def init(self, policy: Policy) -> State:
         return {}
@@ -252,57 +309,222 @@ class Technique(Protocol):
     """Which parameters learn."""
 
     mergeable: ClassVar[bool]
+    identity: ClassVar[bool] = True
+    """Attached and not yet trained, it changes no output; a class without this member is held to that."""
+    learning_rates: ClassVar[tuple[tuple[float, float], ...]]
+    """What `train.learning_rate: auto` becomes: (below so many million parameters, rate) in order; the last bound is infinite."""
+    why_rates: ClassVar[str]
+    """The reason for them, shown behind the rate."""
+    num_virtual: int = 0
+    """Virtual tokens that it puts before every row, if any; a class without this member has none."""
 
+    @abstractmethod
     def attach(self, policy: Policy, seed: int) -> None:
         """Make the policy trainable this way, in place."""
         ...
 
+    @abstractmethod
     def detach(self, policy: Policy) -> None:
         """Take it off again; the base's weights are what they were."""
         ...
 
+    @abstractmethod
     def merge(self, policy: Policy) -> None:
         """Fold it into the base's weights, for good. Raises ModelError where that is impossible."""
         ...
 
+    @abstractmethod
     def save(self, policy: Policy, folder: Path) -> None: ...
+    @abstractmethod
     def load(self, policy: Policy, folder: Path) -> None: ...
 
 
 class Optimiser(Protocol):
     """How parameters step."""
 
+    @abstractmethod
     def build(self, named: Sequence[tuple[str, Tensor]], learning_rate: float, weight_decay: float) -> Optimizer: ...
 
 
 class Schedule(Protocol):
     """How the learning rate moves."""
 
+    @abstractmethod
     def factor(self, step: int, num_steps: int, num_warmup: int) -> float:
         """Share of the peak learning rate at step 1..num_steps."""
         ...
 
 
 class Metric(Protocol):
-    """A score made of per-example statistics, so that slices, intervals and pairings all come from the same numbers."""
+    """A score made of per-example statistics, so that slices, intervals and pairings all come from the same numbers.
+
+    A built-in one also says how it is spoken of: `title`, `claim` (with {value} and {rows}), and whether it is a `share`.
+    """
 
     higher_is_better: ClassVar[bool]
     best: ClassVar[float]
     needs: ClassVar[tuple[str, ...]]
     """Fields of Output that must be set; `labels` is met by a single label too."""
 
+    @abstractmethod
     def statistics(self, example: Example, output: Output) -> Sequence[float]:
         """What one example adds. [S]; rows may differ in length, and are padded with 0"""
         ...
 
+    @abstractmethod
     def reduce(self, statistics: Statistics) -> float:
         """The score of these examples. [N, S] -> number; nan where it is undefined."""
+        ...
+
+
+@runtime_checkable
+class Redraws(Protocol):
+    """A metric with a quicker way of its own to score many draws of the same examples, for the bootstrap."""
+
+    @abstractmethod
+    def redrawn(self, statistics: Statistics) -> Callable[[NDArray[np.int64]], float]:
+        """The score of any draw by row numbers: exactly `reduce(statistics[rows])`."""
+        ...
+
+
+class Reward(Protocol):
+    """What an answer is worth. What cannot be scored is an error, never 0."""
+
+    needs: ClassVar[tuple[str, ...]]
+    """Fields of Example that must be there: `prompt`, and `response` where an expected answer is compared with."""
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Raise DataError at the first example whose answers cannot be scored; by default all can."""
+
+    @abstractmethod
+    def score(self, examples: Sequence[Example], answers: Sequence[str]) -> Sequence[float]:
+        """Return one finite number for each answer, which replies to the example at its place; more is better."""
         ...
 
 
 class Cleaner(Protocol):
     """Repairs a row's text, or says why it is dropped."""
 
+    @abstractmethod
     def clean(self, text: str) -> str:
         """Return the repaired text; the same text where there is nothing to repair."""
+        ...
+
+
+class Compressor(Protocol):
+    """How a network is made smaller."""
+
+    @property
+    @abstractmethod
+    def calibration_rows(self) -> int:
+        """Training rows for which it looks at what the network computes; 0: none."""
+        ...
+
+    @abstractmethod
+    def compress(self, policy: Policy, calibration: Sequence[Batch]) -> Policy:
+        """Make the policy's network smaller in place, and return the policy; its heads stay as they are.
+
+        `calibration` are packed training rows, as many as it asks for. Raises ModelError where it does not fit the network.
+        """
+        ...
+
+
+class Artefact(Protocol):
+    """An exported model as its own format's program runs it."""
+
+    @property
+    @abstractmethod
+    def runtime(self) -> str:
+        """Program and version."""
+        ...
+
+    @property
+    @abstractmethod
+    def chat_template(self) -> str | None: ...
+    @property
+    @abstractmethod
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Weights as they were read back, by the network's own names, to compare one by one; empty where the format has others."""
+        ...
+
+    @property
+    @abstractmethod
+    def notes(self) -> Sequence[str]:
+        """What who uses it must know."""
+        ...
+
+    @abstractmethod
+    def encode(self, text: str, pair: str | None, special_tokens: bool) -> list[int]:
+        """Return the tokens that the artefact's own tokenizer makes of a text."""
+        ...
+
+    @abstractmethod
+    def outputs(self, rows: Sequence[Ints]) -> list[Floats]:
+        """Return the logits of each row of tokens: [T, V] of a language model, [K] of a classifier."""
+        ...
+
+
+class Exporter(Protocol):
+    """A format that other programs read."""
+
+    @property
+    @abstractmethod
+    def tolerance(self) -> float:
+        """Largest difference of the artefact's outputs from the run's, over the spread of these."""
+        ...
+
+    @property
+    @abstractmethod
+    def tensor_tolerance(self) -> float:
+        """Largest difference of a weight that was read back, over the largest weight of its tensor."""
+        ...
+
+    @abstractmethod
+    def write(self, policy: Policy, technique: Technique, card: Card, folder: Path) -> None:
+        """Write into an empty folder; the technique is attached, and may be merged. Raises ModelError where the format has no place for it."""
+        ...
+
+    @abstractmethod
+    def read(self, folder: Path) -> Artefact:
+        """Return what was written, in the format's own program."""
+        ...
+
+
+class Generation(Protocol):
+    """Requests of one policy at work in an engine; whoever calls it does so from one thread."""
+
+    @property
+    @abstractmethod
+    def num_running(self) -> int: ...
+    @property
+    @abstractmethod
+    def num_waiting(self) -> int: ...
+
+    @abstractmethod
+    def add(self, request: Request) -> None:
+        """Let a request join as soon as there is a free row."""
+        ...
+
+    @abstractmethod
+    def drop(self, request_id: str) -> None:
+        """Forget a request; nothing more of it is written. Does nothing where it is not there."""
+        ...
+
+    @abstractmethod
+    def step(self) -> list[Written]:
+        """Go on with what runs, and return the tokens that were written, each request's in order; nothing where there is no request."""
+        ...
+
+
+class Engine(Protocol):
+    """What writes texts for a server. A request's text must not depend on what else is written at the same time."""
+
+    @abstractmethod
+    def start(self, policy: Policy) -> Generation:
+        """Return a place where requests to this policy join and leave. Raises ModelError where the policy cannot write."""
+        ...
+
+    @abstractmethod
+    def score(self, policy: Policy, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
+        """Return the log-probability of each token of an answer to a prompt."""
         ...

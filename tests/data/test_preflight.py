@@ -60,6 +60,19 @@ def test_cut_rows_and_lost_answers_are_counted(dataset):
     assert "In 1 of them (train) the answer is cut away entirely" in said and "1 of 4 train rows have no token to learn" in said
 
 
+def test_the_remedy_for_cut_rows_is_one_that_can_be_taken(dataset):
+    cut = [row([5] * 8, [0] * 7 + [1])] * 4
+
+    def remedy(head, context):
+        findings = preflight(dataset, {"train": [(one,) for one in cut]}, {"train": [20] * 4}, Letters(), head, 8, END, context)
+        return next(finding.remedy for finding in findings if "were cut" in finding.sentence)
+
+    assert remedy("classify", 512) == "Raise train.max_length, or shorten the rows; the longest has 20 tokens."
+    for head, model in (("classify", "answerdotai/ModernBERT-base"), ("lm", "Qwen/Qwen2.5-0.5B")):
+        said = remedy(head, 8)
+        assert "reads no more than 8 tokens" in said and model in said and "max_length" not in said
+
+
 def test_a_missing_end_token_is_said(dataset):
     said = "\n".join(
         finding.sentence

@@ -16,12 +16,15 @@ from whet import plugins
 from whet.models.builtin import BUILT_IN
 from whet.testing import (
     check_cleaner,
+    check_engine,
     check_metric,
     check_objective,
     check_optimiser,
+    check_reward,
     check_schedule,
     check_technique,
 )
+from whet.testing.tiny import tiny_sums
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
@@ -145,6 +148,10 @@ def test_plugin_shown_keeps_the_laws(block, tmp_path, builder, examples):
         check_technique(made, builder("bert"), plugins.build("objectives", "classify", {}), examples)
     elif kind == "metrics":
         check_metric(made, examples)
+    elif kind == "rewards":
+        check_reward(made, tiny_sums())
+    elif kind == "engines":
+        check_engine(made, builder("llama")())
     else:
         {"cleaners": check_cleaner, "optimisers": check_optimiser, "schedules": check_schedule}[kind](made)
 

@@ -7,8 +7,9 @@ import pytest
 import typer
 from pages import PAGES, ROOT, SHELLS, anchors, blocks, links, whet_calls
 
+from whet import plugins
 from whet.cli import app
-from whet.recipe_file import build_recipe, parse_recipe
+from whet.recipe_file import build_recipe, parse_recipe, parse_settings
 
 ALL = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
 SMALLEST = {"model": "builtin:minilm", "data": {"path": "x.csv"}, "objective": "classify"}
@@ -61,6 +62,10 @@ def test_relative_links_lead_to_a_file_and_a_heading(page):
         assert not anchor or anchor in anchors(target), f"{page}: {link}: no such heading; there are {sorted(anchors(target))}"
 
 
+OF_A_PLUGIN = {"compress": ("compressors", "method"), "export": ("exporters", "form")}
+"""Verbs whose --set sets the plugin that they name: its kind, and the argument that names it."""
+
+
 @pytest.mark.parametrize("page", ALL)
 def test_every_command_is_one_that_whet_has(page):
     group = typer.main.get_command(app)
@@ -73,8 +78,12 @@ def test_every_command_is_one_that_whet_has(page):
                 continue
             assert call[0] in group.commands, f"{page}:{block.line}: whet has no verb {call[0]!r}"
             context = group.commands[call[0]].make_context(call[0], call[1:])  # raises a usage error
-            sets = context.params.get("sets")
-            build_recipe(SMALLEST, f"{page}:{block.line}", sets or ())  # raises where a key is not there
+            sets = context.params.get("sets") or ()
+            if call[0] in OF_A_PLUGIN:  # raises where a key is not there
+                kind, argument = OF_A_PLUGIN[call[0]]
+                plugins.build(kind, context.params[argument], parse_settings(sets))
+            else:
+                build_recipe(SMALLEST, f"{page}:{block.line}", sets)
 
 
 @pytest.mark.parametrize("page", ALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def build(name: str) -> tuple[Policy, transformers.PreTrainedModel]:
     network = random_network(getattr(transformers, cls), config)
     kind: Kind = "decoder" if "LM" in cls else "encoder"
     untouched = copy.deepcopy(network)
-    return Policy(network, tiny_tokenizer("llama"), kind, Source(name, None, ""), probe(network, kind)), untouched
+    return Policy(network, tiny_tokenizer("llama"), kind, Source(name, Path(), ""), probe(network, kind)), untouched
 
 
 def five_rows() -> list[Row]:

@@ -152,7 +152,7 @@ def test_likelihood_of_a_trained_model_is_transformers_own(trained):
     units = objective.units([Example(id=0, text=expected["greedy_from_bos"])], policy, 512)
     (row,) = units[0]
     assert row.ids[:-1].tolist() == ids[: len(row.ids) - 1].tolist()
-    nll, tokens = likelihoods(policy, units, 512)[0]
+    nll, tokens = likelihoods(policy, units)[0]
     end = float(
         torch.nn.functional.cross_entropy(policy.network(input_ids=row.ids[None]).logits[0, -2:-1], row.ids[-1:]).detach()
     )

@@ -30,7 +30,7 @@ def test_a_trained_model_gives_its_documented_likelihood():
         supervised = torch.ones(len(ids) + 1)
         supervised[0] = 0
         units.append((Row(number, torch.tensor([1, *ids]), {"supervised": supervised}),))
-    found = likelihoods(policy, units, max_tokens=4096)
+    found = likelihoods(policy, units)
     tokens = sum(count for _, count in found.values())
     nll = sum(total for total, _ in found.values())
     assert tokens == expected["tokens"]

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from whet.errors import ModelError, RunError
+from whet.models.builtin import model_hash
 from whet.models.load import load_policy, probe
-from whet.models.save import Card, load_tuned, read_card, save_policy
+from whet.models.save import Card, load_base, load_tuned, read_card, save_policy
 from whet.models.template import PLAIN_TEMPLATE
 from whet.plugins import build
 from whet.testing.tiny import tiny_network, write_tiny
@@ -129,7 +130,7 @@ def test_a_network_that_computes_nan_is_refused():
 def card(policy, **changes):
     values = {
         "source": policy.source.name, "source_sha256": policy.source.sha256, "technique": "lora", "technique_settings": {},
-        "objective": "classify", "objective_settings": {}, "classes": policy.classes, "max_length": 64, "cleaners": [],
+        "objective": "classify", "objective_settings": {}, "classes": policy.classes, "max_length": 64, "max_tokens": 256,
     }  # fmt: skip
     return Card(**(values | changes))
 
@@ -157,6 +158,22 @@ def test_a_base_that_has_changed_is_refused(tuned, folder):
     flip_a_bit(file)
     with pytest.raises(RunError, match="other weights"):
         load_tuned(out, technique)
+
+
+def test_weights_from_the_hub_are_hashed_like_those_of_a_folder(folder, tmp_path, monkeypatch):
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--someone--tiny" / "snapshots" / ("0" * 40)
+    shutil.copytree(folder, snapshot)
+    (cache / "models--someone--tiny" / "refs").mkdir()
+    (cache / "models--someone--tiny" / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("whet.models.load._hub_is_found", lambda: False)
+    source = load_policy("someone/tiny").source
+    assert (source.name, source.folder) == ("someone/tiny", snapshot)
+    assert source.sha256 == load_policy(str(folder)).source.sha256 == model_hash(folder)
+    flip_a_bit(snapshot / "model.safetensors")
+    with pytest.raises(RunError, match="other weights now"):
+        load_base(card(load_policy(str(folder)), source="someone/tiny"))
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"classes": 3}'])

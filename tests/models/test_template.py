@@ -142,3 +142,15 @@ def test_a_conversation_may_begin_with_the_assistant(tokenizer, template):
     assert "".join(tokenizer.decode(learnt, skip_special_tokens=True).split()) == "helloyes"
     prompt = prompt_ids(tokenizer, [])
     assert prompt and encoded.ids[: len(prompt)] == prompt
+
+
+def test_what_ends_an_answer_is_looked_up_once_for_a_tokenizer_and_template():
+    tokenizer = tiny_tokenizer("llama")
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    rendered = []
+    render = tokenizer.apply_chat_template
+    tokenizer.apply_chat_template = lambda *args, **more: rendered.append(args) or render(*args, **more)
+    first = stop_ids(tokenizer)
+    assert [stop_ids(tokenizer) for _ in range(5)] == [first] * 5 and len(rendered) == 1
+    tokenizer.chat_template = PLAIN_TEMPLATE.replace("Assistant", "Bot")
+    assert stop_ids(tokenizer) == first and len(rendered) == 2

@@ -8,27 +8,45 @@ import pytest
 
 from whet import plugins
 from whet.testing.objectives import OBJECTIVE_LAWS
-from whet.testing.tiny import Architecture
+from whet.testing.tiny import Architecture, tiny_judged
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {"classify": [{"kind": "several"}, {"kind": "number"}]}
 """Settings to try besides the defaults."""
+REWARDED = {"reward": {"name": "regex", "pattern": "[a-f]"}, "max_new_tokens": 6}
+REQUIRED: dict[str, dict[str, Any]] = {"ppo": REWARDED, "grpo": REWARDED | {"group": 4, "max_new_tokens": 3}}
+"""Settings without a default."""
+SLOW: dict[str, list[dict[str, Any]]] = {
+    "dpo": [{"loss_type": "ipo"}],
+    "reward": [{"centre": 0.1}],
+    "kto": [{"good_weight": 1.5, "bad_weight": 0.5}],
+    "ppo": [{"updates": 3, "gamma": 0.9, "kl": 0.2}],
+    "grpo": [{"per": "answer", "scale": False, "updates": 2}, {"kl": 0.0}],
+}
+"""Settings that are tried in the slow part."""
+EXAMPLES = {"kto": tiny_judged}
+"""Where the usual examples do not have what is learnt from."""
 
 
-def cases() -> list[tuple[str, dict[str, Any], Architecture]]:
-    found = []
+def cases() -> list[Any]:
+    found: list[Any] = []
     for name in plugins.names("objectives"):
         decoder_only = plugins.load("objectives", name).head == "lm"
         architectures: tuple[Architecture, ...] = ("llama",) if decoder_only else ("llama", "bert")
+        required = REQUIRED.get(name, {})
         for settings in [{}, *VARIANTS.get(name, [])]:
-            found += [(name, settings, architecture) for architecture in architectures]
+            found += [(name, required | settings, architecture) for architecture in architectures]
+        for settings in SLOW.get(name, []):
+            found += [pytest.param(name, required | settings, "llama", marks=pytest.mark.slow)]
     return found
 
 
 def label(case: object) -> str | None:
-    return "-".join(map(str, case.values())) or "default" if isinstance(case, dict) else None
+    told = [str(value) for value in case.values() if not isinstance(value, dict)] if isinstance(case, dict) else []
+    return ("-".join(told) or "default") if isinstance(case, dict) else None
 
 
 @pytest.mark.parametrize("law", OBJECTIVE_LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize(("name", "settings", "architecture"), cases(), ids=label)
 def test_objective_keeps_the_law(law, name, settings, architecture, builder, examples):
-    law(plugins.build("objectives", name, settings), builder(architecture), examples)
+    made = EXAMPLES[name]() if name in EXAMPLES else examples
+    law(plugins.build("objectives", name, settings), builder(architecture), made)

@@ -60,7 +60,7 @@ def classify_group(num_rows: int, num_classes: int, seed: int = 0) -> tuple[Grou
         base.append(label_output(random, truth, 0.72, classes))
         majority.append(Output(label=classes[0]))
     metrics = ("accuracy", "macro_f1", "weighted_f1", "calibration_error")
-    baselines = {"majority_class": majority, "base_model": base}
+    baselines = {"majority_class": majority, "nearest_centroid": base}
     return Group(metrics=metrics, examples=examples, outputs=outputs, baselines=baselines), classes
 
 

@@ -17,8 +17,9 @@ from sklearn import metrics as sk
 
 from whet import plugins
 from whet.errors import DataError
-from whet.stats import common_subsequence, stack
+from whet.stats import stack
 from whet.types import Example, Message, Metric, Output
+from whet.words import common_subsequence
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "metrics" / "rouge_score"
 CLASSES = [f"class {number}" for number in range(7)]
@@ -69,22 +70,6 @@ def random_rows(num_rows: int = 400, seed: int = 0) -> list[tuple[Example, Outpu
     return rows
 
 
-def perfect(example: Example) -> Output:
-    assert example.messages is not None and example.label is not None
-    chances = {name: float(name == example.label) for name in CLASSES}
-    answer = example.messages[-1].content
-    return Output(
-        label=example.label,
-        labels=example.labels,
-        value=example.value,
-        text=answer,
-        probabilities=chances,
-        nll=0.0,
-        num_tokens=3,
-        num_characters=len(answer),
-    )
-
-
 ROWS = random_rows()
 SEVERAL = [(Example(id=e.id, labels=e.labels), Output(labels=o.labels)) for e, o in ROWS]
 TRUTH = [example.label for example, _ in ROWS]
@@ -92,28 +77,10 @@ GIVEN = [output.label for _, output in ROWS]
 VALUES = np.array([(example.value, output.value) for example, output in ROWS], dtype=np.float64)
 
 
-@pytest.mark.parametrize("name", plugins.names("metrics"))
-def test_a_perfect_output_gets_the_best_score(name: str) -> None:
-    assert scored(name, [(example, perfect(example)) for example, _ in ROWS]) == approx(metric(name).best, abs=1e-12)
-
-
-@pytest.mark.parametrize("name", plugins.names("metrics"))
-def test_the_order_of_the_rows_does_not_matter(name: str) -> None:
-    shuffled = [ROWS[place] for place in np.random.default_rng(1).permutation(len(ROWS))]
-    assert scored(name, shuffled) == approx(scored(name, ROWS), rel=1e-12)
-
-
-@pytest.mark.parametrize("name", plugins.names("metrics"))
-def test_statistics_of_the_parts_make_the_score_of_the_whole(name: str) -> None:
-    chosen = metric(name)
-    parts = [stack([chosen.statistics(*row) for row in ROWS[place::3]]) for place in range(3)]
-    assert chosen.reduce(np.concatenate(parts)) == approx(scored(name, ROWS), rel=1e-12)
-
-
-@pytest.mark.parametrize("name", plugins.names("metrics"))
-def test_no_rows_have_no_score(name: str) -> None:
-    chosen = metric(name)
-    assert math.isnan(chosen.reduce(np.zeros((0, 3))))
+def test_no_rows_have_no_score() -> None:
+    for name in plugins.names("metrics"):
+        chosen = metric(name)
+        assert math.isnan(chosen.reduce(np.zeros((0, 3)))), name
 
 
 @pytest.mark.parametrize("average", ["macro", "weighted"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pytest import approx
 from sklearn import metrics as sk
 
 from whet.report.build import Group, build_report
+from whet.report.hints import overfitting
 from whet.types import Example, Message, Output
 
 Case = tuple[dict[str, Any], dict[str, Any]]
@@ -34,7 +36,7 @@ def labelled(
         for number, label in enumerate(truth)
     ]
     sides = [[Output(label=label) for label in labels] for labels in (tuned, base)]
-    group = Group(metrics=("accuracy", "macro_f1"), examples=examples, outputs=sides[0], baselines={"base_model": sides[1]})
+    group = Group(metrics=("accuracy", "macro_f1"), examples=examples, outputs=sides[0], baselines={"nearest_centroid": sides[1]})
     return build_report(
         objective="classify", metric="accuracy", groups=[group], slices=("part",) if tags else (), resamples=200, **more
     )
@@ -57,7 +59,7 @@ def test_the_report_has_the_agreed_shape(classify: Case) -> None:
     report = classify[0]
     assert report["n"] == 3080
     assert set(report["metrics"]["accuracy"]) == {"value", "low", "high", "n"}
-    assert set(report["baselines"]["base_model"]["metrics"]["macro_f1"]) == {"value", "low", "high", "n"}
+    assert set(report["baselines"]["nearest_centroid"]["metrics"]["macro_f1"]) == {"value", "low", "high", "n"}
     assert set(report["slices"]["channel"]["email"]) == {"n", "metrics"}
     assert set(report["per_class"]["refund"]) == {"n", "precision", "recall", "f1"}
     assert set(report["confusion"]) == {"labels", "counts"}
@@ -127,7 +129,7 @@ def test_a_perfect_model_is_perfect_and_still_not_certain() -> None:
 
 def test_better_is_said_plainly(classify: Case) -> None:
     verdict = classify[0]["verdict"]
-    assert verdict["decision"] == "better" and verdict["baseline"] == "base_model" and verdict["difference"]["low"] > 0
+    assert verdict["decision"] == "better" and verdict["baseline"] == "nearest_centroid" and verdict["difference"]["low"] > 0
     assert verdict["sentence"].startswith("Tuning helped: right in 93.8 % of 3,080 test rows (")
     assert " points more than the untuned model with nearest class centroids (" in verdict["sentence"]
     assert 'weakest where channel is "letter": ' in verdict["sentence"]
@@ -173,8 +175,8 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
 
 def test_the_verdict_speaks_of_the_best_baseline_and_keeps_the_others(classify: Case) -> None:
     against = classify[0]["verdict"]["against"]
-    assert set(against) == {"majority_class", "base_model"}
-    assert against["majority_class"]["difference"]["value"] > against["base_model"]["difference"]["value"]
+    assert set(against) == {"majority_class", "nearest_centroid"}
+    assert against["majority_class"]["difference"]["value"] > against["nearest_centroid"]["difference"]["value"]
 
 
 def test_groups_keep_their_own_number_of_rows(sft: Case) -> None:
@@ -202,6 +204,41 @@ def test_a_side_effect_of_tuning_is_told() -> None:
 def test_learning_by_heart_and_false_sureness_are_told(classify: Case) -> None:
     hints = " ".join(classify[0]["hints"])
     assert "After step 240 the validation loss rose" in hints and "surer than it says" in hints
+    assert "The weights of step 240 were kept" in hints and "fewer steps" not in hints
+
+
+def test_after_learning_again_from_all_rows_no_step_of_the_first_phase_is_called_kept() -> None:
+    log: list[dict[str, Any]] = [{"kind": "step", "phase": "fit", "step": step, "loss": 1 / step} for step in range(1, 31)]
+    log += [
+        {"kind": "validation", "phase": "fit", "step": step, "loss": loss} for step, loss in ((10, 0.5), (20, 0.4), (30, 0.6))
+    ]
+    log.append({"kind": "step", "phase": "refit", "step": 1, "loss": 0.2})
+    (hint,) = overfitting(log)
+    assert "Learning again from all rows ended after as many epochs" in hint and "weights of step" not in hint
+
+
+def test_rows_of_several_files_are_divided_by_file() -> None:
+    files = ("/data/a/rows.csv", "/data/b/rows.csv", "/data/b/more.csv")
+    examples = [
+        Example(id=n, file=files[n % 3], line=n, text=f"row {n}", label="xy"[n % 2], tags={"part": "p"}) for n in range(90)
+    ]
+    group = Group(("accuracy",), examples, [Output(label="x")] * 90)
+    settings: dict[str, Any] = {"objective": "classify", "metric": "accuracy", "resamples": 50}
+    report = build_report(groups=[group], slices=("part",), **settings)
+    assert list(report["slices"]) == ["part", "file"]
+    assert {name: one["n"] for name, one in report["slices"]["file"].items()} == {
+        "a/rows.csv": 30,
+        "b/rows.csv": 30,
+        "b/more.csv": 30,
+    }
+    one_file = replace(group, examples=[replace(example, file=files[0]) for example in examples])
+    assert list(build_report(groups=[one_file], slices=("part",), **settings)["slices"]) == ["part"]
+
+
+def test_what_is_known_of_the_rows_is_the_first_hint() -> None:
+    known = ("3 of 33 rows of again.tsv also stand in what was learnt from.",)
+    report = labelled("ab" * 15, "ab" * 15, "aa" * 15, known=known)
+    assert report["hints"][0] == known[0] and len(report["hints"]) > 1
 
 
 def test_a_class_that_is_never_found_is_told() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from whet.report.heat import heat_map
 from whet.report.html import accounted, quantity, render, tied
 from whet.report.svg import Axis, axis_around, element, round_step
 
@@ -171,3 +172,20 @@ def test_a_second_phase_of_training_does_not_bend_the_curve(classify: Case) -> N
     log = [entry | {"phase": "fit"} for entry in context["log"]]
     again = [entry | {"phase": "refit", "loss": 9.0} for entry in context["log"] if entry["kind"] == "step"]
     assert render(report, context | {"log": log + again}) == render(report, context | {"log": log})
+
+
+def test_the_names_of_the_axes_of_a_small_matrix_lie_inside_and_apart() -> None:
+    page = str(heat_map({"labels": ["ham", "spam"], "counts": [[9, 1], [0, 5]]}))
+    found = re.findall(r'x="([\d.]+)" y="([\d.]+)"[^>]*>(true|predicted) class<', page)
+    at = {name: (float(x), float(y)) for x, y, name in found}
+    ticks = [(float(x), float(y)) for x, y in re.findall(r'x="([\d.]+)" y="([\d.]+)" transform="rotate', page)]
+    width = float(re.findall(r'viewBox="0 0 (\d+)', page)[0])
+    assert at["true"][0] >= 65 and at["predicted"][0] + 95 <= width  # some 6.5 px for each letter
+    assert len(ticks) == 2 and min(y for _, y in ticks) - 4 * 6.6 * 0.62 >= at["predicted"][1]  # the longest tick ends below
+
+
+def test_a_row_to_read_is_named_by_its_file_without_folders(classify: Case) -> None:
+    report, given = classify
+    report["worst"][0] |= {"file": "/home/somebody/data/tickets.csv", "line": 1234}
+    page = render(report, given)
+    assert '<div class="where">tickets.csv<span class="tie">:1234</span></div>' in page and "somebody" not in page

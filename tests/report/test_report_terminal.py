@@ -34,3 +34,26 @@ def test_wide_terminals_see_intervals_and_every_baseline(classify: tuple[dict[st
 
 def test_the_weakest_slice_is_told_even_if_it_may_be_chance(regression: tuple[dict[str, Any], dict[str, Any]]) -> None:
     assert "No slice is clearly below the rest; the weakest is shop " in " ".join(printed(regression[0], 100).split())
+
+
+def test_the_five_weakest_classes_stand_with_precision_and_recall(classify: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    report = classify[0]
+    lines = [" ".join(line.split()) for line in printed(report, 100).splitlines()]
+    scores = sorted((one["f1"], name, one) for name, one in report["per_class"].items())[:5]
+    expected = [f"{name} {one['precision']:.1%} {one['recall']:.1%} {one['n']}".replace("%", " %") for _, name, one in scores]
+    first = lines.index("Weakest classes Precision Recall Rows")
+    assert lines[first + 1 : first + 6] == expected and not lines[first + 6]
+    assert not any("weighted" in line.lower() for line in lines)
+
+
+def test_classes_without_an_error_and_slices_that_are_alike_are_not_called_weak(
+    classify: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    report = classify[0]
+    for one in report["per_class"].values():
+        one.update(precision=1.0, recall=1.0, f1=1.0)
+    for values in report["slices"].values():
+        for entry in values.values():
+            entry["metrics"]["accuracy"]["value"] = 1.0
+    report["verdict"]["weakest_slice"] = None
+    assert "eakest" not in printed(report, 100).removeprefix(report["verdict"]["sentence"]).partition("Rows")[2]

@@ -87,9 +87,7 @@ def test_we_read_what_peft_wrote(builder, tmp_path, architecture):
         assert (expected - before).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "settings", [{"use_rslora": True}, {"use_dora": True}, {"rank_pattern": {"q_proj": 2}}, {"alpha_pattern": {"q_proj": 2}}]
-)
+@pytest.mark.parametrize("settings", [{"rank_pattern": {"q_proj": 2}}, {"alpha_pattern": {"q_proj": 2}}])
 def test_a_kind_of_lora_that_we_do_not_compute_is_refused(builder, tmp_path, settings):
     peft_folder(builder("llama"), tmp_path, **settings)
     with pytest.raises(RunError, match=next(iter(settings))):

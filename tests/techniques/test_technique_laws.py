@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from whet import plugins
@@ -11,21 +13,39 @@ from whet.testing.tiny import Architecture
 CASES: list[tuple[Architecture, str]] = [("llama", "sft"), ("gpt2", "sft"), ("bert", "classify"), ("llama", "classify")]
 HEAD_ONLY = {"head"}
 """Techniques that need an objective with a head of its own."""
+NO_BIASES = ("bitfit", "llama")
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("lora", {"variant": "rslora", "rank": 4, "learning_rate_ratio": 2.0}),
+    ("lora", {"variant": "dora", "rank": 4}),
+    ("lora", {"init": "pissa", "rank": 4}),
+    ("qlora", {"bits": "int8", "variant": "dora", "rank": 4}),
+    ("adapter", {"placement": "pfeiffer", "activation": "relu", "width": 8}),
+    ("full", {"layers": 1}),
+    ("prefix", {"text": "my parcel is lost", "length": 6}),
+]
+QUICK = {("gpt2", "sft"), ("bert", "classify")}
 
 
-def cases() -> list[tuple[str, Architecture, str]]:
-    return [
-        (name, architecture, objective)
-        for name in plugins.names("techniques")
-        for architecture, objective in CASES
-        if objective == "classify" or name not in HEAD_ONLY
-    ]
+def cases() -> list[Any]:
+    found = []
+    for name, settings in [*((name, {}) for name in plugins.names("techniques")), *VARIANTS]:
+        for architecture, objective in CASES:
+            if (objective == "sft" and name in HEAD_ONLY) or (name, architecture) == NO_BIASES:
+                continue
+            if settings and (architecture, objective) not in QUICK:
+                continue
+            quick = not settings and (architecture, objective) in QUICK
+            label = "-".join([name, *map(str, settings.values()), architecture, objective])
+            marks = [] if quick else [pytest.mark.slow]
+            found.append(pytest.param(name, settings, architecture, objective, marks=marks, id=label))
+    return found
 
 
 @pytest.mark.parametrize("law", TECHNIQUE_LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize(("name", "architecture", "objective"), cases())
-def test_technique_keeps_the_law(law, name, architecture, objective, builder, examples):
-    law(plugins.build("techniques", name, {}), builder(architecture), plugins.build("objectives", objective, {}), examples)
+@pytest.mark.parametrize(("name", "settings", "architecture", "objective"), cases())
+def test_technique_keeps_the_law(law, name, settings, architecture, objective, builder, examples):
+    made = plugins.build("techniques", name, settings)
+    law(made, builder(architecture), plugins.build("objectives", objective, {}), examples)
 
 
 # width 32, inner width 64, 2 layers; Llama has 4 heads of 8 and 2 of them for keys and values (16), GPT-2 an inner width of 4 * 32
@@ -52,3 +72,47 @@ def test_full_trains_every_weight_and_head_only_the_head(builder, examples):
     everything = build().num_parameters + head
     assert num_trainable(plugins.build("techniques", "full", {}), build, objective, examples) == everything
     assert num_trainable(plugins.build("techniques", "head", {}), build, objective, examples) == head
+
+
+# width 32, 2 layers; keys and values have 16 numbers in Llama (2 heads of 8) and 32 in GPT-2 and BERT
+KEYS = {"llama": 16, "gpt2": 32, "bert": 32}
+INNER = {"llama": 64, "gpt2": 128, "bert": 64}
+HEAD = 3 * 32 + 3
+
+
+def count(name, settings, architecture, builder, examples):
+    made = plugins.build("techniques", name, settings)
+    return num_trainable(made, builder(architecture), plugins.build("objectives", "classify", {}), examples) - HEAD
+
+
+@pytest.mark.parametrize("architecture", list(SIZES))
+def test_each_technique_trains_as_many_numbers_as_its_formula_says(architecture, builder, examples):
+    def counted(name, **settings):
+        return count(name, settings, architecture, builder, examples)
+
+    keys, inner, layers = KEYS[architecture], INNER[architecture], SIZES[architecture]
+    assert counted("prefix", length=5) == 2 * 2 * 5 * keys  # layers x (keys, values) x length x width of the heads
+    assert counted("prompt", length=5) == 5 * 32
+    made_together = 3 * 32 if architecture == "gpt2" else 2 * keys  # one layer makes queries, keys and values in GPT-2
+    assert counted("ia3") == 2 * (made_together + inner)
+    assert counted("adapter", width=8) == 2 * 2 * (2 * 32 * 8 + 8 + 32)
+    assert counted("adapter", width=8, placement="pfeiffer") == 2 * (2 * 32 * 8 + 8 + 32)
+    assert counted("lora", rank=2, variant="dora") == 2 * sum(2 * (a + b) + b for a, b in layers)
+    assert counted("lora", rank=2, init="pissa") == 2 * sum(2 * (a + b) for a, b in layers)
+    assert counted("qlora", rank=2) == 2 * sum(2 * (a + b) for a, b in layers)
+
+
+def test_bitfit_trains_every_bias(builder, examples):
+    # BERT: a bias for each of its 6 layers of a block and 2 norms, and the norm of the embeddings; GPT-2: as many, and the last norm
+    assert count("bitfit", {}, "bert", builder, examples) == 2 * (5 * 32 + 64 + 2 * 32) + 32
+    assert count("bitfit", {}, "gpt2", builder, examples) == 2 * (96 + 32 + 128 + 32 + 2 * 32) + 32
+
+
+def test_full_trains_the_top_layers_only(builder, examples):
+    # a block of BERT: 4 matrices of 32 x 32, 2 of 32 x 64, their biases, and 2 norms
+    block = 4 * 32 * 32 + 2 * 32 * 64 + 5 * 32 + 64 + 2 * 2 * 32
+    assert count("full", {"layers": 1}, "bert", builder, examples) == block
+    # Llama: no biases, narrow keys and values, three matrices inside, two norms, the norm above, and the output head
+    block = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64 + 2 * 32
+    head = builder("llama")().network.lm_head.weight.numel()
+    assert count("full", {"layers": 1}, "llama", builder, examples) == block + 32 + head

@@ -6,11 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from whet.data.notices import counted
 from whet.data.rows import INTENDED, Reject
 from whet.errors import DataError
 from whet.recipe import Data
+
+ACCOUNTING = Path("data/accounting.json")
+"""Where it lies in a run."""
 
 
 @dataclass(frozen=True, slots=True)

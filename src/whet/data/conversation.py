@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from whet.data.columns import is_empty, turns_of
@@ -50,7 +51,7 @@ def message(turn: Mapping[str, object], column: str) -> Message:
 
 
 def answer(value: object, column: str) -> tuple[tuple[Message, ...], str]:
-    """Return (turns before it, answer) of a `chosen` or `rejected` field: a text, one turn, or a whole conversation."""
+    """Return (turns before it, answer) of a `chosen` or `rejected` field: a text, one turn, or a whole conversation or transcript."""
     if isinstance(value, dict):
         return (), message(value, column).content
     if isinstance(value, list) or turns_of(value) is not None:
@@ -58,7 +59,17 @@ def answer(value: object, column: str) -> tuple[tuple[Message, ...], str]:
         if messages[-1].role != "assistant":
             raise Unusable(f"'{column}' does not end with the assistant's turn", "Its last turn must be the answer.")
         return messages[:-1], messages[-1].content
-    return (), str(value)
+    turns = _transcript(str(value))
+    return (turns[:-1], turns[-1].content) if turns else ((), str(value))
+
+
+def _transcript(text: str) -> tuple[Message, ...]:
+    """Return the turns of a conversation written as `Human: ...` and `Assistant: ...`, the last one an answer; none where it is not one."""
+    if not re.match(r"\s*Human: ", text):
+        return ()
+    _, *parts = re.split(r"\n\n(Human|Assistant):[ ]?", "\n\n" + text.strip())
+    turns = tuple(Message(ROLES[name.lower()], said.strip()) for name, said in zip(parts[0::2], parts[1::2], strict=True))
+    return turns if turns and turns[-1].role == "assistant" else ()
 
 
 def _content(content: object, column: str) -> str:

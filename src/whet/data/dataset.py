@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from whet.data.accounting import Accounting, Count, check_rejects, count
+from whet.data.accounting import ACCOUNTING, Accounting, Count, check_rejects, count
 from whet.data.clean import Cleaners, build_cleaners
 from whet.data.deduplicate import Conflict, conflicts, without_duplicates
-from whet.data.labels import merged_labels
+from whet.data.labels import labels_of, merged_labels
 from whet.data.leaks import refuse_many, without_leaks
 from whet.data.mapping import check_columns, required, resolve
 from whet.data.notices import counted, grouped
@@ -67,7 +67,7 @@ class Dataset:
         ids = {part: [example.id for example in examples] for part, examples in self.parts.items()}
         write_json(folder / "splits.json", {"settings": shares, "hash": self.hash, **ids})
         write_json(
-            folder / "data" / "accounting.json",
+            folder / ACCOUNTING,
             {
                 "columns": self.columns.model_dump(mode="json"),
                 "classes": self.classes,
@@ -83,7 +83,7 @@ def read_dataset(folder: Path) -> Dataset:
     """Return the dataset that was written into a run's folder."""
     try:
         parts = {part: tuple(map(example_of, read_lines(folder / "data" / f"{part}.jsonl"))) for part in PARTS}
-        said = json.loads((folder / "data" / "accounting.json").read_text(encoding="utf-8"))
+        said = json.loads((folder / ACCOUNTING).read_text(encoding="utf-8"))
         rejects = tuple(Reject(**record) for record in read_lines(folder / "rejects.jsonl"))
     except FileNotFoundError as error:
         raise DataError(f"{folder}: the run's data are incomplete ({error.filename} is missing). Prepare it again.") from None
@@ -108,6 +108,7 @@ class _Work:
     rejects: dict[str, list[Reject]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     cleaned: Counter[str] = field(default_factory=Counter)
+    files: dict[str, None] = field(default_factory=dict)
 
 
 def prepare(data: Data, needs: tuple[str, ...], folder: Path | None) -> Dataset:
@@ -138,7 +139,7 @@ def prepare(data: Data, needs: tuple[str, ...], folder: Path | None) -> Dataset:
         classes=classes,
         accounting=accounting,
         rejects=tuple(chain.from_iterable(_in_order(rejects) for rejects in work.rejects.values())),
-        notices=grouped(work.notices),
+        notices=grouped(work.notices, work.files),
         conflicts=tuple(disagreeing),
         cleaned=dict(work.cleaned),
     )
@@ -170,6 +171,7 @@ def _rows(paths: Sequence[Path], data: Data, work: _Work) -> list[RawRow | Rejec
     for row in read_files(paths, work.notices):
         if isinstance(row, Reject):
             _stop_if_strict(row, data)
+        work.files.setdefault(row.file)
         rows.append(row)
     return rows
 
@@ -191,7 +193,7 @@ def _counting(cleaners: Cleaners, cleaned: Counter[str]) -> Callable[[str], str]
 def _merge_labels(work: _Work) -> None:
     """Write labels that differ by case, spaces, - or _ as their most frequent spelling, in all sources."""
     merged = merged_labels(
-        Counter(label for examples in work.examples.values() for example in examples for label in _labels(example))
+        Counter(label for examples in work.examples.values() for example in examples for label in labels_of(example))
     )
     if not merged:
         return
@@ -209,16 +211,17 @@ def _relabelled(example: Example, merged: Mapping[str, str]) -> Example:
     return example
 
 
-def _labels(example: Example) -> tuple[str, ...]:
-    return (example.label,) if example.label is not None else example.labels or ()
-
-
 def _classes(work: _Work, columns: Data, needs: Sequence[str]) -> tuple[str, ...]:
     """Return the classes in order. Raises DataError where there is nothing to tell apart."""
     if not {"label", "labels"} & set(needs):
         return ()
-    found = {label for examples in work.examples.values() for example in examples for label in _labels(example)}
-    learnt = {label for example in work.examples["path"] for label in _labels(example)}
+    found = {label for examples in work.examples.values() for example in examples for label in labels_of(example)}
+    learnt = {label for example in work.examples["path"] for label in labels_of(example)}
+    if len(learnt) < 2 and "response" in needs:
+        raise DataError(
+            f"{', '.join(columns.path)}: the answers are all '{next(iter(learnt), 'unlabelled')}' by '{columns.label}'; what is learnt is to "
+            "tell good ones from bad ones. Add rows of the other kind, or learn from good answers alone with objective 'sft'."
+        )
     if len(learnt) < 2:
         name = (columns.labels if "labels" in needs else None) or columns.label
         what = "no class" if not learnt else "one class only"

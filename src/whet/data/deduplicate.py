@@ -41,7 +41,7 @@ def conflicts(examples: Sequence[Example]) -> list[Conflict]:
     """Return the texts whose rows disagree about the label."""
     groups: dict[str, list[Example]] = {}
     for example in examples:
-        if example.label is not None or example.labels is not None:
+        if example.messages is None and (example.label is not None or example.labels is not None):  # else it is of the answer
             groups.setdefault(text_key(example), []).append(example)
     return [
         Conflict(tuple(_label(one) for one in group), tuple(f"{one.file}:{one.line}" for one in group))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from whet.data.lines import Line
@@ -125,6 +125,17 @@ def sniff(lines: Sequence[Line], suffix: str) -> Dialect | None:
     if single.share >= 0.98 and single.quotes:
         return single.dialect
     return Dialect("", quoted=False, num_fields=1)
+
+
+def header_dialect(lines: Sequence[Line], columns: Collection[str]) -> Dialect | None:
+    """Return the dialect of a file whose first line names one of these columns among others; none where it does not."""
+    texts = (line.text.strip("\ufeff\r") for line in lines if line.text)
+    first = next((text for text in texts if text.strip() and not text.lower().startswith("sep=")), "")
+    for delimiter in DELIMITERS:
+        cells = split_quoted(first, delimiter)
+        if isinstance(cells, list) and len(cells) > 1 and {cell.strip() for cell in cells} & set(columns):
+            return replace(_best_of(lines, delimiter).dialect, num_fields=len(cells))
+    return None
 
 
 def _rank(trial: _Trial) -> tuple[bool, float, int]:

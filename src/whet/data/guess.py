@@ -11,6 +11,7 @@ from whet.data.columns import Column
 
 Purpose = Literal["classify", "sft", "pretrain"]
 Columns = Mapping[str, Column]
+JUDGEMENTS = ({"true", "false"}, {"good", "bad"}, {"desirable", "undesirable"})
 FIELDS = ("text", "text_pair", "label", "labels", "prompt", "input", "response", "system", "messages", "chosen", "rejected")
 """Keys of the recipe's `data` that name a column."""
 
@@ -227,9 +228,9 @@ def _extras(columns: Columns, by_name: Mapping[str, str], made: Guess) -> None:
         if (
             "chosen" not in made.columns
             and name in by_name
-            and {value.lower() for value in columns[by_name[name]].counts} == {"true", "false"}
+            and {value.lower() for value in columns[by_name[name]].counts} in JUDGEMENTS
         ):
-            made.take("label", by_name[name], "true or false for each answer (KTO): only the wanted answers are learnt from")
+            made.take("label", by_name[name], "good or bad for each answer: kto learns from both, sft from the good ones only")
 
 
 def _complete(columns: Columns, given: Mapping[str, str], by_name: Mapping[str, str], made: Guess) -> None:
@@ -274,3 +275,35 @@ def slices_of(columns: Iterable[Column], taken: set[str], num_rows: int) -> list
         column.name
         for column in sorted(found, key=lambda column: (names.plain(column.name) not in names.ABOUT, column.num_distinct))[:3]
     ]
+
+
+def why_others(columns: Iterable[Column], taken: set[str], slices: Sequence[str]) -> list[str]:
+    """Return what becomes of the columns that nothing is learnt from: slices, or not used and why."""
+    said = []
+    if slices:
+        several = "s that repeat their" if len(slices) > 1 else " that repeats its"
+        said.append(f"Scores are also shown by {_quoted(slices)} (data.slices): column{several} few values.")
+    unused = [column for column in columns if column.name not in taken and column.name not in slices]
+    if unused:
+        said.append("Not used: " + "; ".join(f"'{column.name}', {_why_unused(column)}" for column in unused) + ".")
+    return said
+
+
+def _quoted(those: Sequence[str]) -> str:
+    *first, last = (f"'{name}'" for name in those)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _why_unused(column: Column) -> str:
+    if names.plain(column.name) == "split":
+        return "since rows are divided by data.split"
+    if column.form == "empty":
+        return "which is empty"
+    if column.is_about:
+        return "which numbers or dates the rows"
+    if column.form == "text" and column.is_links:
+        return "which holds links"
+    if column.is_classes:
+        return "whose few values could be a label too"
+    kinds = {"text": "another text", "number": "which holds numbers", "flag": "which holds true or false"}
+    return kinds.get(column.form, "which holds no plain text")

@@ -12,9 +12,11 @@ def is_header(first: Sequence[str], body: Sequence[Sequence[str]], *, usual: boo
     """Whether `first` names the columns of `body`. `usual`: what to believe where nothing speaks for or against it."""
     cells = [cell.strip() for cell in first]
     filled = [cell for cell in cells if cell]
-    if not filled or len(set(filled)) < len(filled) or any(_is_number(cell) or len(cell) > 64 for cell in filled):
-        return False
     known = [plain(cell) in KNOWN for cell in cells]
+    if not filled or any(_is_number(cell) or len(cell) > 64 for cell in filled):
+        return False
+    if len(set(filled)) < len(filled) and not all(known):  # a name that stands twice is a header if all are usual names
+        return False
     if all(known) or (not body and usual):
         return True
     columns = [[row[index].strip() for row in body if index < len(row)] for index in range(len(cells))]
@@ -44,17 +46,19 @@ def _differs(cell: str, column: Sequence[str]) -> bool:
 
 def column_names(first: Sequence[str] | None, num_fields: int) -> tuple[list[str], bool]:
     """Return one name per column, each once, and whether any had to be made up."""
-    names: list[str] = []
+    names: dict[str, None] = {}
+    numbers: Counter[str] = Counter()
     made_up = False
     for index in range(num_fields):
         name = first[index].strip().lstrip("\ufeff") if first is not None and index < len(first) else ""
         wanted = name or f"column_{index + 1}"
-        unique, number = wanted, 2
+        unique = wanted
         while unique in names:
-            unique, number = f"{wanted}_{number}", number + 1
+            numbers[wanted] += 1
+            unique = f"{wanted}_{numbers[wanted] + 1}"
         made_up = made_up or unique != name
-        names.append(unique)
-    return names, made_up
+        names[unique] = None
+    return list(names), made_up
 
 
 def repeats_header(cells: Sequence[str], names: Sequence[str], *, headed: bool) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from whet.data.accounting import check_rejects
@@ -12,23 +12,39 @@ from whet.data.clean import build_cleaners
 from whet.data.dataset import Dataset
 from whet.data.keys import text_key
 from whet.data.labels import label_key
+from whet.data.mapping import check_columns, required
 from whet.data.notices import counted, grouped
 from whet.data.read import read_files
 from whet.data.rows import Reject
 from whet.data.shapes import to_examples
+from whet.data.table import Reading
+from whet.errors import Refused
 from whet.types import Example
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Rows to judge on, and what to know of them."""
+
+    examples: tuple[Example, ...]
+    notices: tuple[str, ...]
+    """How the files were read."""
+    known: tuple[str, ...]
+    """What whoever reads the scores must know first: rows that were also learnt from."""
+
+
 def read_held_out(
-    paths: Sequence[Path], dataset: Dataset, needs: tuple[str, ...], folder: Path | None
-) -> tuple[tuple[Example, ...], tuple[str, ...]]:
-    """Return the examples of these files, by the columns of `dataset`, and what to know of them.
+    paths: Sequence[Path], dataset: Dataset, needs: tuple[str, ...], folder: Path | None, *, keep_learnt: bool = False
+) -> HeldOut:
+    """Return the examples of these files, by the columns of `dataset`.
 
     Rows that cannot be read are counted, and stop the evaluation above `data.max_reject_fraction`. Rows that were also learnt from
-    stay, since the file is the user's, and are counted aloud. Raises DataError.
+    are left out, or with `keep_learnt` kept; both are told. Raises DataError, or Refused where no other row is there.
     """
     notices: list[str] = []
-    rows = list(read_files(paths, notices))
+    wanted = required(dataset.columns)
+    rows = list(read_files(paths, notices, Reading(tuple(wanted.values()))))
+    check_columns(wanted, rows)
     made = list(to_examples(rows, dataset.columns, needs, build_cleaners(dataset.columns, folder)))
     rejects = [one for one in made if isinstance(one, Reject)]
     check_rejects(rejects, len(rows), dataset.columns, [str(path) for path in paths])
@@ -37,13 +53,21 @@ def read_held_out(
     keys = Counter(label_key(label) for label in dataset.classes)
     spelling = {label_key(label): label for label in dataset.classes if keys[label_key(label)] == 1}
     examples = tuple(_spelt(one, spelling) for one in made if isinstance(one, Example))
+    said = grouped(notices, dict.fromkeys(row.file for row in rows))
     learnt = {text_key(example) for example in (*dataset.train, *dataset.validation)}
-    seen = sum(text_key(example) in learnt for example in examples)
-    if seen:
-        notices.append(
-            f"{counted(seen, 'row')} of {len(examples):,} also stand in what was learnt from, so these scores flatter the model."
+    new = tuple(example for example in examples if text_key(example) not in learnt)
+    if len(new) == len(examples):
+        return HeldOut(examples, said, ())
+    found = f"{len(examples) - len(new):,} of {counted(len(examples), 'row')} of {', '.join(path.name for path in paths)}"
+    found += " also stand in what was learnt from"
+    if keep_learnt:
+        return HeldOut(examples, said, (f"{found}, and are scored all the same: these scores flatter the model.",))
+    if not new:
+        raise Refused(
+            f"{found}, so a score would say nothing about new texts. Name a file with other rows, or score these all the same "
+            "with --keep-learnt."
         )
-    return examples, grouped(notices)
+    return HeldOut(new, said, (f"{found}. They are left out of the score; {counted(len(new), 'row')} stay.",))
 
 
 def _spelt(example: Example, spelling: dict[str, str]) -> Example:

@@ -20,6 +20,8 @@ WRAPPERS = frozenset({"data", "rows", "examples", "items", "records", "cases"})
 ROW_KEYS = frozenset({
     "messages", "conversations", "conversation", "instruction", "prompt", "question", "chosen", "rejected", "text", "completion",
 })  # fmt: skip
+DEEPEST = 100
+"""Lists and objects in one another, in a row."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -57,6 +59,8 @@ def json_document(opened: Opened, newline: str, name: str, notices: list[str]) -
                 yield from _lists(cursor, name, notices)
             else:
                 yield from _objects(cursor, name, notices, first if not several else None)
+    except _TooDeep:
+        raise DataError(f"{name}: nested deeper than {DEEPEST} lists and objects. Write one object on each line.") from None
     except BrokenJson as error:
         raise DataError(f"{name}:{error.line}: not valid JSON: {error.what}. Nothing after this line can be trusted; mend it, "
                         "or fetch the file again if it was cut short.") from None  # fmt: skip
@@ -64,6 +68,20 @@ def json_document(opened: Opened, newline: str, name: str, notices: list[str]) -
 
 def rows_of(value: object, name: str, line: int) -> Iterator[RawRow | Reject]:
     """Yield the row, or rows, that a JSON value holds."""
+    try:
+        found = list(_rows_of(value, name, line))
+    except _TooDeep:
+        found = [
+            Reject(name, line, f"nested deeper than {DEEPEST} lists and objects", "Flatten the row, or leave that field out.")
+        ]
+    yield from found
+
+
+class _TooDeep(Exception):
+    """A value that nobody could write out again."""
+
+
+def _rows_of(value: object, name: str, line: int) -> Iterator[RawRow | Reject]:
     if isinstance(value, str):
         yield RawRow(name, line, {"text": _mended(value)})
     elif isinstance(value, list) and len(value) == 2 and all(isinstance(item, str | int) for item in value):
@@ -82,17 +100,19 @@ def rows_of(value: object, name: str, line: int) -> Iterator[RawRow | Reject]:
         )
 
 
-def _fields(value: Mapping[str, object]) -> dict[str, object]:
-    return {str(_mended(key)): _mended(inner) for key, inner in value.items()}
+def _fields(value: Mapping[str, object], depth: int = 0) -> dict[str, object]:
+    return {str(_mended(key)): _mended(inner, depth + 1) for key, inner in value.items()}
 
 
-def _mended(value: object) -> object:
+def _mended(value: object, depth: int = 0) -> object:
     """Return the value with lone surrogates, which no file can hold, as the replacement character."""
+    if depth > DEEPEST:
+        raise _TooDeep
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [_mended(item) for item in value]
-    return _fields(value) if isinstance(value, dict) else value
+        return [_mended(item, depth + 1) for item in value]
+    return _fields(value, depth) if isinstance(value, dict) else value
 
 
 def _elements(cursor: JsonStream) -> Iterator[tuple[object, int]]:

@@ -6,6 +6,13 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
+from whet.types import Example
+
+
+def labels_of(example: Example) -> tuple[str, ...]:
+    """Return the one label of an example, or all of several."""
+    return (example.label,) if example.label is not None else example.labels or ()
+
 
 def label_key(label: str) -> str:
     """Return what spellings of one label share. A sign at either end stays: -1 is not 1, A- is not A."""

@@ -24,6 +24,12 @@ WORDS = {
     "sv": "och att det är en som på för inte jag med av den har till ett om var kan min",
     "tr": "bir ve bu için ne da de çok ama mı ben var daha gibi kadar nasıl değil olarak",
 }
+NAMES = {
+    "zh": "Chinese", "ja": "Japanese", "ko": "Korean", "ru": "Russian", "ar": "Arabic", "he": "Hebrew", "el": "Greek", "hi": "Hindi",
+    "th": "Thai", "bn": "Bengali", "ta": "Tamil", "te": "Telugu", "gu": "Gujarati", "ka": "Georgian", "hy": "Armenian",
+    "en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "pt": "Portuguese", "nl": "Dutch",
+    "pl": "Polish", "sv": "Swedish", "tr": "Turkish",
+}  # fmt: skip
 _VOCABULARY = {language: frozenset(words.split()) for language, words in WORDS.items()}
 
 

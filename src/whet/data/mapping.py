@@ -10,6 +10,7 @@ from whet.data.guess import FIELDS, Purpose, guess
 from whet.data.names import plain
 from whet.data.profile import draw
 from whet.data.rows import RawRow, Read, Reject
+from whet.display import brief, listed
 from whet.errors import DataError
 from whet.recipe import Data
 
@@ -39,7 +40,7 @@ def resolve(data: Data, needs: tuple[str, ...], rows: Sequence[RawRow | Reject],
     made = guess(columns, given, purpose_of(needs))
     final = data.model_copy(update=made.columns)
     for key in _lacking(final, needs):
-        names = ", ".join(columns)
+        names = listed(columns)
         free = [name for name in columns if name not in made.columns.values()] or list(columns)
         like = next((name for name in free if not columns[name].is_about), free[0])
         raise DataError(
@@ -63,7 +64,7 @@ def check_columns(named: Mapping[str, str], rows: Read) -> None:
                 near = _nearest(name, list(columns))
                 hint = f" Did you mean '{near}'?" if near else ""
                 raise DataError(
-                    f"{file}: there is no column '{name}', which data.{key} names.{hint} Columns found: {', '.join(columns)}."
+                    f"{file}: there is no column '{brief(name)}', which data.{key} names.{hint} Columns found: {listed(columns)}."
                 )
 
 
@@ -88,5 +89,6 @@ def _lacking(final: Data, needs: Sequence[str]) -> list[str]:
     if "labels" in needs and final.labels is None and final.label is None:
         lacking.append("labels")
     if purpose_of(needs) == "sft" and final.messages is None and final.chosen is None:
-        lacking += [key for key in ("prompt", "response") if getattr(final, key) is None]
+        wanted = ("prompt", "response") if {"messages", "response"} & set(needs) else ("prompt",)
+        lacking += [key for key in wanted if getattr(final, key) is None]
     return lacking + [key for key in ("chosen", "rejected", "text_pair") if key in needs and getattr(final, key) is None]

@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 
 from whet.data.dataset import Dataset
 from whet.data.keys import text_key
-from whet.data.labels import merged_labels
+from whet.data.labels import labels_of, merged_labels
 from whet.data.notices import counted
-from whet.types import Example, Row, Unit
+from whet.types import Row, Unit
 
 Level = Literal["refuse", "warn", "note"]
 OPEN, CLOSE = "⟦", "⟧"  # around what is learnt in a rendered example
@@ -42,18 +42,19 @@ def preflight(
     head: str,
     max_length: int,
     end_id: int | None,
+    context: int | None = None,
 ) -> list[Finding]:
     """Return what was found, the gravest first.
 
     `units` are the rows of each part as they will be learnt; `full_lengths` are their tokens before anything was cut, one number
-    per row in the same order. For head 'lm' each row has `tokens["supervised"]`, above 0 where the token is learnt.
+    per row in the same order; `context` is the most tokens that the model can read. For head 'lm' each row has `tokens["supervised"]`, above 0 where the token is learnt.
     """
     findings = [*_sizes(dataset), *_classes(dataset), *_leaks(dataset)]
     for part, some in units.items():
         rows = [row for unit in some for row in unit]
-        findings += _cut(part, rows, full_lengths.get(part, ()), head, max_length)
+        findings += _cut(part, rows, full_lengths.get(part, ()), head, max_length, context)
         if head == "lm" and rows:
-            findings += _supervision(part, rows, max_length, end_id)
+            findings += _supervision(part, rows, max_length, end_id, context)
     first = next((row for unit in units.get("train", ()) for row in unit), None)
     if first is not None and head == "lm":
         findings.append(
@@ -114,7 +115,7 @@ def _classes(dataset: Dataset) -> list[Finding]:
     if not dataset.classes:
         return []
     findings = []
-    counts = Counter(label for example in dataset.train for label in _labels(example))
+    counts = Counter(label for example in dataset.train for label in labels_of(example))
     unlearnt = [label for label in dataset.classes if not counts[label]]
     rare = [label for label in dataset.classes if counts[label] == 1]
     if unlearnt:
@@ -160,10 +161,6 @@ def _classes(dataset: Dataset) -> list[Finding]:
     return findings
 
 
-def _labels(example: Example) -> tuple[str, ...]:
-    return (example.label,) if example.label is not None else example.labels or ()
-
-
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
@@ -182,12 +179,19 @@ def _leaks(dataset: Dataset) -> list[Finding]:
     return findings
 
 
-def _cut(part: str, rows: Sequence[Row], full: Sequence[int], head: str, max_length: int) -> list[Finding]:
+def _room(max_length: int, context: int | None, head: str) -> str:
+    """How longer rows fit: by the setting, or only by another model."""
+    if context is None or max_length < context:
+        return "Raise train.max_length"
+    longer = "Qwen/Qwen2.5-0.5B reads 32,768" if head == "lm" else "answerdotai/ModernBERT-base reads 8,192"
+    return f"The model reads no more than {context:,} tokens: take one with a longer context ({longer})"
+
+
+def _cut(part: str, rows: Sequence[Row], full: Sequence[int], head: str, max_length: int, context: int | None) -> list[Finding]:
     cut = [row for row, length in zip(rows, full, strict=False) if length > max_length or length > len(row.ids)]
     if not cut:
         return []
-    longest = max(full)
-    remedy = f"Raise train.max_length (the longest row has {longest:,} tokens), or shorten the rows."
+    remedy = f"{_room(max_length, context, head)}, or shorten the rows; the longest has {max(full):,} tokens."
     findings = [
         Finding(
             "warn" if len(cut) > 0.01 * len(rows) else "note",
@@ -202,7 +206,7 @@ def _cut(part: str, rows: Sequence[Row], full: Sequence[int], head: str, max_len
     return findings
 
 
-def _supervision(part: str, rows: Sequence[Row], max_length: int, end_id: int | None) -> list[Finding]:
+def _supervision(part: str, rows: Sequence[Row], max_length: int, end_id: int | None, context: int | None) -> list[Finding]:
     flags = [_flags(row) for row in rows]
     empty = sum(not any(one) for one in flags)
     if empty == len(rows):
@@ -219,7 +223,7 @@ def _supervision(part: str, rows: Sequence[Row], max_length: int, end_id: int | 
             Finding(
                 "warn",
                 f"{empty:,} of {counted(len(rows), f'{part} row')} have no token to learn.",
-                "Raise train.max_length, or look into rejects.jsonl.",
+                f"{_room(max_length, context, 'lm')}, or look into rejects.jsonl.",
             )
         )
     if end_id is not None:

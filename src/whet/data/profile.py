@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import xxhash
 
 from whet.data.columns import Column, look
-from whet.data.guess import FIELDS, Guess, guess_classify, guess_sft, guess_text, label_is_evident, slices_of
+from whet.data.guess import FIELDS, Guess, guess_classify, guess_sft, guess_text, label_is_evident, slices_of, why_others
 from whet.data.labels import merged_labels
 from whet.data.language import guess_language
 from whet.data.names import plain
@@ -45,7 +45,7 @@ class Profile:
     columns: Mapping[str, str]
     """Keys of the recipe's `data` and the column that each was guessed to be."""
     reasons: tuple[str, ...]
-    """Why, one sentence per guess."""
+    """Why, one sentence per guess, and what became of the other columns."""
     classes: Mapping[str, int]
     """Class and its number of rows among those looked at, commonest first; spellings of one label are counted together."""
     lengths: Lengths
@@ -75,21 +75,23 @@ def profile(rows: Read, notices: Sequence[str] = ()) -> Profile:
     texts = _texts(kept, guess.columns)
     label = guess.columns.get("label") if objective == "classify" else None
     lengths = [len(text) for text in texts] or [0]
+    used = set(guess.columns.values())
+    slices = slices_of(columns.values(), used, len(kept))
     return Profile(
         files=tuple(files),
         shape=guess.shape,
         objective=objective,
         columns=guess.columns,
-        reasons=tuple(guess.reasons),
+        reasons=(*guess.reasons, *why_others(columns.values(), used, slices)),
         classes=_classes(kept, label, guess.columns.get("labels")),
         lengths=Lengths(statistics.fmean(lengths), statistics.median(lengths), max(lengths)),
         language=guess_language(texts[:500]),
-        slices=tuple(slices_of(columns.values(), set(guess.columns.values()), len(kept))),
+        slices=tuple(slices),
         found_columns=tuple(columns),
         num_rows=num_rows,
         num_looked_at=len(kept),
         num_rejects=num_rejects,
-        notices=grouped(notices),
+        notices=grouped(notices, files),
     )
 
 
@@ -97,7 +99,15 @@ def choose(columns: Mapping[str, Column]) -> tuple[str | None, Guess]:
     """Return the objective that these columns suggest, and its mapping."""
     sft, classify, text = guess_sft(columns, {}), guess_classify(columns, {}), guess_text(columns, {})
     complete = {"text"} < set(classify.columns) and bool({"label", "labels"} & set(classify.columns))
-    if sft.shape in {"conversations", "preferences"}:
+    if sft.shape == "preferences":
+        asked = {"prompt", "messages"} & set(sft.columns) or columns[sft.columns["chosen"]].form == "turns"
+        objective = "dpo" if asked else "reward"
+        sft.reasons.append(
+            f"The objective is {objective}: the rows are preferences"
+            + (", and sft would learn from the chosen answers alone." if asked else " without a prompt.")
+        )
+        return objective, sft
+    if sft.shape == "conversations":
         sft.reasons.append(f"The objective is sft: the rows are {sft.shape}.")
         return "sft", sft
     if complete and classify.shape == "text and number":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PosixPath
+from typing import BinaryIO, Literal
 
 from whet.data.encoding import detect, opened
 from whet.data.json_rows import json_document, json_lines
@@ -16,30 +19,64 @@ from whet.data.lines import Line, physical_lines
 from whet.data.parquet import parquet_rows
 from whet.data.prose import documents
 from whet.data.rows import RawRow, Reject
-from whet.data.table import sample, table
+from whet.data.table import Reading, sample, table
+from whet.display import name_fault
 from whet.errors import DataError
 
 Format = Literal["lines of JSON", "JSON", "table or text"]
 SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ""})
+TEXT = ".txt"
+"""The ending that a file is read as if it had where it is text, whatever it looks like."""
 JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 SPLIT_STEM = re.compile(r"(?:^|[_\-.])(?:train|test|val|valid|validation|dev|eval)(?:[_\-.]|$|set)", re.IGNORECASE)
 
 
-def read_files(paths: Sequence[Path], notices: list[str] | None = None) -> Iterator[RawRow | Reject]:
+def read_files(
+    paths: Sequence[Path], notices: list[str] | None = None, reading: Reading | None = None
+) -> Iterator[RawRow | Reject]:
     """Yield every row of the files in order, and what cannot be read as a Reject. What was assumed goes to `notices`.
+
+    `reading` says what is known of the files, and is told what was found.
 
     Raises DataError for a file that is missing, empty, not text, or broken so that nothing after the place can be trusted.
     """
-    said = notices if notices is not None else []
+    said, reading = notices if notices is not None else [], reading or Reading()
     files = [file for path in paths for file in _expanded(path, said)]
     for file in files:
-        yield from _read_file(file, said)
+        if file.is_fifo():
+            with file.open("rb") as pipe, spooled(pipe, str(file)) as copy:
+                yield from _read_file(copy, said, reading)
+        else:
+            yield from _read_file(file, said, reading)
+
+
+class Spooled(PosixPath):
+    """A copy of what can be read only once: a pipe, standard input."""
+
+    shown: str
+    """What it is called in messages."""
+
+
+@contextmanager
+def spooled(source: BinaryIO, shown: str) -> Iterator[Spooled]:
+    """Give a file with all that comes from `source`; it is gone at the end of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Spooled(folder, "copy")
+        copy.shown = shown
+        with copy.open("wb") as file:
+            shutil.copyfileobj(source, file)
+        yield copy
 
 
 def _expanded(path: Path, notices: list[str]) -> list[Path]:
     """Return the file, or the files of a folder. Raises DataError where there is nothing to read."""
-    if path.is_file():
+    fault = name_fault(path)
+    if fault:
+        raise DataError(f"{str(path)!r}: {fault} Rename the file.")
+    if path.is_file() or path.is_fifo():
         return [path]
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{path}: a device or a socket, which has no rows. Give a file, a folder, or a pipe.")
     if not path.is_dir():
         near = sorted(other.name for other in path.parent.glob("*") if other.is_file()) if path.parent.is_dir() else []
         hint = f" Files there: {', '.join(near[:8])}{', ...' if len(near) > 8 else ''}." if near else ""
@@ -62,20 +99,20 @@ def _expanded(path: Path, notices: list[str]) -> list[Path]:
     return files
 
 
-def _read_file(path: Path, notices: list[str]) -> Iterator[RawRow | Reject]:
-    name = str(path)
+def _read_file(path: Path, notices: list[str], reading: Reading) -> Iterator[RawRow | Reject]:
+    name = path.shown if isinstance(path, Spooled) else str(path)
     try:
         with path.open("rb") as file:
             if file.read(4) == b"PAR1":
                 yield from parquet_rows(path, name)
                 return
-        yield from _read_text(path, name, notices)
+        yield from _read_text(path, name, notices, reading)
     except PermissionError:
         raise DataError(f"{name}: you are not allowed to read this file. Change its permissions, or copy it.") from None
 
 
-def _read_text(path: Path, name: str, notices: list[str]) -> Iterator[RawRow | Reject]:
-    decoding, suffix = detect(path, name), path.suffix.lower()
+def _read_text(path: Path, name: str, notices: list[str], reading: Reading) -> Iterator[RawRow | Reject]:
+    decoding, suffix = detect(path, name), reading.suffix or Path(name).suffix.lower()
     if decoding.notice:
         notices.append(decoding.notice)
     with opened(path, decoding) as stream:
@@ -83,13 +120,16 @@ def _read_text(path: Path, name: str, notices: list[str]) -> Iterator[RawRow | R
         first_lines = sample(lines)
         if not any(line.text is None or line.text.strip(" \t\ufeff\r\f") for line in first_lines):
             raise DataError(f"{name}: the file is empty but for white space. Give a file with at least one row.")
+        if reading.suffix == TEXT:
+            yield from documents(first_lines, lines, name, notices)
+            return
         kind = _format(first_lines, suffix)
         _tell(kind, first_lines, name, suffix, notices)
         if kind == "lines of JSON":
             yield from json_lines(chain(first_lines, lines), name)
             return
         if kind == "table or text":
-            rows = table(first_lines, lines, name, suffix, notices)
+            rows = table(first_lines, lines, name, suffix, notices, reading)
             yield from documents(first_lines, lines, name, notices) if rows is None else rows
             return
     yield from json_document(partial(opened, path, decoding), decoding.newline, name, notices)

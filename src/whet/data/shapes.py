@@ -13,7 +13,12 @@ from whet.recipe import Data
 from whet.types import Example, Message
 
 Clean = Callable[[str], str]
-NO = frozenset({"false", "0", "no", "undesirable", "rejected"})
+YES = frozenset({"true", "1", "1.0", "yes", "good", "desirable", "chosen", "+1"})
+NO = frozenset({"false", "0", "0.0", "no", "bad", "undesirable", "rejected", "-1"})
+
+
+CONVERSATION = frozenset({"messages", "prompt", "response", "chosen", "rejected"})
+"""Needs that are met by turns."""
 
 
 def unchanged(text: str) -> str:
@@ -85,11 +90,13 @@ def _fields(fields: Mapping[str, object], shape: Shape) -> dict[str, object]:
             made["text_pair"] = _needed(fields, columns.text_pair, shape)
     if "value" in needs and columns.label is not None:
         made["value"] = _value(fields, columns.label)
+    elif {"label", "response"} <= set(needs) and columns.label is not None:
+        made["label"] = _judgement(fields, columns.label)
     elif "label" in needs and columns.label is not None:
         made["label"] = _label(fields, columns.label)
     if "labels" in needs and (columns.labels or columns.label) is not None:
         made["labels"] = several(fields.get(columns.labels or columns.label or ""))
-    if {"messages", "chosen", "rejected"} & set(needs):
+    if CONVERSATION & set(needs):
         if "label" not in needs and columns.label is not None and str(fields.get(columns.label)).strip().lower() in NO:
             raise _Unwanted
         made.update(_turns(fields, shape))
@@ -106,14 +113,23 @@ def _turns(fields: Mapping[str, object], shape: Shape) -> dict[str, object]:
         turns = [*(before or turns), Message("assistant", chosen)]
         made["chosen"] = clean(chosen)
         if columns.rejected is not None:
-            made["rejected"] = clean(answer(_present(fields, columns.rejected), columns.rejected)[1])
+            other, rejected = answer(_present(fields, columns.rejected), columns.rejected)
+            made["rejected"] = clean(rejected)
+            if "rejected" in shape.needs:
+                pair = f"'{columns.chosen}' and '{columns.rejected}'"
+                if other and before and other != before:
+                    raise Unusable(f"{pair} reply to different turns", "Both must answer the same conversation.")
+                if made["rejected"] == made["chosen"]:
+                    raise Unusable(f"{pair} are the same answer", "Nothing is preferred; delete the row.")
     elif columns.response is not None:
         answers = _present(fields, columns.response)
         first = answers[0] if isinstance(answers, list) else answers  # of several references the first is learnt
         text = answer(answers, columns.response)[1] if turns_of(answers) or is_turn(answers) else _text(first, columns.response)
         turns.append(Message("assistant", text))
     turns = [*_system(fields, columns), *turns]
-    made["messages"] = _checked(tuple(Message(turn.role, clean(turn.content)) for turn in turns), columns)
+    messages = tuple(Message(turn.role, clean(turn.content)) for turn in turns)
+    asked_only = not {"messages", "response", "chosen", "rejected"} & set(shape.needs)  # the answers are written later
+    made["messages"] = messages if asked_only else _checked(messages, columns)
     return made
 
 
@@ -217,6 +233,16 @@ def several(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label for label in found if label))
 
 
+def _judgement(fields: Mapping[str, object], column: str) -> str:
+    """Return whether an answer is good or bad."""
+    word = _label(fields, column).lower()
+    if word in YES | NO:
+        return "good" if word in YES else "bad"
+    raise Unusable(
+        f"'{column}' says neither good nor bad", "Write good or bad; true and false, 1 and 0, desirable and undesirable do too."
+    )
+
+
 def _value(fields: Mapping[str, object], column: str) -> float:
     value = fields.get(column)
     if is_empty(value):
@@ -231,7 +257,9 @@ def _tags(fields: Mapping[str, object], slices: Sequence[str]) -> dict[str, str]
 
 
 def _lacks(need: str, columns: Data) -> tuple[str, str]:
-    named = {"value": columns.label, "messages": columns.messages or columns.response}.get(need, getattr(columns, need, None))
+    instead = {"value": columns.label, "messages": columns.messages or columns.response}
+    instead |= {"prompt": columns.prompt or columns.messages, "response": columns.response or columns.messages}
+    named = instead.get(need, getattr(columns, need, None))
     if named is None:
         return f"the field '{need}' is missing", f"Name its column as data.{'label' if need == 'value' else need}."
     return f"'{named}' is empty", "Fill it in, or delete the row."

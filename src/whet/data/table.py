@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 
-from whet.data.delimited import Dialect, Record, records, sniff
+from whet.data.delimited import Dialect, Record, header_dialect, records, sniff
 from whet.data.header import column_names, is_header, repeats_header
 from whet.data.lines import Line
 from whet.data.rows import RawRow, Reject, too_long
@@ -26,24 +27,42 @@ def sample(lines: Iterator[Line], limit: int = 1000, size: int = 1 << 20) -> lis
     return taken
 
 
+@dataclass(slots=True)
+class Reading:
+    """What is known of files before they are read, and what was found."""
+
+    columns: Collection[str] = ()
+    """Names that tell a header line: where the first line has one of them, the file is a table."""
+    suffix: str | None = None
+    """The ending that each file is read as if it had; none: its own."""
+    separators: dict[str, str] = field(default_factory=dict)
+    """Of each file that is a table."""
+
+
 def table(
-    first_lines: Sequence[Line], rest: Iterator[Line], name: str, suffix: str, notices: list[str]
+    first_lines: Sequence[Line], rest: Iterator[Line], name: str, suffix: str, notices: list[str], reading: Reading
 ) -> Iterator[RawRow | Reject] | None:
     """Return the rows of a table; None where the first lines are no table."""
-    dialect = sniff(first_lines, suffix)
-    return None if dialect is None else _rows(chain(first_lines, rest), dialect, name, suffix, notices)
+    dialect = header_dialect(first_lines, reading.columns)
+    sure = dialect is not None
+    dialect = dialect or sniff(first_lines, suffix)
+    if dialect is None:
+        return None
+    reading.separators[name] = dialect.delimiter
+    return _rows(chain(first_lines, rest), dialect, name, suffix, notices, sure)
 
 
-def _rows(lines: Iterator[Line], dialect: Dialect, name: str, suffix: str, notices: list[str]) -> Iterator[RawRow | Reject]:
+def _rows(
+    lines: Iterator[Line], dialect: Dialect, name: str, suffix: str, notices: list[str], sure: bool
+) -> Iterator[RawRow | Reject]:
+    """Yield the rows; `sure`: that the first line is a header is known."""
     lines = _without_separator_line(lines)
     found = records(lines, dialect)
     head = list(islice(found, HEAD))
     body = [record.fields for record in head[1:] if record.fields is not None]
     first = head[0].fields if head else None
-    headed = (
-        first is not None
-        and len(first) == dialect.num_fields
-        and is_header(first, body, usual=suffix in {".csv", ".tsv", ".tab"})
+    headed = first is not None and (
+        sure or (len(first) == dialect.num_fields and is_header(first, body, usual=suffix in {".csv", ".tsv", ".tab"}))
     )
     names, made_up = column_names(first if headed else None, dialect.num_fields)
     _tell(name, suffix, dialect, names, headed, made_up, notices)
@@ -84,12 +103,15 @@ def _without_separator_line(lines: Iterator[Line]) -> Iterator[Line]:
 def _tell(
     name: str, suffix: str, dialect: Dialect, names: Sequence[str], headed: bool, made_up: bool, notices: list[str]
 ) -> None:
+    said = []
     if {".csv": ",", ".tsv": "\t", ".tab": "\t"}.get(suffix) != dialect.delimiter and len(names) > 1:
-        notices.append(f"{name}: fields are separated by {NAMES[dialect.delimiter]}.")
+        said.append(f"fields are separated by {NAMES[dialect.delimiter]}")
     if not headed:
         shown = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-        notices.append(f"{name}: no header line was found; the columns are called {shown}.")
-    elif made_up:
+        said.append(f"no header line was found; the columns are called {shown}")
+    if said:
+        notices.append(f"{name}: {', and '.join(said)}.")
+    if headed and made_up:
         notices.append(f"{name}: columns without a name, or with the same name, were renamed: {', '.join(names)}.")
     if not dialect.quoted and len(names) > 1:
         notices.append(f"{name}: quotes are taken as part of the text, since they do not enclose fields.")

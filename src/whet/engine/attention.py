@@ -3,7 +3,7 @@
 Registered with transformers under one name for every architecture. It is ours only inside `packed()`; everywhere else (padded
 batches, generation with a cache) transformers' own scaled-dot-product attention and masks are used.
 
-Shapes: H heads, T tokens of all rows, L tokens of one row, d width of a head.
+Shapes: H heads, T tokens of all rows, L tokens of one row, d width of a head, P virtual tokens.
 """
 
 from __future__ import annotations
@@ -14,17 +14,58 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "whet"
+PREFIX = "prefix"
+"""Name of the child of an attending module that holds its virtual keys and values."""
 _lengths: contextvars.ContextVar[tuple[int, ...] | None] = contextvars.ContextVar("whet_packed_lengths", default=None)
+_witnessed: contextvars.ContextVar[list[Attended] | None] = contextvars.ContextVar("whet_witnessed_attention", default=None)
+
+
+class Prefix(nn.Module):
+    """Keys and values that every row of a layer sees beside its own, windows or not. [H, P, d] each, or None for none.
+
+    Parameters where they learn themselves, else plain tensors that somebody makes anew for each forward pass.
+    """
+
+    def __init__(self, keys: Tensor | None = None, values: Tensor | None = None) -> None:
+        super().__init__()
+        self.keys, self.values = keys, values
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """One product of attention, as it was asked for. query [R, H, T, d], key and value [R, H or fewer, T, d]"""
+
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+@contextlib.contextmanager
+def witnessed() -> Iterator[list[Attended]]:
+    """Within this, the list that it gives is filled with every product of attention, in order."""
+    seen: list[Attended] = []
+    token = _witnessed.set(seen)
+    try:
+        yield seen
+    finally:
+        _witnessed.reset(token)
+
+
+def packed_lengths() -> tuple[int, ...] | None:
+    """Return the lengths of the rows within `packed()`, else None."""
+    return _lengths.get()
 
 
 @contextlib.contextmanager
@@ -50,6 +91,18 @@ def attend_packed(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of transformers' interface. query [1, H, T, d], key and value [1, H or fewer, T, d] -> [1, T, H, d]"""
     lengths = _lengths.get()
+    witness = _witnessed.get()
+    if witness is not None:
+        witness.append(Attended(module, query, key, value))
+    prefix = module._modules.get(PREFIX)
+    if not isinstance(prefix, Prefix) or prefix.keys is None:
+        prefix = None
+    elif lengths is None:
+        is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        attention_mask = _mask_beside(prefix, query, key, attention_mask, is_causal)
+        key, value = _beside(prefix, key, value, 1)
+        if (bias := kwargs.get("position_bias")) is not None:
+            kwargs["position_bias"] = pad(bias, (key.shape[2] - bias.shape[-1], 0))
     window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
     if lengths is None and softcap is None:
         out: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
@@ -70,6 +123,8 @@ def attend_packed(
         q, k, v = (
             x[0, :, start:stop].reshape(x.shape[1], count, length, x.shape[-1]).transpose(0, 1) for x in (query, key, value)
         )
+        if prefix is not None:
+            k, v = _beside(prefix, k, v, repeats)
         narrow = window if window is not None and window < length else None
         part = _attend(q, k, v, bool(causal), scaling, narrow, softcap)  # [count, H, L, d]
         parts.append(part.transpose(1, 2).reshape(count * length, *part.shape[1::2]))
@@ -90,9 +145,34 @@ def runs(lengths: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float | None, window: int | None, softcap: float | None
 ) -> Tensor:
-    if window is None and softcap is None:
+    before = k.shape[-2] - q.shape[-2]
+    if window is None and softcap is None and not (causal and before):
         return _dense(q, k, v, causal, scaling)
-    return _weigh(q, k, v, _seen(q.shape[-2], causal, window, q.device), scaling, softcap)
+    seen = pad(_seen(q.shape[-2], causal, window, q.device), (before, 0), value=True)  # [L, P + L]
+    if window is None and softcap is None:
+        return _dense(q, k, v, False, scaling, seen)
+    return _weigh(q, k, v, seen, scaling, softcap)
+
+
+def _beside(prefix: Prefix, key: Tensor, value: Tensor, repeats: int) -> tuple[Tensor, Tensor]:
+    """Return keys and values with the virtual ones before them. [R, H, T, d] -> [R, H, P + T, d]"""
+    joined = []
+    for virtual, own in ((prefix.keys, key), (prefix.values, value)):
+        assert virtual is not None
+        many = virtual.to(own.dtype).repeat_interleave(repeats, dim=0) if repeats > 1 else virtual.to(own.dtype)
+        joined.append(torch.cat([many.expand(len(own), *many.shape), own], dim=2))
+    return joined[0], joined[1]
+
+
+def _mask_beside(prefix: Prefix, query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
+    """Return the mask with columns for the virtual tokens, which everything sees. [..., L, T] -> [..., L, P + T]"""
+    assert prefix.keys is not None
+    before, length, past = prefix.keys.shape[1], query.shape[2], key.shape[2] - query.shape[2]
+    if mask is None:
+        if not causal or length == 1:
+            return None
+        mask = pad(_seen(length, True, None, query.device), (past, 0), value=True)
+    return pad(mask, (before, 0), value=True if mask.dtype == torch.bool else 0.0)
 
 
 def _seen(length: int, causal: bool, window: int | None, device: torch.device) -> Tensor:
@@ -113,12 +193,12 @@ def _weigh(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scaling: float 
     return torch.softmax(wide, dim=-1).to(q.dtype) @ v
 
 
-def _dense(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float | None) -> Tensor:
+def _dense(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float | None, seen: Tensor | None = None) -> Tensor:
     if q.device.type != "cpu" or q.dtype != torch.bfloat16:
-        return scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scaling)
+        return scaled_dot_product_attention(q, k, v, seen, is_causal=causal, scale=scaling)
     # torch's bf16 backward on the CPU takes 10 times as long as its fp32 one at 12 tokens, and as long at 512
     with torch.autocast("cpu", enabled=False):
-        return scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=causal, scale=scaling).to(q.dtype)
+        return scaled_dot_product_attention(q.float(), k.float(), v.float(), seen, is_causal=causal, scale=scaling).to(q.dtype)
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from whet.files import whole_folder
+from whet.files import file_hash, whole_folder
 from whet.models.tensors import load_tensors, save_tensors
 
 TENSORS, STATE, HASHES = "tensors.safetensors", "state.json", "hashes.json"
@@ -32,7 +32,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
     with whole_folder(folder / f"step-{step}") as partial:
         save_tensors(tensors, partial / TENSORS)
         (partial / STATE).write_text(json.dumps(state, allow_nan=False))
-        hashes = {name: _hash(partial / name) for name in (TENSORS, STATE)}
+        hashes = {name: file_hash(partial / name) for name in (TENSORS, STATE)}
         (partial / HASHES).write_text(json.dumps(hashes))
     for later in steps(folder):
         if later > step:
@@ -44,7 +44,7 @@ def load(folder: Path, step: int) -> Checkpoint | None:
     place = folder / f"step-{step}"
     try:
         hashes = json.loads((place / HASHES).read_text())
-        if not isinstance(hashes, dict) or any(_hash(place / name) != hashes.get(name) for name in (TENSORS, STATE)):
+        if not isinstance(hashes, dict) or any(file_hash(place / name) != hashes.get(name) for name in (TENSORS, STATE)):
             return None
         return Checkpoint(step, load_tensors(place / TENSORS), json.loads((place / STATE).read_text()))
     except (OSError, ValueError):
@@ -64,7 +64,9 @@ def load_latest(folder: Path) -> tuple[Checkpoint | None, list[int]]:
 
 def steps(folder: Path) -> list[int]:
     """Return the steps that have a checkpoint, damaged ones too."""
-    return sorted(int(place.name.removeprefix("step-")) for place in folder.glob("step-*") if place.name[5:].isdigit())
+    return sorted(
+        int(place.name.removeprefix("step-")) for place in folder.glob("step-*") if re.fullmatch("[0-9]{1,18}", place.name[5:])
+    )
 
 
 def retain(folder: Path, keep: int, best: int | None) -> None:
@@ -72,8 +74,3 @@ def retain(folder: Path, keep: int, best: int | None) -> None:
     for step in steps(folder)[:-keep]:
         if step != best:
             shutil.rmtree(folder / f"step-{step}")
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,9 +16,10 @@ from torch.optim import Optimizer
 
 from whet.engine.cut import cut, total_weights
 from whet.engine.machine import Precision, computing
-from whet.engine.optimise import grad_norm, restore_state, state_tensors
+from whet.engine.optimise import grad_norm, restore_state, share_rates, state_tensors
 from whet.errors import TrainingError
 from whet.models.policy import Policy
+from whet.models.reference import part_from_reference
 from whet.types import Batch, Cursor, Objective, Optimiser, Schedule, State, Step, StepRows, Unit
 
 
@@ -55,7 +56,10 @@ class Training:
         """Return the state before the first step."""
         named = policy.trainable()
         assert named, "the technique left nothing to train"
+        part_from_reference(policy)
         optimiser = plan.optimiser.build(named, plan.learning_rate, plan.weight_decay)
+        if policy.rates:
+            share_rates(optimiser, named, policy.rates)
         return cls(named, optimiser, objective.init(policy))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -65,6 +69,9 @@ class Training:
 
     def restore(self, tensors: Mapping[str, Tensor], step: int, cursor: Cursor, state: State) -> None:
         """Go back to a saved step. Values are copied into the parameters that exist."""
+        for name, parameter in self.named:
+            if f"model/{name}" not in tensors or tensors[f"model/{name}"].shape != parameter.shape:
+                raise ValueError(f"{name} is missing, or has another shape")
         with torch.no_grad():
             for name, parameter in self.named:
                 parameter.copy_(tensors[f"model/{name}"])
@@ -89,7 +96,7 @@ def fit(policy: Policy, objective: Objective, steps: Iterable[StepRows], plan: T
         if training.step >= plan.num_steps:
             return
         number = training.step + 1
-        rate = plan.learning_rate * plan.schedule.factor(number, plan.num_steps, plan.num_warmup)
+        rate = plan.learning_rate * _factor(plan, number)
         batches = list(cut(rows.units, plan.max_tokens))
         weights = total_weights(batches)
         losses, metrics = _accumulate(policy, objective, batches, weights, plan, training.objective_state, number)
@@ -104,10 +111,20 @@ def fit(policy: Policy, objective: Objective, steps: Iterable[StepRows], plan: T
             group["lr"] = rate * group.get("lr_ratio", 1.0)
         training.optimiser.step()
         training.optimiser.zero_grad(set_to_none=True)
-        training.objective_state = objective.update(training.objective_state, metrics)
+        training.objective_state = objective.update(training.objective_state, metrics) | rows.carry
         training.step, training.cursor = number, rows.after
         num_rows, num_tokens = sum(len(batch.row_ids) for batch in batches), sum(len(batch.ids) for batch in batches)
         yield Step(number, losses, metrics, rate, float(norm), num_rows, num_tokens, rows.after)
+
+
+def _factor(plan: TrainPlan, number: int) -> float:
+    """Return the share of the peak rate at a step. Raises TrainingError where the schedule gives no share."""
+    found: object = plan.schedule.factor(number, plan.num_steps, plan.num_warmup)
+    if not isinstance(found, int | float) or not 0 <= found < math.inf:
+        raise TrainingError(
+            f"schedule '{type(plan.schedule).__name__}' gave {found!r} at step {number}, where a share is 0 or more."
+        )
+    return float(found)
 
 
 def validate(policy: Policy, objective: Objective, units: Sequence[Unit], plan: TrainPlan, state: State) -> dict[str, float]:
@@ -121,6 +138,20 @@ def validate(policy: Policy, objective: Objective, units: Sequence[Unit], plan: 
                 sums[term] = sums.get(term, 0.0) + float(total)
                 weights[term] = weights.get(term, 0.0) + batch.weights[term]
     return {term: total / weights[term] for term, total in sums.items() if weights[term]}
+
+
+def validation(policy: Policy, objective: Objective, units: Sequence[Unit], plan: TrainPlan, state: State) -> dict[str, float]:
+    """Return what training watches, lower is better: the loss of these units, or what the objective says instead."""
+    with torch.no_grad(), computing(plan.precision, policy.device):
+        said = objective.trial(policy, units, plan)
+    return said or validate(policy, objective, units, plan, state)
+
+
+def calibrate(policy: Policy, objective: Objective, units: Sequence[Unit], plan: TrainPlan) -> None:
+    """Let the objective fit the policy's temperature on validation units, as `validation` did at each look."""
+    if units and not objective.online:
+        with torch.no_grad(), computing(plan.precision, policy.device):
+            objective.trial(policy, units, plan)
 
 
 def _accumulate(

@@ -15,6 +15,8 @@ from whet.engine.order import seed_of
 from whet.models.policy import Policy
 
 BATCH = 32
+CHEAPER = 4
+"""A token costs less than this part of what it costs in training: keys, values, and one layer's activations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,36 @@ def generate(
 
     A prompt too long for the context loses its beginning, but keeps half the context at least; then the answer may be shorter.
     """
-    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    for ids in continuations(policy, prompts, max_new_tokens, stops, sampling):
+        yield ids[:-1] if ids and ids[-1] in stops else ids
+
+
+def continuations(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    stops: frozenset[int],
+    sampling: Sampling = GREEDY,
+) -> Iterator[list[int]]:
+    """Yield what `generate` does, with the stop token behind the answers that end with one."""
     found: dict[int, list[int]] = {}
-    for start in range(0, len(by_length), BATCH):
-        chosen = by_length[start : start + BATCH]
+    for chosen in _batches([len(prompt) + max_new_tokens for prompt in prompts], CHEAPER * policy.max_tokens):
         written = _batch(policy, [prompts[i] for i in chosen], chosen, max_new_tokens, stops, sampling)
         found |= dict(zip(chosen, written, strict=True))
     for index in range(len(prompts)):
         yield found[index]
+
+
+def _batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Yield the prompts that are answered together, the shortest first: at most `max_tokens` tokens, padded, and BATCH of them."""
+    held: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if held and (len(held) == BATCH or (len(held) + 1) * lengths[index] > max_tokens):
+            yield held
+            held = []
+        held.append(index)
+    if held:
+        yield held
 
 
 @torch.no_grad()
@@ -59,13 +83,11 @@ def _batch(
     stops: frozenset[int],
     sampling: Sampling,
 ) -> list[list[int]]:
-    room = max(policy.context - max_new_tokens, policy.context // 2)
-    kept = [list(prompt)[-room:] for prompt in prompts]
+    kept, limits = map(list, zip(*(fitted(policy, prompt, max_new_tokens) for prompt in prompts), strict=True))
     longest = max(len(prompt) for prompt in kept)
     ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in kept], device=policy.device)
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in kept], device=policy.device)
     written: list[list[int]] = [[] for _ in kept]
-    limits = [min(max_new_tokens, policy.context - len(prompt)) for prompt in kept]
     open_rows = set(range(len(kept)))
     cache = None
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -78,12 +100,9 @@ def _batch(
         for row, token in enumerate(chosen.tolist()):
             if row not in open_rows:
                 continue
-            if token in stops:
+            written[row].append(token)
+            if token in stops or len(written[row]) == limits[row]:
                 open_rows.discard(row)
-            else:
-                written[row].append(token)
-                if len(written[row]) == limits[row]:
-                    open_rows.discard(row)
         if not open_rows:
             break
         ids = chosen[:, None]
@@ -92,16 +111,28 @@ def _batch(
     return written
 
 
+def fitted(policy: Policy, prompt: Sequence[int], max_new_tokens: int) -> tuple[list[int], int]:
+    """Return the end of a prompt that fits into the context, at least half of it, and how many tokens may follow."""
+    room = max(policy.context - max_new_tokens, policy.context // 2)
+    kept = list(prompt)[-room:]
+    return kept, min(max_new_tokens, policy.context - len(kept))
+
+
 def _choose(logits: Tensor, numbers: Sequence[int], count: int, sampling: Sampling) -> Tensor:
-    """Return the next token of each row. Every draw is keyed by (seed, prompt's number, position), so a row does not depend on its batch."""
+    """Return the next token of each row. [R, V] -> [R]"""
     if sampling.temperature == 0:
         return logits.argmax(-1)
+    drawn = [draw(row, number, count, sampling) for row, number in zip(logits, numbers, strict=True)]
+    return torch.tensor(drawn, device=logits.device)
+
+
+def draw(logits: Tensor, number: int, count: int, sampling: Sampling) -> int:
+    """Return a row's next token. [V]
+
+    Keyed by (seed, prompt's number, position), so that a row does not depend on its batch.
+    """
     probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
     ordered, order = probabilities.sort(dim=-1, descending=True)
     ordered = ordered.masked_fill(ordered.cumsum(-1) - ordered >= sampling.top_p, 0.0)
-    chosen = []
-    for row, number in enumerate(numbers):
-        generator = torch.Generator().manual_seed(seed_of(sampling.seed, f"{number}/{count}"))
-        draw = torch.multinomial(ordered[row].cpu(), 1, generator=generator)
-        chosen.append(order[row, draw.to(order.device)])
-    return torch.cat(chosen)
+    generator = torch.Generator().manual_seed(seed_of(sampling.seed, f"{number}/{count}"))
+    return int(order[int(torch.multinomial(ordered.cpu(), 1, generator=generator))])

@@ -19,15 +19,20 @@ def segment_sum(values: Tensor, batch: Batch) -> Tensor:
     return torch.zeros(len(sizes), dtype=values.dtype, device=values.device).index_add(0, rows, values)
 
 
-def likelihoods(policy: Policy, units: Sequence[Unit], max_tokens: int) -> dict[int, tuple[float, int]]:
+def nll(policy: Policy, batch: Batch) -> Tensor:
+    """Return the negative log-likelihood of the supervised tokens, summed, in nats. []"""
+    return -(policy.logprobs(batch) * batch.tokens["supervised"]).sum()
+
+
+def likelihoods(policy: Policy, units: Sequence[Unit]) -> dict[int, tuple[float, int]]:
     """Return, by row id, the negative log-likelihood of the supervised tokens in nats, and their number. Rows of one id add up."""
     found: dict[int, tuple[float, int]] = {}
     with torch.no_grad():
-        for batch in cut(units, max_tokens):
+        for batch in cut(units, policy.max_tokens):
             supervised = batch.tokens["supervised"]
             sums = segment_sum(policy.logprobs(batch.to(policy.device)).double(), batch).tolist()
             counts = segment_sum(supervised, batch).tolist()
-            for row, total, count in zip(batch.row_ids, sums, counts, strict=True):
-                nll, tokens = found.get(row, (0.0, 0))
-                found[row] = (nll - total, tokens + int(count))
+            for row, logprob, count in zip(batch.row_ids, sums, counts, strict=True):
+                total, tokens = found.get(row, (0.0, 0))
+                found[row] = (total - logprob, tokens + int(count))
     return found

@@ -28,6 +28,17 @@ def restore_state(optimiser: Optimizer, named: Sequence[tuple[str, Tensor]], ten
         state[key] = tensor.clone()
 
 
+def share_rates(optimiser: Optimizer, named: Sequence[tuple[str, Tensor]], rates: Mapping[str, float]) -> None:
+    """Let parameters learn at a share of the learning rate, by name: each group is split by share, and says it as `lr_ratio`."""
+    shares = {parameter: rates.get(name, 1.0) for name, parameter in named}
+    groups, whole = [], list(optimiser.param_groups)
+    for group in whole:
+        for share in sorted({shares[parameter] for parameter in group["params"]}):
+            chosen = [parameter for parameter in group["params"] if shares[parameter] == share]
+            groups.append({**group, "params": chosen, "lr_ratio": share * group.get("lr_ratio", 1.0)})
+    optimiser.param_groups[:] = groups
+
+
 def grad_norm(parameters: Sequence[Tensor]) -> Tensor:
     """Return the norm of all gradients together, in fp32 or more; 0 where there is none."""
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -18,6 +18,9 @@ class Accuracy:
     higher_is_better: ClassVar[bool] = True
     best: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("label",)
+    title: ClassVar[str] = "Accuracy"
+    claim: ClassVar[str] = "right in {value} of {rows}"
+    share: ClassVar[bool] = True
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         return (float(output.label == true_label(example)),)

@@ -19,6 +19,9 @@ class BitsPerCharacter:
     higher_is_better: ClassVar[bool] = False
     best: ClassVar[float] = 0.0
     needs: ClassVar[tuple[str, ...]] = ("nll", "num_characters")
+    title: ClassVar[str] = "Bits per character"
+    claim: ClassVar[str] = "{value} bits per character on {rows}"
+    share: ClassVar[bool] = False
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         assert output.nll is not None and output.num_characters is not None, f"row {example.id}: no nll or num_characters"

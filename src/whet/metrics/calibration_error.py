@@ -24,6 +24,9 @@ class CalibrationError:
     higher_is_better: ClassVar[bool] = False
     best: ClassVar[float] = 0.0
     needs: ClassVar[tuple[str, ...]] = ("label", "probabilities")
+    title: ClassVar[str] = "Calibration error"
+    claim: ClassVar[str] = "confidence {value} off on average on {rows}"
+    share: ClassVar[bool] = True
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         return confidence_and_right(example, output)

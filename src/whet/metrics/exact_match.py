@@ -18,6 +18,9 @@ class ExactMatch:
     higher_is_better: ClassVar[bool] = True
     best: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("text",)
+    title: ClassVar[str] = "Exact match"
+    claim: ClassVar[str] = "word for word right in {value} of {rows}"
+    share: ClassVar[bool] = True
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         truth, given = true_and_given_text(example, output)

@@ -21,6 +21,9 @@ class ExactSet:
     higher_is_better: ClassVar[bool] = True
     best: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("labels",)
+    title: ClassVar[str] = "All labels right"
+    claim: ClassVar[str] = "every label right in {value} of {rows}"
+    share: ClassVar[bool] = True
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         truth, given = label_sets(example, output)

@@ -18,6 +18,9 @@ class Loss:
     higher_is_better: ClassVar[bool] = False
     best: ClassVar[float] = 0.0
     needs: ClassVar[tuple[str, ...]] = ("nll", "num_tokens")
+    title: ClassVar[str] = "Loss per token"
+    claim: ClassVar[str] = "a loss of {value} per token on {rows}"
+    share: ClassVar[bool] = False
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         assert output.nll is not None and output.num_tokens is not None, f"row {example.id}: the output has no nll or num_tokens"

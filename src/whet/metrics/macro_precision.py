@@ -21,6 +21,9 @@ class MacroPrecision:
     higher_is_better: ClassVar[bool] = True
     best: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("labels",)
+    title: ClassVar[str] = "Macro precision"
+    claim: ClassVar[str] = "a macro precision of {value} on {rows}"
+    share: ClassVar[bool] = True
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         return class_codes(example, output)

@@ -21,6 +21,9 @@ class MacroRecall:
     higher_is_better: ClassVar[bool] = True
     best: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("labels",)
+    title: ClassVar[str] = "Macro recall"
+    claim: ClassVar[str] = "a macro recall of {value} on {rows}"
+    share: ClassVar[bool] = True
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         return class_codes(example, output)

@@ -18,6 +18,9 @@ class MeanAbsoluteError:
     higher_is_better: ClassVar[bool] = False
     best: ClassVar[float] = 0.0
     needs: ClassVar[tuple[str, ...]] = ("value",)
+    title: ClassVar[str] = "Mean absolute error"
+    claim: ClassVar[str] = "off by {value} on average on {rows}"
+    share: ClassVar[bool] = False
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         truth, given = true_and_predicted_value(example, output)

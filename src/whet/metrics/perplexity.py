@@ -25,6 +25,9 @@ class Perplexity:
     higher_is_better: ClassVar[bool] = False
     best: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("nll", "num_tokens")
+    title: ClassVar[str] = "Perplexity"
+    claim: ClassVar[str] = "a perplexity of {value} on {rows}"
+    share: ClassVar[bool] = False
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         assert output.nll is not None and output.num_tokens is not None, f"row {example.id}: the output has no nll or num_tokens"

@@ -21,6 +21,9 @@ class R2:
     higher_is_better: ClassVar[bool] = True
     best: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("value",)
+    title: ClassVar[str] = "R²"
+    claim: ClassVar[str] = "an R² of {value} on {rows}"
+    share: ClassVar[bool] = False
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         return true_and_predicted_value(example, output)

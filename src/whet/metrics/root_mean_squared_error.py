@@ -19,6 +19,9 @@ class RootMeanSquaredError:
     higher_is_better: ClassVar[bool] = False
     best: ClassVar[float] = 0.0
     needs: ClassVar[tuple[str, ...]] = ("value",)
+    title: ClassVar[str] = "Root mean squared error"
+    claim: ClassVar[str] = "a typical miss of {value} on {rows}"
+    share: ClassVar[bool] = False
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         truth, given = true_and_predicted_value(example, output)

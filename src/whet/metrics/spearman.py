@@ -21,6 +21,9 @@ class Spearman:
     higher_is_better: ClassVar[bool] = True
     best: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("value",)
+    title: ClassVar[str] = "Rank correlation"
+    claim: ClassVar[str] = "a rank correlation of {value} on {rows}"
+    share: ClassVar[bool] = False
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         return true_and_predicted_value(example, output)

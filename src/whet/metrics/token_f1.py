@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from whet.plugins import plugin
-from whet.stats import f1, mean, overlap, squad_words, true_and_given_text
+from whet.stats import mean, true_and_given_text
+from whet.words import f1, overlap, squad_words
 
 if TYPE_CHECKING:
     from whet.types import Example, Output, Statistics
@@ -22,6 +23,9 @@ class TokenF1:
     higher_is_better: ClassVar[bool] = True
     best: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("text",)
+    title: ClassVar[str] = "Token F1"
+    claim: ClassVar[str] = "a token F1 of {value} on {rows}"
+    share: ClassVar[bool] = True
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         truth, given = true_and_given_text(example, output)

@@ -21,6 +21,9 @@ class WeightedPrecision:
     higher_is_better: ClassVar[bool] = True
     best: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ("labels",)
+    title: ClassVar[str] = "Weighted precision"
+    claim: ClassVar[str] = "a weighted precision of {value} on {rows}"
+    share: ClassVar[bool] = True
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
         return class_codes(example, output)

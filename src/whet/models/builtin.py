@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whet.errors import ModelError
+from whet.files import file_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ BUILT_IN = {
         summary="small English decoder, about 5 M parameters, to try writing and chatting on (this project's own, Apache-2.0)",
         package="whet",
         folder="models/seedling",
-        sha256="8a3a04d797eebd3b770255b5e9ba6360f333a82a0a6e1b074fd0463b682d426d",
+        sha256="98904989f614adb19512da3055d39072d0b892a89652497cd39bac9bcb0594a9",
         install="pip install --force-reinstall .   (in a copy of the repository)",
     ),
 }
@@ -73,14 +74,25 @@ def is_ready(model: BuiltIn) -> bool:
     )
 
 
+BESIDE_WEIGHTS = frozenset({".safetensors", ".json", ".jinja", ".model", ".txt"})
+"""Endings of the files that decide what a model computes: weights, configuration, tokenizer, chat template."""
+
+
+def model_hash(folder: Path) -> str:
+    """Return one SHA-256 over the files that decide what the model of a folder computes, and their names."""
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in BESIDE_WEIGHTS and path.is_file():
+            total.update(f"{path.name}:{file_hash(path)}\n".encode())
+    return total.hexdigest()
+
+
 def weights_hash(folder: Path) -> str:
     """Return one SHA-256 over the weights of a model folder; of the file's own bytes where there is one file."""
     files = sorted(folder.glob("*.safetensors"))
     if len(files) == 1:
-        with files[0].open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_hash(files[0])
     total = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+        total.update(bytes.fromhex(file_hash(path)))
     return total.hexdigest()

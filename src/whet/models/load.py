@@ -6,26 +6,32 @@ Never runs code from a model (`auto_map`), and reads safetensors only.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import socket
 import urllib.request
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import safetensors
 import torch
 import transformers
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.constants import ENDPOINT
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import cached_file
 
+from whet.display import brief
 from whet.engine.attention import NAME, packed
 from whet.engine.cut import pack
 from whet.engine.machine import device, keep_pages
 from whet.errors import ModelError
-from whet.models.builtin import builtin_folder, weights_hash
+from whet.models.builtin import builtin_folder, model_hash
+from whet.models.compressed import COMPRESSED, load_dense, restore_rounded
 from whet.models.policy import Ability, Kind, Policy, Source
 from whet.models.template import PLAIN_TEMPLATE
 from whet.types import Row
@@ -47,16 +53,25 @@ def load_policy(name: str) -> Policy:
         config = _explained(name, lambda: AutoConfig.from_pretrained(place, **_options(place)))
         tokenizer = _tokenizer(name, place)
         kind = _kind(name, config)
+        _check_config(name, place, config, tokenizer)
         network = _network(name, place, kind)
-    folder = Path(place) if Path(place).is_dir() else None
-    source = Source(source_name, folder, weights_hash(folder) if folder else "")
+    folder = Path(place) if Path(place).is_dir() else _snapshot(name)
+    source = Source(source_name, folder, model_hash(folder))
     network.eval()
     network.requires_grad_(False)
     _check_vocabulary(name, tokenizer, network)
     if kind == "decoder" and tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     ability = probe(network, kind)
-    return Policy(network.to(device()), tokenizer, kind, source, ability)
+    if (folder / COMPRESSED).is_file():
+        restore_rounded(network, folder)
+    policy = Policy(network.to(device()), tokenizer, kind, source, ability)
+    if policy.context < 2:
+        raise ModelError(
+            f"{name}: its files say that it reads {policy.context} tokens at most. Mend max_position_embeddings in config.json, or "
+            "model_max_length in tokenizer_config.json."
+        )
+    return policy
 
 
 def probe(network: PreTrainedModel, kind: Kind) -> Ability:
@@ -137,6 +152,11 @@ def _hub_is_found() -> bool:
     return True
 
 
+def _snapshot(name: str) -> Path:
+    """Return the folder in the hub's cache that a model was just loaded from."""
+    return Path(_explained(name, lambda: cached_file(name, "config.json", local_files_only=True))).parent
+
+
 def _explained(name: str, load):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Call `load`, and turn the hub's and transformers' errors into one plain sentence."""
     try:
@@ -175,6 +195,46 @@ def _tokenizer(name: str, place: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def _check_config(name: str, place: str, config: transformers.PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelError for what cannot be loaded, before anything is built."""
+    if getattr(config, "quantization_config", None):
+        raise ModelError(
+            f"{name}: its weights are quantised (quantization_config in config.json). Name the model that they were made of; "
+            "technique 'qlora' quantises it by itself."
+        )
+    longest = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float):
+        raise ModelError(f"{name}: model_max_length in tokenizer_config.json is {brief(repr(longest))}, and must be a number.")
+    if not Path(place).is_dir():
+        return
+    folder = Path(place)
+    for index in folder.glob("*.index.json"):
+        named = _index(name, index)
+        outside = next((file for file in named if Path(file).name != file), None)
+        if outside is not None:
+            raise ModelError(
+                f"{name}: {index.name} names a file outside the model's folder: {brief(outside)}. Download it again."
+            )
+    num_layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if not (folder / COMPRESSED).is_file() and isinstance(num_layers, int) and num_layers > 1000:
+        num_tensors = 0
+        for file in folder.glob("*.safetensors"):
+            with safetensors.safe_open(file, "pt") as opened:
+                num_tensors += len(opened.keys())
+        if num_layers > num_tensors:
+            raise ModelError(
+                f"{name}: config.json says {num_layers:,} layers, and the weights are {num_tensors:,} tensors. They do not belong "
+                "together; copy both from one model."
+            )
+
+
+def _index(name: str, file: Path) -> list[str]:
+    try:
+        return [str(value) for value in dict(json.loads(file.read_text(encoding="utf-8"))["weight_map"]).values()]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{name}: {file.name} is damaged ({brief(str(error))}). Download the model again.") from None
+
+
 def _check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> None:
     """Raise ModelError where a token has no row in the embedding."""
     num_rows, highest = len(network.get_input_embeddings().weight), max(tokenizer.get_vocab().values(), default=-1)
@@ -202,7 +262,17 @@ def _network(name: str, place: str, kind: Kind) -> PreTrainedModel:
     extra = {} if kind == "decoder" else {"add_pooling_layer": False}
 
     def load() -> tuple[PreTrainedModel, dict[str, Any]]:
-        common = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True, **_options(place)}
+        if (Path(place) / COMPRESSED).is_file():
+            return _from_compressed(cls, Path(place), extra)
+        options = _options(place)
+        adapter = {"local_files_only": options["local_files_only"]}  # else its search for one asks a hub that is not there
+        common = {
+            "dtype": torch.float32,
+            "use_safetensors": True,
+            "output_loading_info": True,
+            "adapter_kwargs": adapter,
+            **options,
+        }
         try:
             loaded: tuple[PreTrainedModel, dict[str, Any]] = cls.from_pretrained(place, **common, **extra)
         except TypeError:  # an encoder without a pooler to leave out
@@ -217,3 +287,16 @@ def _network(name: str, place: str, kind: Kind) -> PreTrainedModel:
             "which would be random. Name a complete model, and for objectives that write text one with an output head."
         )
     return network
+
+
+def _from_compressed(cls: Any, folder: Path, extra: Mapping[str, Any]) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Return a network with the numbers of a compressed file as plain weights, and which of them are missing."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    try:
+        network = cls.from_config(config, dtype=torch.float32, **extra)
+    except TypeError:  # an encoder without a pooler to leave out
+        network = cls.from_config(config, dtype=torch.float32)
+    missing, unexpected = network.load_state_dict(load_dense(folder), strict=False)
+    network.tie_weights()
+    tied = set(network.all_tied_weights_keys or ())
+    return network, {"missing_keys": [*(name for name in missing if name not in tied), *unexpected]}

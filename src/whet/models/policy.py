@@ -28,10 +28,10 @@ class Source:
 
     name: str
     """As the recipe names it."""
-    folder: Path | None
-    """Local folder of its files, if any."""
+    folder: Path
+    """Local folder of its files; of a hub model, its snapshot in the cache."""
     sha256: str
-    """Hash over its weights' bytes."""
+    """Hash over its weights, its configuration, its tokenizer and its chat template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,18 @@ class Policy:
         self.heads = nn.ModuleDict()
         self.classes: tuple[str, ...] = ()
         """Classes of the `classify` head, in the order of its outputs."""
+        self.temperature = 1.0
+        """What the scores of classes are divided by before they become probabilities; fitted on validation rows while training."""
+        self.max_tokens = 4096
+        """Tokens of one micro-batch where nothing learns; in a run it is `train.max_tokens`."""
+        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
+        """Of the base, whatever a technique adds or quantises."""
+        self.num_virtual = 0
+        """Virtual tokens that a technique puts before every row; they use up context."""
+        self.rates: dict[str, float] = {}
+        """Share of the learning rate that a parameter learns at, by name; 1 where it is not named."""
+        self.reference: Policy | None = None
+        """What the policy was before it learnt, frozen; only where an objective asks for it (`models/reference.py`)."""
 
     @property
     def device(self) -> torch.device:
@@ -72,27 +84,30 @@ class Policy:
 
     @property
     def context(self) -> int:
-        """Longest sequence in tokens that the network was made for."""
+        """Longest row in tokens that the network was made for, beside a technique's virtual tokens."""
         config = self.network.config.get_text_config()
         longest = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 2048)
         if config.model_type in {"roberta", "xlm-roberta", "camembert"}:
             longest -= 2  # their positions begin behind the padding index
-        return min(longest, int(min(self.tokenizer.model_max_length, 10**9)))
+        return min(longest, int(min(self.tokenizer.model_max_length, 10**9))) - self.num_virtual
 
     @property
     def end_id(self) -> int | None:
         """The token that ends a text, if the tokenizer has one."""
         return None if self.tokenizer.eos_token_id is None else int(self.tokenizer.eos_token_id)
 
-    @property
-    def num_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.network.parameters())
-
     def trainable(self) -> list[tuple[str, Tensor]]:
         """Return the parameters that learn, by name, in a fixed order."""
         named = [(f"network.{name}", parameter) for name, parameter in self.network.named_parameters()]
         named += [(f"heads.{name}", parameter) for name, parameter in self.heads.named_parameters()]
         return sorted((name, parameter) for name, parameter in named if parameter.requires_grad)
+
+    def fold_temperature(self) -> None:
+        """Divide the heads by the temperature, once training is over: whatever reads the saved heads gets honest probabilities."""
+        with torch.no_grad():
+            for parameter in self.heads.parameters():
+                parameter.div_(self.temperature)
+        self.temperature = 1.0
 
     def hidden(self, batch: Batch) -> Tensor:
         """Return the last hidden state of each token. [T, D]"""
@@ -107,21 +122,25 @@ class Policy:
         flat: Tensor = out.last_hidden_state[mask.bool()]
         return flat
 
-    def logprobs(self, batch: Batch) -> Tensor:
-        """Return each supervised token's log-probability given what stands before it; 0 at the other tokens. [T], at least fp32"""
-        targets = batch.tokens["supervised"].nonzero().squeeze(-1)  # [N]
-        assert not len(targets) or bool((batch.positions[targets] > 0).all()), (
-            "a row's first token has nothing before it to be predicted from"
-        )
+    def logprobs(self, batch: Batch, states: Tensor | None = None) -> Tensor:
+        """Return each supervised token's log-probability given what stands before it; 0 at the other tokens. [T], at least fp32
+
+        `states` are the batch's `hidden`, where they are there already.
+        """
+        targets = _targets(batch)  # [N]
         if self.ability.plain_head:
             head = self.network.get_output_embeddings()
             cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
-            values = target_logprobs(self.hidden(batch)[targets - 1], head.weight, head.bias, batch.ids[targets], cap)
+            states = self.hidden(batch) if states is None else states
+            values = target_logprobs(states[targets - 1], head.weight, head.bias, batch.ids[targets], cap)
         else:
-            logits = self._public_logits(batch, targets - 1)
-            wide = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
-            values = torch.log_softmax(wide, dim=-1).gather(-1, batch.ids[targets, None]).squeeze(-1)
+            values = self.distributions(batch).gather(-1, batch.ids[targets, None]).squeeze(-1)
         return torch.zeros(len(batch.ids), dtype=values.dtype, device=values.device).index_put((targets,), values)
+
+    def distributions(self, batch: Batch) -> Tensor:
+        """Return the log-probability of every token of the vocabulary at each supervised place. [N, V], at least fp32"""
+        logits = self._public_logits(batch, _targets(batch) - 1)
+        return torch.log_softmax(logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32), dim=-1)
 
     def pooled(self, batch: Batch) -> Tensor:
         """Return one vector per row: the mean of an encoder's tokens, a decoder's last token. [R, D], at least fp32"""
@@ -146,6 +165,15 @@ class Policy:
         ids, mask = padded(batch)
         full: Tensor = self.network(input_ids=ids, attention_mask=mask, use_cache=False).logits[mask.bool()]
         return full[keep]
+
+
+def _targets(batch: Batch) -> Tensor:
+    """Return where the supervised tokens of a batch stand. [N]"""
+    targets = batch.tokens["supervised"].nonzero().squeeze(-1)
+    assert not len(targets) or bool((batch.positions[targets] > 0).all()), (
+        "a row's first token has nothing before it to be predicted from"
+    )
+    return targets
 
 
 def padded(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,18 @@ generation is given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
+from whet.display import brief
 from whet.errors import DataError
 from whet.types import Message
 
@@ -24,6 +30,11 @@ PLAIN_TEMPLATE = (
 """For a decoder that comes without a chat template."""
 MARKER = "\x02"
 """Stands for an answer, to see what a template puts around it."""
+SECONDS = 5
+"""Time that a template has for one conversation."""
+LONGEST = 1 << 20
+"""Characters that a template may write beside 64 for each one of the conversation."""
+_OTHER = "Mend the template in the model's folder, or choose another model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,13 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the tokens that end an answer: the tokenizer's end token, and the template's end of turn where it has one."""
-    stops = set() if tokenizer.eos_token_id is None else {int(tokenizer.eos_token_id)}
+    return _stop_ids(tokenizer, str(tokenizer.chat_template), tokenizer.eos_token_id)
+
+
+@functools.lru_cache(maxsize=8)
+def _stop_ids(tokenizer: PreTrainedTokenizerBase, template: str, end: int | None) -> frozenset[int]:
+    """Render a turn to see what ends it; once for a tokenizer, and not for each row."""
+    stops = set() if end is None else {int(end)}
     turn = [Message("user", "q"), Message("assistant", MARKER)]
     tail = _render(tokenizer, turn, prompt=False).partition(MARKER)[2]
     special = set(tokenizer.all_special_ids)
@@ -110,14 +127,47 @@ def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prompt: bool) -> str:
     turns = [{"role": message.role, "content": message.content} for message in messages]
+    roles = [message.role for message in messages]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
+        with _in_time():
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
+    except _TooSlow:
+        raise DataError(f"the chat template of this model was not done after {SECONDS} s. {_OTHER}") from None
     except jinja2.TemplateError as error:
         raise DataError(
-            f"the chat template of this model refuses a conversation: {error}. Its roles are: {[m.role for m in messages]}."
+            f"the chat template of this model refuses a conversation: {str(error).rstrip('.')}. Its roles are: {roles}."
         ) from None
-    assert isinstance(text, str)
+    except Exception as error:  # a template is a program of somebody else's: it can divide by zero, and call itself for ever
+        raise DataError(
+            f"the chat template of this model fails: {type(error).__name__}: {brief(str(error), 120)}. {_OTHER}"
+        ) from None
+    longest = LONGEST + 64 * sum(len(message.content) for message in messages)
+    if not isinstance(text, str) or len(text) > longest:
+        raise DataError(f"the chat template of this model writes more than {longest:,} characters. {_OTHER}")
     return text
+
+
+class _TooSlow(BaseException):
+    """A template that is still at work. No Exception, so that none of the template's own handlers takes it."""
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """Raise _TooSlow where the block takes longer than SECONDS. Outside the main thread, where no signal comes, there is no limit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _TooSlow
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

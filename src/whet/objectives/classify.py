@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from whet.engine.calibrate import class_nll, fit_temperature
 from whet.engine.cut import cut
 from whet.engine.fields import missing, require
-from whet.engine.order import seed_of, shuffled
+from whet.engine.order import shuffled
 from whet.models.policy import Policy
 from whet.plugins import plugin
 from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
@@ -32,9 +33,12 @@ METRICS = {
         "weighted_f1",
         "weighted_precision",
         "weighted_recall",
+        "matthews_correlation",
+        "auroc",
         "calibration_error",
+        "brier",
     ),
-    "several": ("micro_f1", "macro_f1", "exact_set"),
+    "several": ("micro_f1", "macro_f1", "exact_set", "auroc"),
     "number": ("mean_absolute_error", "root_mean_squared_error", "r2", "spearman"),
 }
 
@@ -72,12 +76,10 @@ class Classify(Objective):
             policy.classes = tuple(sorted({label for example in examples for label in self._labels(example)}))
         head = nn.Linear(policy.width, len(policy.classes))
         with torch.no_grad():
+            head.weight.zero_()  # nothing is drawn: the gradient of a linear head does not depend on where it starts
             head.bias.zero_()
             if self.kind == "one":
                 self._start_at_centroids(policy, examples, head)
-            else:
-                generator = torch.Generator().manual_seed(seed_of(0, HEAD))
-                head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
         policy.heads[HEAD] = head.to(policy.device)
 
     def _start_at_centroids(self, policy: Policy, examples: Sequence[Example], head: nn.Linear) -> None:
@@ -116,18 +118,32 @@ class Classify(Objective):
         target = batch.vectors["target"].to(scores.dtype)  # [R, K]; a row of zeros where the label is unknown
         if self.kind == "number":
             return {"label": (scores - target).square().sum()}, {}
+        total = class_nll(scores, target, several=self.kind == "several")
         if self.kind == "several":
-            return {"label": nn.functional.binary_cross_entropy_with_logits(scores, target, reduction="sum")}, {}
-        logprobs = torch.log_softmax(scores, dim=-1)
+            return {"label": total}, {}
         hits = (scores.argmax(-1) == target.argmax(-1)).to(scores.dtype).sum()
-        return {"label": -(logprobs * target).sum()}, {"accuracy": hits}
+        return {"label": total}, {"accuracy": hits}
+
+    def trial(self, policy: Policy, units: Sequence[Unit], plan: Plan) -> dict[str, float]:
+        """Fit the temperature on these rows; the loss with it, since it is the loss that predictions have.
+
+        Without it, weights that answer better lose to weights that are only less sure.
+        """
+        if self.kind == "number":
+            return {}
+        batches = [batch.to(policy.device) for batch in cut(units, policy.max_tokens)]
+        scores = torch.cat([self._scores(policy, batch) for batch in batches])
+        targets = torch.cat([batch.vectors["target"] for batch in batches])
+        policy.temperature, loss = fit_temperature(scores, targets, several=self.kind == "several")
+        return {"label": loss}
 
     def outputs(self, policy: Policy, examples: Sequence[Example], max_length: int) -> Iterator[Output]:
         found: dict[int, Output] = {}
         units = [(replace(unit[0], id=number),) for number, unit in enumerate(self.units(examples, policy, max_length))]
         with torch.no_grad():
-            for batch in cut(units, max_tokens=8 * max_length):
+            for batch in cut(units, policy.max_tokens):
                 scores = self._scores(policy, batch.to(policy.device)).cpu()
+                scores = scores if self.kind == "number" else scores / policy.temperature
                 found |= {row: self._output(policy.classes, score) for row, score in zip(batch.row_ids, scores, strict=True)}
         for number in range(len(examples)):
             yield found[number]
@@ -142,7 +158,7 @@ class Classify(Objective):
             centroids = _centroids(few, self._embeddings(base, few, max_length)[0])
             nearest = self._embeddings(base, examples, max_length)[0] @ torch.stack(list(centroids.values())).T  # [N, K] cosines
             names = list(centroids)
-            found["base_model"] = [Output(label=names[index]) for index in nearest.argmax(-1).tolist()]
+            found["nearest_centroid"] = [Output(label=names[index]) for index in nearest.argmax(-1).tolist()]
         return found
 
     def _commonest(self, train: Sequence[Example]) -> Output:
@@ -159,7 +175,7 @@ class Classify(Objective):
         rows = [replace(unit[0], id=number) for number, unit in enumerate(self.units(examples, policy, max_length))]
         found = torch.empty(len(rows), policy.width)
         with torch.no_grad():
-            for batch in cut([(row,) for row in rows], max_tokens=8 * max_length):
+            for batch in cut([(row,) for row in rows], policy.max_tokens):
                 found[list(batch.row_ids)] = policy.pooled(batch.to(policy.device)).cpu().float()
         return nn.functional.normalize(found, dim=-1), found.norm(dim=-1)
 

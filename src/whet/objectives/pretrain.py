@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from whet.engine.fields import missing
-from whet.engine.measure import likelihoods
+from whet.engine.measure import likelihoods, nll
 from whet.engine.order import shuffled
 from whet.models.policy import Policy
 from whet.models.template import encode_chat
@@ -26,28 +26,20 @@ class Pretrain(Objective):
     head: ClassVar[Literal["lm", "classify", "value"]] = "lm"
     metrics: ClassVar[tuple[str, ...]] = ("bits_per_character", "loss", "perplexity")
 
-    def prepare(self, policy: Policy, examples: Sequence[Example]) -> None:
-        """Nothing to prepare: the network's own output is the head."""
-
     def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
         return [unit for example in examples for unit in _rows(example, policy, max_length)]
 
     def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
         return shuffled(units, plan, cursor)
 
-    def baselines(
-        self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int
-    ) -> dict[str, list[Output]]:
-        return {"base_model": list(self.outputs(base, examples, max_length))}
-
     def loss(self, policy: Policy, batch: Batch, state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return {"lm": -(policy.logprobs(batch) * batch.tokens["supervised"]).sum()}, {}
+        return {"lm": nll(policy, batch)}, {}
 
     def outputs(self, policy: Policy, examples: Sequence[Example], max_length: int) -> Iterator[Output]:
-        found = likelihoods(policy, self.units(examples, policy, max_length), max_tokens=8 * max_length)
+        found = likelihoods(policy, self.units(examples, policy, max_length))
         for example in examples:
-            nll, tokens = found.get(example.id, (0.0, 0))  # a text of one token has nothing to predict
-            yield Output(nll=nll, num_tokens=tokens, num_characters=len(_text(example)))
+            total, tokens = found.get(example.id, (0.0, 0))  # a text of one token has nothing to predict
+            yield Output(nll=total, num_tokens=tokens, num_characters=len(_text(example)))
 
 
 def _text(example: Example) -> str:

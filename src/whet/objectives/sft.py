@@ -8,7 +8,7 @@ from torch import Tensor
 
 from whet.engine.fields import missing
 from whet.engine.generate import generate
-from whet.engine.measure import likelihoods
+from whet.engine.measure import likelihoods, nll
 from whet.engine.order import shuffled
 from whet.errors import DataError
 from whet.models.policy import Policy
@@ -27,10 +27,7 @@ class Sft(Objective):
     needs: ClassVar[tuple[str, ...]] = ("messages",)
     head: ClassVar[Literal["lm", "classify", "value"]] = "lm"
     metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity")
-    written_metrics: ClassVar[tuple[str, ...]] = ("rouge_l", "exact_match")
-
-    def prepare(self, policy: Policy, examples: Sequence[Example]) -> None:
-        """Nothing to prepare: the network's own output is the head."""
+    written_metrics: ClassVar[tuple[str, ...]] = ("rouge_l", "rouge_1", "rouge_2", "bleu", "chrf", "exact_match")
 
     def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
         return [(_row(example, policy, max_length),) for example in examples]
@@ -38,19 +35,14 @@ class Sft(Objective):
     def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
         return shuffled(units, plan, cursor)
 
-    def baselines(
-        self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int
-    ) -> dict[str, list[Output]]:
-        return {"base_model": list(self.outputs(base, examples, max_length))}
-
     def loss(self, policy: Policy, batch: Batch, state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return {"lm": -(policy.logprobs(batch) * batch.tokens["supervised"]).sum()}, {}
+        return {"lm": nll(policy, batch)}, {}
 
     def outputs(self, policy: Policy, examples: Sequence[Example], max_length: int) -> Iterator[Output]:
-        found = likelihoods(policy, self.units(examples, policy, max_length), max_tokens=8 * max_length)
+        found = likelihoods(policy, self.units(examples, policy, max_length))
         for example in examples:
-            nll, tokens = found[example.id]
-            yield Output(nll=nll, num_tokens=tokens)
+            total, tokens = found[example.id]
+            yield Output(nll=total, num_tokens=tokens)
 
     def answers(self, policy: Policy, examples: Sequence[Example], max_new_tokens: int) -> Iterator[Output]:
         """Generate the last answer of each conversation, greedily."""

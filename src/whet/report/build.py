@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from whet.recipe import GateRule
 from whet.report import classes as by_class
 from whet.report import hints
-from whet.report.scores import Group, Measured, Resampling, measure, slice_scores
+from whet.report.gate import judge
+from whet.report.scores import Group, Measured, Resampling, by_file, measure, slice_scores
 from whet.report.verdict import Comparison, best_baseline, build_verdict, compare
-from whet.report.wording import as_json
+from whet.report.wording import as_json, metric_name
 from whet.report.worst import worst_labels, worst_scores
 from whet.types import Score
 
@@ -28,18 +30,23 @@ def build_report(
     seed: int = 0,
     log: Sequence[Mapping[str, Any]] = (),
     folder: Path | None = None,
+    known: Sequence[str] = (),
+    gate: Sequence[GateRule] = (),
 ) -> dict[str, Any]:
     """Everything report.json holds, ready for `json.dumps(..., allow_nan=False)`.
 
     `metric` is the one the verdict speaks of, from any of the groups; `n` is the size of its group. Groups differ where some
     metrics are measured on fewer rows (generated answers). `classes` are the model's, in its order; `slices` are columns in the
-    examples' tags; `log` is the run's, for signs of overfitting; `folder` is the recipe's, for metrics of the user's own.
+    examples' tags, and rows of several files are also divided by file; `log` is the run's, for signs of overfitting; `folder` is
+    the recipe's, for metrics of the user's own; `known` is what the caller has to say first of the test rows; `gate` are the
+    rules that are decided here.
     """
+    groups, slices = by_file(groups, slices)
     resampling = Resampling(resamples, seed)
     measured = [(group, one) for group in groups for one in measure(group, folder)]
     names = [one.name for _, one in measured]
     assert len(set(names)) == len(names), f"a metric stands in two groups: {names}"
-    primary = next((one for _, one in measured if one.name == Path(metric).stem.replace("-", "_")), None)
+    primary = next((one for _, one in measured if one.name == metric_name(metric)), None)
     assert primary is not None, f"the verdict's metric '{metric}' is in no group: {names}"
     scores = {one.name: _model_scores(one, resampling) for _, one in measured}
     sliced = {column: slice_scores([one for _, one in measured], primary, column, resampling) for column in slices}
@@ -51,11 +58,13 @@ def build_report(
         "higher_is_better": {one.name: one.metric.higher_is_better for _, one in measured},
         "baselines": _baselines(scores),
         "slices": sliced,
-        "verdict": build_verdict(objective, primary, scores[primary.name], sliced, resampling),
+        "verdict": build_verdict(primary, scores[primary.name], sliced, resampling),
         "worst": _worst(measured, primary),
         **_labelled(groups, classes),
     }
-    report["hints"] = _hints(report, measured, primary, scores, resampling, log)
+    if gate:
+        report["gate"] = judge(gate, [one for _, one in measured], resampling)
+    report["hints"] = [*known, *_hints(report, measured, primary, scores, resampling, log)]
     return report
 
 
@@ -110,7 +119,7 @@ def _hints(
 ) -> list[str]:
     found = hints.few_rows(report["n"]) + hints.overfitting(log)
     found += hints.sureness(report.get("calibration", ())) + hints.silent_classes(report.get("per_class", {}))
-    return found + hints.side_effects(_other_groups(measured, primary, scores, resampling), report["objective"])
+    return found + hints.side_effects(_other_groups(measured, primary, scores, resampling))
 
 
 def _other_groups(

@@ -14,6 +14,8 @@ WIDE_CELL, NARROW_CELL = 40, 31
 MOST_WIDE = 12
 """Classes up to which cells are wide; more would shrink the labels."""
 LONGEST_LABEL = 24
+AXIS_NAME, NAME_LINE = 78, 14
+"""Width that the name of an axis needs, and the height of its line."""
 DARK = 0.7
 """Shade from which the count is written in the light colour."""
 
@@ -26,12 +28,12 @@ def heat_map(confusion: Mapping[str, Any]) -> Markup:
 
 def _labelled(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
     longest = min(max(len(label) for label in labels), LONGEST_LABEL)
-    left, top = 20 + 6.6 * longest, 22 + 4.8 * longest
+    left, top = max(20 + 6.6 * longest, AXIS_NAME), NAME_LINE + 22 + 4.8 * longest
     cell = WIDE_CELL if len(labels) <= MOST_WIDE else NARROW_CELL
     side = cell * len(labels)
     marks: list[str] = [
         element("text", "true class", class_="axis-name", x=left - 10, y=top - 8, text_anchor="end"),
-        element("text", "predicted class", class_="axis-name", x=left + side, y="10", text_anchor="end"),
+        element("text", "predicted class", class_="axis-name", x=left, y="12"),
     ]
     for i, label in enumerate(labels):
         total, y = sum(counts[i]), top + cell * i
@@ -39,7 +41,7 @@ def _labelled(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
         x = left + cell * i + cell / 2
         marks.append(element("text", _short(label), x=x, y=top - 8, transform=f"rotate(-38 {x:.0f} {top - 8:.0f})"))
         marks += [_cell((labels[i], labels[j]), n, total, (left + cell * j, y, cell)) for j, n in enumerate(counts[i])]
-    width, height = left + side + 4.8 * longest, top + side + 2
+    width, height = left + max(side + 4.8 * longest, AXIS_NAME + 20), top + side + 2
     return picture(
         "Confusion matrix",
         _words(labels, counts),

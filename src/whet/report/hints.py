@@ -23,22 +23,25 @@ def first_phase(log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def overfitting(log: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence where validation loss rose while training loss kept falling."""
+    """A sentence where validation loss rose while training loss kept falling: which step was kept, and what that tells."""
+    again = any(entry.get("phase") != log[0].get("phase") for entry in log)
     log = first_phase(log)
     validation = [(int(entry["step"]), float(entry["loss"])) for entry in log if entry.get("kind") == "validation"]
     training = [(int(entry["step"]), float(entry["loss"])) for entry in log if entry.get("kind") == "step"]
-    if len(validation) < 2 or not training:
+    by_metric = any("metric" in entry for entry in log if entry.get("kind") == "validation")
+    if len(validation) < 2 or not training or by_metric:  # by a metric, another step may be the best
         return []
     step, best = min(validation, key=lambda entry: entry[1])
-    last = validation[-1][1]
+    last, rose = validation[-1]
     before = [loss for at, loss in training if at <= step][-10:]
     after = [loss for at, loss in training if at > step][-10:]
     fell = bool(before and after) and sum(after) / len(after) < sum(before) / len(before)
-    if not fell or last <= best * RISE:
+    if not fell or rose <= best * RISE or best < 0:  # below 0 it is a reward, and nothing was learnt by heart
         return []
+    kept = "Learning again from all rows ended after as many epochs" if again else f"The weights of step {step:,} were kept"
     return [
-        f"After step {step:,} the validation loss rose from {plain(best)} to {plain(last)} while the training loss kept falling: "
-        "the model had begun to learn rows by heart. More rows, or fewer steps, would help more than training longer."
+        f"After step {step:,} the validation loss rose, from {plain(best)} to {plain(rose)} at step {last:,}, while the training loss "
+        f"kept falling: rows were being learnt by heart. {kept}, so nothing of that is in the model, and more epochs would not help."
     ]
 
 
@@ -74,11 +77,11 @@ def few_rows(n: int) -> list[str]:
     return [f"Only {n} test rows: every number here is rough. A few hundred would make it firm."] if n < FEW_ROWS else []
 
 
-def side_effects(compared: Sequence[tuple[str, Comparison]], objective: str) -> list[str]:
+def side_effects(compared: Sequence[tuple[str, Comparison]]) -> list[str]:
     """A sentence for each further metric that tuning made clearly worse."""
     return [
         f"{wording(metric).title} is {size(metric, one.difference.value)} {'lower' if one.difference.value < 0 else 'higher'} "
-        f"than with {baseline_words(one.baseline, objective)}: tuning made this clearly worse."
+        f"than with {baseline_words(one.baseline)}: tuning made this clearly worse."
         for metric, one in compared
         if one.decision == "worse" and math.isfinite(one.difference.value)
     ]

@@ -9,6 +9,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Any
 
 import jinja2
@@ -84,7 +85,9 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({"quantity": quantity, "tied": tied, "count": _count, "fraction": _fraction, "value": _value})
+    environment.filters.update(
+        {"quantity": quantity, "tied": tied, "count": _count, "fraction": _fraction, "value": _value, "base_name": _base_name}
+    )
     environment.globals.update({"shown": _shown, "metric_title": _metric_title, "bar": charts.bar})
     return environment
 
@@ -138,6 +141,10 @@ def _metric_title(metric: str) -> str:
     return wording(metric).title
 
 
+def _base_name(path: str) -> str:
+    return PurePath(path).name
+
+
 def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -147,13 +154,13 @@ def _value(value: object) -> str:
 
 
 def _hero(report: Mapping[str, Any]) -> dict[str, Any]:
-    metric, objective = report["metric"], report["objective"]
+    metric = report["metric"]
     tuned = report["metrics"][metric]
     value = shown(metric, tuned["value"])
     number, _, unit = value.partition(" ")
     rows = [("Tuned", tuned, "tuned")]
     others = [
-        (baseline_title(name, objective), entry["metrics"][metric])
+        (baseline_title(name), entry["metrics"][metric])
         for name, entry in report["baselines"].items()
         if metric in entry["metrics"]
     ]
@@ -190,7 +197,7 @@ def _dot_row(
 
 
 def _scores(report: Mapping[str, Any]) -> dict[str, Any]:
-    baselines = {name: baseline_title(name, report["objective"]) for name in report["baselines"]}
+    baselines = {name: baseline_title(name) for name in report["baselines"]}
     rows = []
     for metric, tuned in report["metrics"].items():
         others = [entry["metrics"].get(metric) for entry in report["baselines"].values()]

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from whet import plugins
-from whet.report.wording import as_json, wording
-from whet.stats import bootstrap, paired, share_score, stack
+from whet.report.wording import as_json, metric_name, wording
+from whet.stats import bootstrap, paired, redrawn_of, share_score, stack
 from whet.types import Example, Metric, Output, Score
 
 if TYPE_CHECKING:
+    from whet.stats import Ints
     from whet.types import Statistics
 
 MOST_VALUES = 24
 """Values of a slice column that are scored; rarer ones go together."""
 OTHER, NONE = "(other)", "(none)"
+FILE = "file"
+"""The slice that tells the files of the rows apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Group:
     """Of the tuned model, in the order of the examples."""
     baselines: Mapping[str, Sequence[Output]] = field(default_factory=dict)
     """Of each model it is compared with. One without the fields that a metric needs is left out of that metric."""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of the metrics that have other settings than their defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,11 @@ class Measured:
     tuned: Statistics
     baselines: Mapping[str, Statistics]
 
+    def of_rows(self, rows: Ints) -> Measured:
+        """The same of some of the rows, by their places."""
+        baselines = {name: statistics[rows] for name, statistics in self.baselines.items()}
+        return replace(self, examples=[self.examples[row] for row in rows], tuned=self.tuned[rows], baselines=baselines)
+
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
@@ -55,12 +65,13 @@ class Resampling:
 
     def score(self, measured: Measured, statistics: Statistics) -> Score:
         """Score with its interval."""
-        score = bootstrap(measured.metric.reduce, statistics, self.resamples, self.seed)
+        score = bootstrap(measured.metric.reduce, statistics, self.resamples, self.seed, redrawn_of(measured.metric))
         return share_score(score) if wording(measured.name).share and measured.metric.best == 1 else score
 
     def difference(self, measured: Measured, baseline: str) -> Score:
         """Tuned less baseline, with its interval."""
-        return paired(measured.metric.reduce, measured.tuned, measured.baselines[baseline], self.resamples, self.seed)
+        metric, theirs = measured.metric, measured.baselines[baseline]
+        return paired(metric.reduce, measured.tuned, theirs, self.resamples, self.seed, redrawn_of(metric))
 
 
 def measure(group: Group, folder: Path | None) -> list[Measured]:
@@ -69,13 +80,34 @@ def measure(group: Group, folder: Path | None) -> list[Measured]:
     assert set(lengths.values()) == {len(group.examples)}, f"{len(group.examples)} examples, but outputs: {lengths}"
     found = []
     for given in group.metrics:
-        metric: Metric = plugins.build("metrics", given, {}, folder)
+        metric: Metric = plugins.build("metrics", given, group.settings.get(given, {}), folder)
         models = {"tuned": group.outputs}
         models |= {name: outputs for name, outputs in group.baselines.items() if _answers(metric, outputs)}
         statistics = _statistics(metric, group.examples, models)
         tuned = statistics.pop("tuned")
-        found.append(Measured(Path(given).stem.replace("-", "_"), metric, group.examples, tuned, statistics))
+        found.append(Measured(metric_name(given), metric, group.examples, tuned, statistics))
     return found
+
+
+def by_file(groups: Sequence[Group], slices: Sequence[str]) -> tuple[Sequence[Group], Sequence[str]]:
+    """Return the groups with each row's file among its tags, and the slices with FILE, where rows come from a few files."""
+    files = list(dict.fromkeys(example.file for group in groups for example in group.examples))
+    if not 1 < len(files) <= MOST_VALUES or FILE in slices:
+        return groups, slices
+    names = _short_names(files)
+    tagged = [
+        replace(group, examples=[replace(one, tags={**one.tags, FILE: names[one.file]}) for one in group.examples])
+        for group in groups
+    ]
+    return tagged, (*slices, FILE)
+
+
+def _short_names(files: Sequence[str]) -> dict[str, str]:
+    """Each file by its name, with as many folders before it as tell it from the others."""
+    parts = {file: Path(file).parts for file in files}
+    deepest = max(map(len, parts.values()))
+    kept = next((n for n in range(1, deepest) if len({some[-n:] for some in parts.values()}) == len(files)), deepest)
+    return {file: str(Path(*some[-kept:])) for file, some in parts.items()}
 
 
 def slice_scores(measured: Sequence[Measured], primary: Measured, column: str, resampling: Resampling) -> dict[str, Any]:
@@ -85,11 +117,21 @@ def slice_scores(measured: Sequence[Measured], primary: Measured, column: str, r
     for value in kept:
         scores = {}
         for one in measured:
-            rows = np.flatnonzero([_value(example, column, kept) == value for example in one.examples])
+            rows = _rows_of(one.examples, column, kept, value)
             if len(rows):
                 scores[one.name] = as_json(resampling.score(one, one.tuned[rows]))
         scored[value] = {"n": scores[primary.name]["n"], "metrics": scores}
     return scored
+
+
+def slice_rows(examples: Sequence[Example], column: str) -> dict[str, Ints]:
+    """Places of the rows of each value of a column, the most frequent first."""
+    kept = _values(examples, column)
+    return {value: _rows_of(examples, column, kept, value) for value in kept}
+
+
+def _rows_of(examples: Sequence[Example], column: str, kept: Sequence[str], value: str) -> Ints:
+    return np.flatnonzero([_value(example, column, kept) == value for example in examples])
 
 
 def _values(examples: Sequence[Example], column: str) -> list[str]:

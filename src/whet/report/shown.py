@@ -30,18 +30,22 @@ def run(found: Mapping[str, Any], console: Console) -> None:
     for name, phase in manifest.get("phases", {}).items():
         early = ", stopped early" if phase["stopped_early"] else ""
         console.print(Text(f"Phase {name}: {phase['steps']:,} steps{early}; best at step {phase['best_step']:,}"))
-    if actual.get("train_s"):
+    if actual.get("train_s") and isinstance(actual.get("tokens", 0), int):
         console.print(Text(f"Took {actual['train_s']:,.0f} s to train, {actual.get('tokens', 0):,} tokens"))
     if manifest.get("decisions"):
         table = Table(
             "setting", "became", "because", title="What was left to whet", title_justify="left", box=None, pad_edge=False
         )
         for decision in manifest["decisions"]:
-            table.add_row(decision["key"], str(decision["value"]), Text(decision["reason"]))
+            table.add_row(Text(decision["key"]), Text(str(decision["value"])), Text(decision["reason"]))
         console.print(table)
     if found["report"] is not None:
         console.print()
         show_report(found["report"], console, page=f"{found['run']}/report.html")
+    for one in found["evaluations"]:
+        console.print()
+        console.print(Text.assemble(("Also judged on ", "bold"), f"{', '.join(one['test'] or [one['name']])}: {one['verdict']}"))
+        console.print(Text(f"More, with charts: {one['report']}", style="dim"), soft_wrap=True)
 
 
 def runs(found: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -49,7 +53,11 @@ def runs(found: Sequence[Mapping[str, Any]], console: Console) -> None:
     if not found:
         console.print(Text("No runs under runs/ yet. Begin with: whet auto FILE"))
         return
-    table = Table("run", "model", "verdict", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    longest = max(len(one["run"]) for one in found)  # a name is there to be copied, so it is the last to be broken
+    table.add_column("run", overflow="fold", min_width=longest if longest + 24 <= console.width else None)
+    table.add_column("model", overflow="fold")
+    table.add_column("verdict")
     for one in found:
         table.add_row(Text(one["run"]), Text(str(one["model"] or "")), Text(one["verdict"]))
     console.print(table)

@@ -50,7 +50,7 @@ def best_baseline(measured: Measured, scores: Mapping[str, Score]) -> str | None
 
 
 def build_verdict(
-    objective: str, measured: Measured, scores: Mapping[str, Score], slices: Mapping[str, Any], resampling: Resampling
+    measured: Measured, scores: Mapping[str, Score], slices: Mapping[str, Any], resampling: Resampling
 ) -> dict[str, Any]:
     """The verdict of a report; `scores` holds "tuned" and every baseline. Its decision is null where nothing was compared."""
     tuned = scores["tuned"]
@@ -63,7 +63,7 @@ def build_verdict(
         empty: dict[str, Any] = {"decision": None, "metric": measured.name, "baseline": None, "difference": None, "against": {}}
         return {**empty, "sentence": lone + _where(measured.name, weak) + ".", "weakest_slice": weak}
     chosen = against[best]
-    sentence = say(measured.name, tuned, chosen, baseline_words(best, objective)) + _where(measured.name, weak) + "."
+    sentence = say(measured.name, tuned, chosen, baseline_words(best)) + _where(measured.name, weak) + "."
     return {
         "decision": chosen.decision,
         "metric": measured.name,

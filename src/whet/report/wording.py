@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from whet import plugins
 from whet.types import Score
 
 
@@ -21,31 +24,10 @@ class Wording:
     """A fraction shown in percent, its differences in points; else a plain number."""
 
 
-METRICS = {
-    "accuracy": Wording("Accuracy", "right in {value} of {rows}"),
-    "macro_f1": Wording("Macro F1", "a macro F1 of {value} on {rows}"),
-    "macro_precision": Wording("Macro precision", "a macro precision of {value} on {rows}"),
-    "macro_recall": Wording("Macro recall", "a macro recall of {value} on {rows}"),
-    "weighted_f1": Wording("Weighted F1", "a weighted F1 of {value} on {rows}"),
-    "weighted_precision": Wording("Weighted precision", "a weighted precision of {value} on {rows}"),
-    "weighted_recall": Wording("Weighted recall", "a weighted recall of {value} on {rows}"),
-    "micro_f1": Wording("Micro F1", "a micro F1 of {value} on {rows}"),
-    "exact_set": Wording("All labels right", "every label right in {value} of {rows}"),
-    "calibration_error": Wording("Calibration error", "confidence {value} off on average on {rows}"),
-    "exact_match": Wording("Exact match", "word for word right in {value} of {rows}"),
-    "rouge_l": Wording("ROUGE-L", "a ROUGE-L of {value} on {rows}"),
-    "token_f1": Wording("Token F1", "a token F1 of {value} on {rows}"),
-    "loss": Wording("Loss per token", "a loss of {value} per token on {rows}", share=False),
-    "perplexity": Wording("Perplexity", "a perplexity of {value} on {rows}", share=False),
-    "bits_per_character": Wording("Bits per character", "{value} bits per character on {rows}", share=False),
-    "mean_absolute_error": Wording("Mean absolute error", "off by {value} on average on {rows}", share=False),
-    "root_mean_squared_error": Wording("Root mean squared error", "a typical miss of {value} on {rows}", share=False),
-    "r2": Wording("R²", "an R² of {value} on {rows}", share=False),
-    "spearman": Wording("Rank correlation", "a rank correlation of {value} on {rows}", share=False),
-}
 BASELINES = {
     "majority_class": "always answering the most frequent class",
     "base_model": "the untuned model",
+    "longer_answer": "always preferring the longer answer",
     "nearest_centroid": "the untuned model with nearest class centroids",
     "majority_labels": "always giving the most frequent labels",
     "mean_value": "always answering the mean",
@@ -56,6 +38,7 @@ BASELINES = {
 TITLES = {
     "majority_class": "Most frequent class",
     "base_model": "Untuned model",
+    "longer_answer": "Always the longer answer",
     "nearest_centroid": "Untuned model, class centroids",
     "majority_labels": "Most frequent labels",
     "mean_value": "Always the mean",
@@ -65,23 +48,28 @@ TITLES = {
 }
 
 
+def metric_name(given: str) -> str:
+    """The name of a metric in a report: of a file of the user's own its stem."""
+    return Path(given).stem.replace("-", "_")
+
+
+@functools.cache
 def wording(metric: str) -> Wording:
-    """How this metric is spoken of; a metric of the user's own by its name, as a plain number."""
+    """How this metric is spoken of, in its own words; a metric of the user's own by its name, as a plain number."""
+    if metric in plugins.names("metrics"):
+        own = plugins.load("metrics", metric)
+        return Wording(own.title, own.claim, own.share)
     title = metric.replace("_", " ")
-    return METRICS.get(metric) or Wording(title.capitalize(), f"{title} {{value}} on {{rows}}", share=False)
+    return Wording(title.capitalize(), f"{title} {{value}} on {{rows}}", share=False)
 
 
-def baseline_words(name: str, objective: str) -> str:
+def baseline_words(name: str) -> str:
     """A baseline in words that go behind 'than'."""
-    if name == "base_model" and objective.startswith("classify"):
-        return BASELINES["nearest_centroid"]
     return BASELINES.get(name, name.replace("_", " "))
 
 
-def baseline_title(name: str, objective: str) -> str:
+def baseline_title(name: str) -> str:
     """A baseline as the head of a column."""
-    if name == "base_model" and objective.startswith("classify"):
-        return TITLES["nearest_centroid"]
     return TITLES.get(name, name.replace("_", " ").capitalize())
 
 

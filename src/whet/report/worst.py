@@ -29,7 +29,8 @@ def worst_scores(measured: Measured, outputs: Sequence[Output]) -> list[dict[str
     """Up to 20 rows whose own score is furthest from the best one."""
     own = np.array([measured.metric.reduce(statistics[None, :]) for statistics in measured.tuned])
     best = measured.metric.best
-    ordered = sorted(range(len(own)), key=lambda place: (-abs(own[place] - best), measured.examples[place].id))
+    away = np.abs(own - best) if np.isfinite(best) else -np.sign(best) * own  # a reward has no best
+    ordered = sorted(range(len(own)), key=lambda place: (-away[place], measured.examples[place].id))
     rows = []
     for place in ordered[:MOST_ROWS]:
         if np.isfinite(own[place]) and own[place] != best:
@@ -53,6 +54,8 @@ def _question(example: Example) -> str:
 
 def _answers(example: Example, output: Output) -> tuple[Any, Any]:
     if output.text is not None:
+        if example.response is None and example.messages is not None:  # a prompt, whose answers are scored by themselves
+            return None, _cut(output.text)
         truth, given = true_and_given_text(example, output)
         return _cut(truth), _cut(given)
     if output.value is not None:

@@ -25,6 +25,6 @@ def auto(
     if out is not None:
         free_path(out, "")
     recipe, seen = auto_recipe(paths, test, model, sets)
-    narrator.say(tell(seen))
+    narrator.say(tell(seen, recipe.model))
     run = train(recipe, out=out, narrator=narrator)
     return evaluate(run.path, narrator=narrator)

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whet.recipe import Choice, Recipe
+from whet.recipe import Choice, Recipe, Train
+from whet.types import Example
+
+REFIT_BELOW = 10_000
+"""Training rows below which the validation rows are worth learning from as well."""
+SKEWED = 0.65
+"""Share of the commonest class above which accuracy flatters a model that always gives it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the choices depend on."""
 
-    kind: str
     num_parameters: int
     context: int
     head: str
     num_train: int
+    """Training rows."""
+    num_units: int
+    """What of them can be learnt from, as the objective yields it: a row, a piece of a long text, a pair of answers."""
     longest: int
     """Longest training row in tokens."""
+    learning_rates: Sequence[tuple[float, float]]
+    """The technique's: (below so many million parameters, rate)."""
+    why_rates: str
     precision: str
     precision_reason: str
     accelerator: bool
@@ -33,6 +46,17 @@ class Decision:
     reason: str
 
 
+def steps_per_epoch(num_units: int, batch_size: int) -> int:
+    """Return the steps of one time over the units that can be learnt from; the last may be smaller."""
+    return max(1, -(-num_units // batch_size))
+
+
+def planned_steps(train: Train, num_units: int) -> int:
+    """Return the steps of `train.epochs`, at most `train.max_steps`."""
+    planned = max(1, round(float(train.epochs) * steps_per_epoch(num_units, int(train.batch_size))))
+    return planned if train.max_steps is None else min(planned, train.max_steps)
+
+
 def choose_technique(num_parameters: int, num_rows: int, kind: str) -> tuple[Choice, str]:
     """Return the technique of `technique: auto`, and why."""
     millions = num_parameters / 1e6
@@ -43,8 +67,24 @@ def choose_technique(num_parameters: int, num_rows: int, kind: str) -> tuple[Cho
     ), f"{millions:.1f} M parameters and {num_rows:,} rows: LoRA learns as much with less memory and forgets less"
 
 
+def choose_metric(metrics: Sequence[str], train: Sequence[Example]) -> tuple[str, str]:
+    """Return the metric of `evaluate.metric: auto`, and why; chosen without a look at the test rows."""
+    if metrics[0] == "accuracy":
+        share = max(Counter(example.label for example in train).values()) / len(train)
+        if share > SKEWED:
+            return "macro_f1", f"{share:.0%} of the training rows have one label, so accuracy would flatter"
+    return metrics[0], "the objective's first"
+
+
+def choose_max_tokens(accelerator: bool) -> tuple[int, str]:
+    """Return the tokens of `train.max_tokens: auto`, and why."""
+    if accelerator:
+        return 16384, "fills the accelerator; changes speed and memory only"
+    return 4096, "keeps the processor's caches warm; changes speed and memory only"
+
+
 def decide(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
-    """Return the recipe without any `auto`, and one decision for each that was."""
+    """Return the recipe with no `auto` left in `train`, and one decision for each that was."""
     made: list[Decision] = []
     train = recipe.train
     rules = {
@@ -55,79 +95,69 @@ def decide(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
         "learning_rate": _learning_rate,
         "precision": _precision,
     }
-    values: dict[str, Any] = {}
     for key, rule in rules.items():
         if getattr(train, key) == "auto":
-            value, reason = rule(recipe, facts)
-            values[key] = value
+            value, reason = rule(facts)
+            train = train.model_copy(update={key: value})
             made.append(Decision(f"train.{key}", value, reason))
-    train = train.model_copy(update=values)
-    steps_per_epoch = max(1, -(-facts.num_train // int(train.batch_size)))
-    later: dict[str, Any] = {}
     if train.validate_every == "auto":
-        planned = steps_per_epoch * float(train.epochs)
-        every = steps_per_epoch if float(train.epochs) >= 3 else max(1, int(planned // 8))
-        later["validate_every"] = every
-        made.append(
-            Decision(
-                "train.validate_every", every, "once an epoch" if every == steps_per_epoch else "eight times in this short run"
-            )
-        )
+        every, reason = _validate_every(train, facts.num_units)
+        train = train.model_copy(update={"validate_every": every})
+        made.append(Decision("train.validate_every", every, reason))
     if train.checkpoint.every == "auto":
-        every = min(100, later.get("validate_every", train.validate_every))
-        later["checkpoint"] = train.checkpoint.model_copy(update={"every": every})
+        every = min(100, int(train.validate_every))
+        train = train.model_copy(update={"checkpoint": train.checkpoint.model_copy(update={"every": every})})
         made.append(Decision("train.checkpoint.every", every, "at each validation, and at least every 100 steps"))
     if train.refit == "auto":
-        worth = facts.num_train < 3000
-        later["refit"] = worth
-        reason = f"{facts.num_train:,} training rows: " + (
-            "few enough that the validation rows are worth learning from" if worth else "enough without the validation rows"
-        )
+        worth, reason = _refit(facts)
+        train = train.model_copy(update={"refit": worth})
         made.append(Decision("train.refit", worth, reason))
-    return recipe.model_copy(update={"train": train.model_copy(update=later)}), made
+    return recipe.model_copy(update={"train": train}), made
 
 
-def _epochs(recipe: Recipe, facts: Facts) -> tuple[float, str]:
+def _epochs(facts: Facts) -> tuple[float, str]:
     rows = facts.num_train
     if facts.head == "lm":
         epochs = 1.0 if rows > 20000 else 3.0 if rows > 2000 else 5.0
         return epochs, f"{rows:,} rows of text; early stopping may end it before"
-    epochs = 15.0 if rows < 300 else 10.0 if rows < 3000 else 4.0 if rows < 20000 else 3.0
+    epochs = 15.0 if rows < 300 else 10.0 if rows < 3000 else 3.0
     return epochs, f"{rows:,} training rows; early stopping may end it before"
 
 
-def _batch_size(recipe: Recipe, facts: Facts) -> tuple[int, str]:
+def _batch_size(facts: Facts) -> tuple[int, str]:
     rows = facts.num_train
     size = 8 if rows < 200 else 16 if rows < 3000 or facts.head == "lm" else 32
-    return size, f"{rows:,} training rows: about {max(1, rows // size):,} steps an epoch"
+    return size, f"{rows:,} training rows: {steps_per_epoch(facts.num_units, size):,} steps an epoch"
 
 
-def _max_length(recipe: Recipe, facts: Facts) -> tuple[int, str]:
+def _max_length(facts: Facts) -> tuple[int, str]:
     if facts.longest <= facts.context:
         return facts.context, f"the model's context; the longest row has {facts.longest:,} tokens, so nothing is cut"
     return facts.context, f"the model's context; rows up to {facts.longest:,} tokens are cut to it"
 
 
-def _max_tokens(recipe: Recipe, facts: Facts) -> tuple[int, str]:
-    if facts.accelerator:
-        return 16384, "fills the accelerator; changes speed and memory only"
-    return 4096, "keeps the processor's caches warm; changes speed and memory only"
+def _max_tokens(facts: Facts) -> tuple[int, str]:
+    return choose_max_tokens(facts.accelerator)
 
 
-def _learning_rate(recipe: Recipe, facts: Facts) -> tuple[float, str]:
+def _learning_rate(facts: Facts) -> tuple[float, str]:
     millions = facts.num_parameters / 1e6
-    name = recipe.technique.name if isinstance(recipe.technique, Choice) else "lora"
-    if name == "head":
-        return 1e-2, "only the head learns"
-    if name == "full":
-        rate = 5e-4 if millions < 20 else 1e-4 if millions < 60 else 5e-5 if millions < 200 else 2e-5
-        return rate, f"all of {millions:.1f} M parameters learn; larger models want smaller steps"
-    rate = 1e-3 if millions < 100 else 4e-4 if millions < 1000 else 2e-4
-    return (
-        rate,
-        f"adapters on {millions:.1f} M parameters; they start from zero and want larger steps than the weights themselves",
-    )
+    rate = next(rate for below, rate in facts.learning_rates if millions < below)
+    return rate, f"a model of {millions:.1f} M parameters; {facts.why_rates}"
 
 
-def _precision(recipe: Recipe, facts: Facts) -> tuple[str, str]:
+def _precision(facts: Facts) -> tuple[str, str]:
     return facts.precision, facts.precision_reason
+
+
+def _validate_every(train: Train, num_units: int) -> tuple[int, str]:
+    epoch, planned = steps_per_epoch(num_units, int(train.batch_size)), planned_steps(train, num_units)
+    if planned >= 3 * epoch:
+        return epoch, "once an epoch"
+    return max(1, planned // 8), "at least eight times in this short run"
+
+
+def _refit(facts: Facts) -> tuple[bool, str]:
+    worth = facts.num_train < REFIT_BELOW
+    why = "few enough that the validation rows are worth learning from" if worth else "enough without the validation rows"
+    return worth, f"{facts.num_train:,} training rows: {why}"

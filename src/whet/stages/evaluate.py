@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +12,30 @@ from typing import Any
 
 import torch
 
-from whet import plugins
-from whet.data.dataset import Dataset, read_dataset
+from whet.data.dataset import Dataset
 from whet.data.held_out import read_held_out
+from whet.data.store import examples_hash
+from whet.display import quoted
 from whet.engine.machine import Precision, computing
 from whet.engine.order import permutation
 from whet.errors import Interrupted, RecipeError, RunError
-from whet.files import write_json, write_lines, write_whole
-from whet.models.load import load_policy
+from whet.files import file_hash, json_text, lines_text, write_together
 from whet.models.policy import Policy
-from whet.models.save import Card, load_tuned, read_card
-from whet.recipe import Recipe
+from whet.models.save import Card, load_base, load_tuned, read_card
+from whet.recipe import Choice, Evaluate, Recipe
 from whet.recipe_file import load_recipe
 from whet.report.build import Group, build_report
 from whet.report.html import render
 from whet.run import Run, open_run
-from whet.stages.job import plugin_folder
+from whet.stages.build import asked_metrics, build_objective, build_technique, measured_by, metric_settings, plugin_folder
+from whet.stages.decide import choose_metric
+from whet.stages.gate import GATE, check_gate, gate_record, store_gate
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
-from whet.types import Example, Objective, Output, Technique
+from whet.types import Example, Objective, Output
+
+WITH_MODEL = {"train", "compress"}
+"""Kinds of run that end in a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +60,88 @@ class Tuned:
         with computing(self.precision, policy.device), torch.no_grad():
             return list(self.objective.outputs(policy, examples, self.card.max_length))
 
+    def finite_outputs(self, policy: Policy, examples: Sequence[Example]) -> list[Output]:
+        """Return what a policy answers. Raises RunError where its scores are not finite: such rows cannot be judged."""
+        found = self.outputs(policy, examples)
+        wrong = [example for example, output in zip(examples, found, strict=True) if not output.is_finite]
+        if wrong:
+            first = f"{wrong[0].file}:{wrong[0].line}"
+            raise RunError(
+                f"{self.run.path}: the model's scores for {len(wrong):,} of {len(examples):,} rows are not finite numbers (first: "
+                f"{first}), so it cannot be judged. Train again with a lower rate, or in --set train.precision=fp32."
+            )
+        return found
 
-def load_run(path: Path, recipe: Path | None = None) -> Tuned:
-    """Return a trained run with its policy. `recipe` is needed where the run uses plugin files of the user's own. Raises RunError."""
+
+def load_run(path: Path, recipe: Path | None = None, sets: Sequence[str] = ()) -> Tuned:
+    """Return a trained run with its policy. `recipe` is needed where the run uses plugin files of the user's own. Raises RunError.
+
+    `sets` override how it is judged: keys of `evaluate` only. Raises RecipeError.
+    """
     run = open_run(path)
-    if run.manifest["kind"] != "train":
+    if run.manifest["kind"] not in WITH_MODEL:
         raise RunError(f"{path}: a run of kind '{run.manifest['kind']}' has no model. Train one with: whet train RECIPE")
-    folder = plugin_folder(run, recipe)
+    folder = plugin_folder(run, recipe, sets)
     card = read_card(run.model)
-    technique: Technique = plugins.build("techniques", card.technique, card.technique_settings, folder)
-    objective: Objective = plugins.build("objectives", card.objective, card.objective_settings, folder)
+    stored = _stored_recipe(run, sets)
+    technique = build_technique(Choice(name=card.technique, **card.technique_settings), folder)
+    objective = build_objective(Choice(name=card.objective, **card.objective_settings), folder)
+    measured_by(objective, tuple(asked_metrics(stored).values()), folder)
+    check_gate(stored, folder)
     policy = load_tuned(run.model, technique)
     if objective.head != "lm" and not len(policy.heads):
-        raise RunError(f"{run.model}: its head is missing. Delete the folder, and make it again with: whet train --resume {path}")
-    return Tuned(run, load_recipe(run.path / "recipe.yaml"), card, policy, objective, folder)
+        raise RunError(
+            f"{run.model}: its head is missing. Delete the folder, and make it again with: whet train --resume {quoted(path)}"
+        )
+    return Tuned(run, stored, card, policy, objective, folder)
 
 
-def evaluate(path: Path, *, test: Sequence[Path] = (), recipe: Path | None = None, narrator: Narrator = SILENT) -> Run:
-    """Score a trained run on its test rows, or on another file, and write report.json, report.html and predictions.jsonl."""
+def _stored_recipe(run: Run, sets: Sequence[str]) -> Recipe:
+    for assignment in sets:
+        if assignment.partition("=")[0].strip().partition(".")[0] not in {"evaluate", "gate"}:
+            allowed = ", ".join([*(f"evaluate.{name}" for name in Evaluate.model_fields), "gate"])
+            raise RecipeError(
+                f"--set {assignment}: what was trained stays as it is; only how it is judged is set. Allowed: {allowed}."
+            )
+    return load_recipe(run.path / "recipe.yaml", sets)
+
+
+def evaluate(
+    path: Path,
+    *,
+    test: Sequence[Path] = (),
+    sets: Sequence[str] = (),
+    recipe: Path | None = None,
+    keep_learnt: bool = False,
+    narrator: Narrator = SILENT,
+) -> Run:
+    """Score a trained run on its test rows, or on other files, and write report.json, report.html and predictions.jsonl.
+
+    Of other files they lie beside the run's own, in evaluations/NAME, and the returned run's `report` is theirs; rows that the run
+    has learnt from are left out of the score, unless they are to be kept. `sets` override the recipe's `evaluate`, for this
+    report only. Raises Refused where all rows were learnt from.
+    """
     with open_run(path).lock():
         try:
-            return _evaluate(path, test, recipe, narrator)
+            return _evaluate(path, test, sets, recipe, keep_learnt, narrator)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"Stopped while judging; the model in {path} is whole. Judge it with: whet evaluate {path}"
+                f"Stopped while judging; the model in {path} is whole. Judge it with: whet evaluate {quoted(path)}"
             ) from None
 
 
-def _evaluate(path: Path, test: Sequence[Path], recipe: Path | None, narrator: Narrator) -> Run:
+def _evaluate(
+    path: Path, test: Sequence[Path], sets: Sequence[str], recipe: Path | None, keep_learnt: bool, narrator: Narrator
+) -> Run:
     begun = time.monotonic()
-    tuned = load_run(path, recipe)
+    tuned = load_run(path, recipe, sets)
     dataset = stored_dataset(tuned.run)
-    examples = dataset.test
+    examples, run, known = dataset.test, tuned.run, tuple[str, ...]()
     if test:
-        examples, notices = read_held_out(test, dataset, tuned.objective.needs, tuned.folder)
-        for notice in notices:
+        found = read_held_out(test, dataset, tuned.objective.needs, tuned.folder, keep_learnt=keep_learnt)
+        examples, known = found.examples, found.known
+        run = _beside(run, test, examples)
+        for notice in (*found.notices, *known):
             narrator.say(f"Note: {notice}")
     settings = tuned.recipe.evaluate
     if settings.max_rows is not None and len(examples) > settings.max_rows:
@@ -96,50 +149,68 @@ def _evaluate(path: Path, test: Sequence[Path], recipe: Path | None, narrator: N
         examples = tuple(examples[index] for index in sorted(order.tolist()))
         narrator.say(f"Scoring a seeded draw of {settings.max_rows:,} test rows (evaluate.max_rows).")
     if not examples:
-        raise RunError(f"{path}: there are no test rows to judge on. Name a file: whet evaluate {path} --test FILE")
+        raise RunError(f"{path}: there are no test rows to judge on. Name a file: whet evaluate {quoted(path)} --test FILE")
     narrator.say(f"Judging on {len(examples):,} test rows ...")
-    groups, samples = _groups(tuned, dataset, examples, narrator)
+    metric = _metric(tuned, dataset.train)
+    groups, samples = _groups(tuned, metric, dataset, examples, narrator)
+    records = tuned.run.records()
     report = build_report(
         objective=tuned.card.objective,
-        metric=_primary(tuned, groups, dataset.train),
+        metric=metric,
         groups=groups,
         classes=tuned.policy.classes,
         slices=tuned.recipe.data.slices,
         resamples=settings.resamples,
         seed=settings.seed,
-        log=tuned.run.records(),
+        log=records,
         folder=tuned.folder,
+        gate=tuned.recipe.gate,
+        known=known,
     )
-    _write(tuned, report, groups, samples, time.monotonic() - begun)
-    return tuned.run
+    if test:
+        report |= {"test": [path.name for path in test], "rows_sha256": examples_hash({"test": examples})}
+    report |= {"samples": samples, "settings": settings.model_dump(mode="json") | {"metric": metric}}
+    if metric.endswith(".py") and tuned.folder is not None:
+        report["plugins"] = {metric: file_hash(tuned.folder / metric)}
+    _write(tuned, run, report, groups, dataset, records, time.monotonic() - begun)
+    return run
 
 
-def _primary(tuned: Tuned, groups: Sequence[Group], train: Sequence[Example]) -> str:
-    """Return the metric of the verdict, chosen without a look at the test rows. Raises RecipeError where the recipe names one that is not measured."""
-    asked, known = tuned.recipe.evaluate.metric, [name for group in groups for name in group.metrics]
-    if asked != "auto":
-        if asked not in known:
-            raise RecipeError(f"evaluate.metric is '{asked}', which is not measured here. Allowed: auto, {', '.join(known)}.")
-        return asked
-    if known[0] == "accuracy":
-        commonest = max(Counter(example.label for example in train).values())
-        if commonest > 0.65 * len(train):
-            return "macro_f1"  # accuracy flatters a model that always gives the commonest class
-    return known[0]
+def _beside(run: Run, test: Sequence[Path], examples: Sequence[Example]) -> Run:
+    """Return the run with a name for its evaluation on these files: a free one, or that of the same rows, which is made again."""
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(path.stem for path in test)).strip("-").lower()[:48] or "rows"
+    rows = examples_hash({"test": examples})
+    for number in itertools.count(1):
+        named = Run(run.path, stem if number == 1 else f"{stem}-{number}")
+        if not (named.results / "report.json").is_file() or named.report.get("rows_sha256") == rows:
+            break
+    return named
+
+
+def _metric(tuned: Tuned, train: Sequence[Example]) -> str:
+    """Return the metric of the verdict, as the recipe names it."""
+    asked = tuned.recipe.evaluate.metric
+    return choose_metric((*tuned.objective.metrics, *tuned.objective.written_metrics), train)[0] if asked == "auto" else asked
 
 
 def _groups(
-    tuned: Tuned, dataset: Dataset, examples: Sequence[Example], narrator: Narrator
+    tuned: Tuned, metric: str, dataset: Dataset, examples: Sequence[Example], narrator: Narrator
 ) -> tuple[list[Group], list[dict[str, str]]]:
     """Return what is scored, and a few answers before and after tuning to look at."""
     objective, settings, limit = tuned.objective, tuned.recipe.evaluate, tuned.card.max_length
-    ours = tuned.outputs(tuned.policy, examples)
-    narrator.say(f"Asking {tuned.card.source} without tuning ...")
-    base = load_policy(tuned.recipe.model)
-    with computing(tuned.precision, base.device), torch.no_grad():
-        theirs = objective.baselines(base, dataset.train, examples, limit)
-    groups = [Group(objective.metrics, examples, ours, theirs)]
-    if not objective.written_metrics:
+    given, of_answers = measured_by(objective, (metric, *asked_metrics(tuned.recipe).values()), tuned.folder)
+    changed = {name: metric_settings(tuned.recipe, name) for name in (*given, *of_answers)}
+    base = load_base(tuned.card)
+    if objective.reference:
+        tuned.policy.reference = base
+    groups = []
+    if given:
+        ours = tuned.finite_outputs(tuned.policy, examples)
+        narrator.say(f"Asking {tuned.card.source} without tuning ...")
+        with computing(tuned.precision, base.device), torch.no_grad():
+            theirs = objective.baselines(base, dataset.train, examples, limit)
+        groups.append(Group(given, examples, ours, theirs, changed))
+    if not of_answers:
         return groups, []
     order = permutation(settings.seed, 1, len(examples))[: settings.max_generated]
     asked = [examples[index] for index in sorted(order.tolist())]
@@ -147,38 +218,51 @@ def _groups(
     with computing(tuned.precision, base.device):
         written = list(objective.answers(tuned.policy, asked, settings.max_new_tokens))
         before = list(objective.answers(base, asked, settings.max_new_tokens))
-    groups.append(Group(objective.written_metrics, asked, written, {"base_model": before}))
+    groups.append(Group(of_answers, asked, written, {"base_model": before}, changed))
     return groups, [_sample(example, a, b) for example, a, b in zip(asked[:5], before, written, strict=False)]
 
 
 def _sample(example: Example, before: Output, after: Output) -> dict[str, str]:
-    messages = example.messages or ()
     return {
-        "prompt": messages[-2].content if len(messages) > 1 else "",
-        "reference": messages[-1].content if messages else "",
+        "prompt": example.prompt[-1].content if example.prompt else "",
+        "reference": example.response or "",
         "base": before.text or "",
         "tuned": after.text or "",
     }
 
 
-def _write(tuned: Tuned, report: dict[str, Any], groups: Sequence[Group], samples: list[dict[str, str]], seconds: float) -> None:
-    run = tuned.run
+def _write(
+    tuned: Tuned,
+    run: Run,
+    report: dict[str, Any],
+    groups: Sequence[Group],
+    dataset: Dataset,
+    records: Sequence[dict[str, Any]],
+    seconds: float,
+) -> None:
     last = groups[-1]
-    write_lines(
-        run.path / "predictions.jsonl",
-        (_prediction(example, output) for example, output in zip(last.examples, last.outputs, strict=True)),
-    )
-    run.note(actual=run.manifest["actual"] | {"evaluate_s": round(seconds, 2)})
-    write_json(run.path / "report.json", report | {"samples": samples})
-    write_whole(run.path / "report.html", render(report, _context(tuned, samples)))
+    run.results.mkdir(parents=True, exist_ok=True)
+    answers = (_prediction(example, output) for example, output in zip(last.examples, last.outputs, strict=True))
+    gate = report.get("gate") if run.evaluation is None else None
+    texts = {run.path / GATE: json_text(gate_record(gate))} if gate is not None else {}
+    if run.evaluation is None:
+        run.note(actual=run.manifest["actual"] | {"evaluate_s": round(seconds, 2)})
+    texts |= {
+        run.results / "predictions.jsonl": lines_text(answers),
+        run.results / "report.html": render(report, _context(tuned, report["samples"], dataset, records)),
+        run.results / "report.json": json_text(report),
+    }
+    write_together(texts)
+    if run.evaluation is None and gate is None:
+        store_gate(run, None)
 
 
 def _prediction(example: Example, output: Output) -> dict[str, Any]:
     record: dict[str, Any] = {"id": example.id, "file": example.file, "line": example.line}
     if example.messages is not None:
         record |= {
-            "prompt": [message.content for message in example.messages[:-1]],
-            "reference": example.messages[-1].content,
+            "prompt": [message.content for message in example.prompt or ()],
+            "reference": example.response,
             "output": output.text,
         }
     else:
@@ -189,18 +273,21 @@ def _prediction(example: Example, output: Output) -> dict[str, Any]:
         record["probabilities"] = {name: round(chance, 6) for name, chance in output.probabilities.items()}
     if output.nll is not None:
         record |= {"nll": output.nll, "tokens": output.num_tokens}
+    judged = {"margin": output.margin, "reward": output.reward, "kl": output.kl}
+    record |= {name: value for name, value in judged.items() if value is not None}
     return record
 
 
-def _context(tuned: Tuned, samples: list[dict[str, str]]) -> dict[str, Any]:
+def _context(
+    tuned: Tuned, samples: Sequence[dict[str, str]], dataset: Dataset, records: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
     manifest = tuned.run.manifest
-    dataset = read_dataset(tuned.run.path)
     accounting = dataset.accounting
     return {
         "run": str(tuned.run.path),
         "recipe": tuned.recipe.model_dump(mode="json", exclude_none=True),
         "decisions": manifest.get("decisions", []),
-        "log": tuned.run.records(),
+        "log": records,
         "data": {
             "rows_in": accounting.rows,
             "used": sum(accounting.used.values()),

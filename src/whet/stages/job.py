@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from whet import plugins
+from whet.data.clean import build_cleaners
 from whet.data.dataset import Dataset
 from whet.data.preflight import Finding, preflight
 from whet.engine.fit import TrainPlan
-from whet.engine.machine import choose_precision
-from whet.errors import DataError, RecipeError, Refused, RunError
+from whet.engine.machine import choose_precision, computing
+from whet.errors import DataError, RecipeError, Refused
 from whet.models.load import load_policy
 from whet.models.policy import Policy
 from whet.models.save import Card
 from whet.recipe import Choice, Recipe
-from whet.run import Run
-from whet.stages.decide import Decision, Facts, choose_technique, decide
+from whet.stages.build import build_objective, build_optimiser, build_schedule, build_technique
+from whet.stages.decide import (
+    Decision,
+    Facts,
+    choose_max_tokens,
+    choose_metric,
+    choose_technique,
+    decide,
+    planned_steps,
+    steps_per_epoch,
+)
 from whet.types import Example, Objective, Technique, Unit
 
-MEMBERS = {
-    "objectives": ("head", "needs", "metrics", "prepare", "units", "steps", "loss", "outputs"),
-    "techniques": ("attach", "detach", "merge", "save", "load"),
-    "optimisers": ("build",),
-    "schedules": ("factor",),
-    "cleaners": ("clean",),
-}
-"""What a plugin of each kind must have, as its protocol says; a file of the user's own may be of another kind."""
+UNCUT = 10**9
+"""A row's longest length where nothing is cut."""
 
 
 @dataclass(slots=True)
 class Job:
-    """A recipe without any `auto`, and what it stands for. The technique is attached to the policy."""
+    """A recipe with everything decided, and what it stands for. The technique is attached to the policy."""
 
     recipe: Recipe
     dataset: Dataset
@@ -49,13 +51,12 @@ class Job:
 
     @property
     def steps_per_epoch(self) -> int:
-        return max(1, -(-len(self.train_units) // self.plan.batch_size))
+        return steps_per_epoch(len(self.train_units), self.plan.batch_size)
 
     def card(self) -> Card:
         """Return what the trained model's folder says of itself."""
         technique, source = self.recipe.technique, self.policy.source
         assert isinstance(technique, Choice)
-        cleaners = [] if self.recipe.data.clean == "auto" else [choice.model_dump() for choice in self.recipe.data.clean]
         return Card(
             source=source.name,
             source_sha256=source.sha256,
@@ -65,125 +66,55 @@ class Job:
             objective_settings=self.recipe.objective.settings,
             classes=self.policy.classes,
             max_length=self.plan.max_length,
-            cleaners=cleaners,
-        )
-
-
-def build_objective(recipe: Recipe, folder: Path | None) -> Objective:
-    """Return the recipe's objective. Loads no model."""
-    objective: Objective = plugins.build("objectives", recipe.objective.name, recipe.objective.settings, folder)
-    return objective
-
-
-def build_technique(choice: Choice, folder: Path | None) -> Technique:
-    technique: Technique = plugins.build("techniques", choice.name, choice.settings, folder)
-    return technique
-
-
-def plugin_files(recipe: Recipe, folder: Path | None) -> dict[str, str]:
-    """Return the user's own plugin files that the recipe names, with their SHA-256."""
-    names = [choice.name for _, choice in _choices(recipe) if choice.name.endswith(".py")]
-    return {name: plugins.file_hash((folder or Path()) / name) for name in names}
-
-
-def _choices(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Choice]]:
-    """Yield each plugin that the recipe chooses, with its place in the recipe."""
-    yield ("objective",), recipe.objective
-    if isinstance(recipe.technique, Choice):
-        yield ("technique",), recipe.technique
-    yield ("train", "schedule"), recipe.train.schedule
-    yield ("train", "optimiser"), recipe.train.optimiser
-    for index, choice in enumerate(() if recipe.data.clean == "auto" else recipe.data.clean):
-        yield ("data", "clean", str(index)), choice
-
-
-def plugin_folder(run: Run, recipe: Path | None) -> Path | None:
-    """Return the folder of the run's own plugin files, which are loaded from the recipe that the user names, and only if unchanged."""
-    hashes: dict[str, str] = run.manifest.get("plugins", {})
-    if not hashes:
-        return None
-    if recipe is None:
-        raise RunError(
-            f"{run.path}: uses files of your own ({', '.join(hashes)}). Code is never loaded from a run; name the recipe that they lie "
-            f"beside: --recipe RECIPE, or to go on: whet train RECIPE --resume {run.path}"
-        )
-    for name, expected in hashes.items():
-        file = recipe.parent / name
-        if not file.is_file() or plugins.file_hash(file) != expected:
-            raise RunError(f"{file}: not the file that {run.path} was trained with. Bring that one back, or begin a new run.")
-    return recipe.parent
-
-
-def check_plugins(recipe: Recipe, folder: Path | None) -> None:
-    """Raise RecipeError, with its place, for a plugin that is not there or whose settings are wrong. Loads no model."""
-    for path, choice in _choices(recipe):
-        kind = "cleaners" if path[0] == "data" else f"{path[-1]}s"
-        try:
-            made = plugins.build(kind, choice.name, choice.settings, folder)
-        except RecipeError as error:
-            wrong = next((key for key in choice.settings if f"'{key}'" in str(error)), "name")
-            raise RecipeError(f"{recipe.place(*path, wrong)}: {error}") from None
-        lacking = [member for member in MEMBERS[kind] if not hasattr(made, member)]
-        if lacking:
-            raise RecipeError(
-                f"{recipe.place(*path)}: '{choice.name}' is no plugin of kind '{kind}': it has no {', '.join(lacking)}. "
-                f"Add them, or name another: {', '.join(plugins.names(kind))}."
-            )
-    objective, asked = build_objective(recipe, folder), recipe.evaluate.metric
-    known = [*objective.metrics, *objective.written_metrics]
-    if asked not in {"auto", *known}:
-        place = recipe.place("evaluate", "metric")
-        raise RecipeError(
-            f"{place}: objective '{recipe.objective.name}' does not measure '{asked}'. Allowed: auto, {', '.join(known)}."
+            max_tokens=self.plan.max_tokens,
         )
 
 
 def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: int | None = None) -> Job:
-    """Load the model, decide every `auto`, tokenise, and look before training. Raises Refused where training cannot work."""
-    objective = build_objective(recipe, folder)
-    policy = load_policy(recipe.model)
-    if objective.head == "lm" and policy.kind == "encoder":
-        raise RecipeError(
-            f"objective '{recipe.objective.name}' writes text, and {recipe.model} is an encoder, which cannot. "
-            "Name a decoder, such as builtin:seedling, or use objective 'classify'."
-        )
+    """Load the model, decide every `auto`, tokenise, and look before training. Raises Refused where training cannot work.
+
+    `num_steps` are those of a run that goes on; else they follow from the recipe.
+    """
+    objective = build_objective(recipe.objective, folder)
+    policy = _base(recipe, objective)
     objective.prepare(policy, dataset.train)
-    decisions = []
-    if recipe.technique == "auto":
-        choice, reason = choose_technique(policy.num_parameters, len(dataset.train), policy.kind)
-        recipe = recipe.model_copy(update={"technique": choice})
-        decisions.append(Decision("technique", choice.name, reason))
-    assert isinstance(recipe.technique, Choice)
-    technique = build_technique(recipe.technique, folder)
-    if recipe.train.max_length != "auto" and recipe.train.max_length > policy.context:
-        raise RecipeError(
-            f"train.max_length is {recipe.train.max_length}, and {recipe.model} reads at most {policy.context} tokens. "
-            f"Allowed: 2 to {policy.context}, or auto."
-        )
-    limit = policy.context if recipe.train.max_length == "auto" else recipe.train.max_length
-    whole = objective.units(dataset.train, policy, 10**9)
-    units = {part: objective.units(dataset.parts[part], policy, limit) for part in ("train", "validation")}
-    recipe, made = decide(recipe, _facts(policy, objective, dataset, whole))
-    learnt = {
-        part: [unit for unit in some if any(row.weights.get(term, 0) for row in unit for term in row.weights)]
-        for part, some in units.items()
-    }
-    plan = _plan(recipe, folder, len(learnt["train"]), num_steps)
-    lengths = {"train": full_lengths(whole, units["train"])}
-    findings = preflight(dataset, units, lengths, policy.tokenizer, objective.head, plan.max_length, policy.end_id)
-    decisions += made
+    recipe, decisions = _choose(recipe, objective, policy, dataset, folder)
+    technique = build_technique(_chosen(recipe), folder)
+    policy.num_virtual = getattr(technique, "num_virtual", 0)  # rows leave room for them; a plugin need not say that it has none
+    limit = _limit(recipe, policy)
+    precision = choose_precision()[0] if recipe.train.precision == "auto" else recipe.train.precision
+    with computing(precision, policy.device):  # rows may hold what a reference computes
+        whole = objective.units(dataset.train, policy, UNCUT)
+        longest = _longest(whole)
+        fits = longest <= limit and not objective.online  # an answer still comes behind a prompt
+        train = whole if fits else objective.units(dataset.train, policy, limit)
+        units = {"train": train, "validation": objective.units(dataset.validation, policy, limit)}
+    learnt = {part: learnable(some) for part, some in units.items()}
+    recipe, made = decide(recipe, _facts(policy, objective, technique, len(dataset.train), len(learnt["train"]), longest))
+    plan = _plan(recipe, folder, planned_steps(recipe.train, len(learnt["train"])) if num_steps is None else num_steps)
+    lengths = {"train": full_lengths(whole, train)}
+    head = "rollout" if objective.online else objective.head
+    findings = preflight(dataset, units, lengths, policy.tokenizer, head, plan.max_length, policy.end_id, policy.context)
     technique.attach(policy, plan.seed)
-    return Job(recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions, findings)
+    return Job(
+        recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + made, findings
+    )
+
+
+def learnable(units: Sequence[Unit]) -> list[Unit]:
+    """Return the units that add to a term of the loss."""
+    return [unit for unit in units if any(weight for row in unit for weight in row.weights.values())]
 
 
 def full_lengths(whole: Sequence[Unit], units: Sequence[Unit]) -> list[int]:
     """Return each row's tokens before anything was cut. A text that goes on in further rows is not cut."""
-    full = {row.id: len(row.ids) for unit in whole for row in unit}
-    kept: Counter[int] = Counter()
+    full = {(row.id, place): len(row.ids) for unit in whole for place, row in enumerate(unit)}
+    kept: Counter[tuple[int, int]] = Counter()
     for unit in units:
-        for row in unit:
-            kept[row.id] += len(row.ids)
-    return [len(row.ids) if kept[row.id] >= full[row.id] else full[row.id] for unit in units for row in unit]
+        for place, row in enumerate(unit):
+            kept[row.id, place] += len(row.ids)
+    pairs = [((row.id, place), len(row.ids)) for unit in units for place, row in enumerate(unit)]
+    return [length if kept[key] >= full[key] else full[key] for key, length in pairs]
 
 
 def refuse(findings: Sequence[Finding]) -> None:
@@ -193,23 +124,74 @@ def refuse(findings: Sequence[Finding]) -> None:
         raise Refused("\n".join(f"{finding.sentence} {finding.remedy}" for finding in fatal))
 
 
-def on_all_rows(job: Job, folder: Path | None, num_steps: int) -> Job:
-    """Return a fresh job that learns from training and validation rows together, for a known number of steps."""
+def on_all_rows(job: Job, folder: Path | None, epochs: float) -> Job:
+    """Return a fresh job that learns from training and validation rows together, for so many epochs."""
     both: tuple[Example, ...] = (*job.dataset.train, *job.dataset.validation)
-    policy = load_policy(job.recipe.model)
+    policy = _base(job.recipe, job.objective)
     job.objective.prepare(policy, both)
     technique = build_technique(_chosen(job.recipe), folder)
     technique.attach(policy, job.plan.seed)
-    units = job.objective.units(both, policy, job.plan.max_length)
+    with computing(job.plan.precision, policy.device):
+        units = learnable(job.objective.units(both, policy, job.plan.max_length))
+    num_steps = planned_steps(job.recipe.train.model_copy(update={"epochs": epochs}), len(units))
     plan = replace(job.plan, num_steps=num_steps, num_warmup=round(num_steps * job.recipe.train.warmup))
     return replace(job, policy=policy, technique=technique, plan=plan, train_units=units, validation_units=[])
 
 
-def slug(recipe: Recipe) -> str:
-    """Return the name of a run that the user did not name: from its first data file and its objective."""
-    stem = Path(recipe.data.path[0]).stem
-    words = re.sub(r"[^A-Za-z0-9]+", "-", f"{stem}-{Path(recipe.objective.name).stem}").strip("-").lower()
-    return recipe.name or words[:48] or "run"
+def _base(recipe: Recipe, objective: Objective) -> Policy:
+    """Return the base model, which computes in as much memory as training may take. Raises RecipeError where it cannot be trained so."""
+    policy = load_policy(recipe.model)
+    if objective.head == "lm" and policy.kind == "encoder":
+        raise RecipeError(
+            f"objective '{recipe.objective.name}' writes text, and {recipe.model} is an encoder, which cannot. "
+            "Name a decoder, such as builtin:seedling, or use objective 'classify'."
+        )
+    asked = recipe.train.max_tokens
+    policy.max_tokens = choose_max_tokens(_accelerated(policy))[0] if asked == "auto" else asked
+    return policy
+
+
+def _accelerated(policy: Policy) -> bool:
+    return policy.device.type != "cpu"
+
+
+def _choose(
+    recipe: Recipe, objective: Objective, policy: Policy, dataset: Dataset, folder: Path | None
+) -> tuple[Recipe, list[Decision]]:
+    """Return the recipe with technique and metric chosen, and what each `auto` outside `train` became."""
+    made: list[Decision] = []
+    if recipe.technique == "auto":
+        choice, reason = choose_technique(policy.num_parameters, len(dataset.train), policy.kind)
+        recipe = recipe.model_copy(update={"technique": choice})
+        made.append(Decision("technique", choice.name, reason))
+    if recipe.evaluate.metric == "auto":
+        metric, reason = choose_metric((*objective.metrics, *objective.written_metrics), dataset.train)
+        recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"metric": metric})})
+        made.append(Decision("evaluate.metric", metric, reason))
+    if recipe.data.clean == "auto":  # the word stays: it also merges spellings of a label, which no list of cleaners says
+        names = [name for name, _ in build_cleaners(dataset.columns, folder).chain]
+        made.append(Decision("data.clean", names, f"{', '.join(names)}; spellings of one label become one"))
+    return recipe, made
+
+
+def _limit(recipe: Recipe, policy: Policy) -> int:
+    """Return the tokens of the longest row. Raises RecipeError where the model cannot read so many."""
+    asked = recipe.train.max_length
+    if asked != "auto" and asked > policy.context:
+        raise RecipeError(
+            f"train.max_length is {asked}, and {recipe.model} reads at most {policy.context} tokens. "
+            f"Allowed: 2 to {policy.context}, or auto."
+        )
+    return policy.context if asked == "auto" else asked
+
+
+def _longest(whole: Sequence[Unit]) -> int:
+    lengths = [len(row.ids) for unit in whole for row in unit]
+    if not lengths:
+        raise DataError(
+            "no training row has anything to learn from. Look at the rows with: whet prepare, and name the columns in `data:`."
+        )
+    return max(lengths)
 
 
 def _chosen(recipe: Recipe) -> Choice:
@@ -217,37 +199,30 @@ def _chosen(recipe: Recipe) -> Choice:
     return recipe.technique
 
 
-def _facts(policy: Policy, objective: Objective, dataset: Dataset, whole: Sequence[Unit]) -> Facts:
-    lengths = [len(row.ids) for unit in whole for row in unit]
-    if not lengths:
-        raise DataError(
-            "no training row has anything to learn from. Look at the rows with: whet prepare, and name the columns in `data:`."
-        )
+def _facts(policy: Policy, objective: Objective, technique: Technique, num_train: int, num_units: int, longest: int) -> Facts:
     precision, reason = choose_precision()
     return Facts(
-        kind=policy.kind,
         num_parameters=policy.num_parameters,
         context=policy.context,
         head=objective.head,
-        num_train=len(dataset.train),
-        longest=max(lengths),
+        num_train=num_train,
+        num_units=num_units,
+        longest=longest,
+        learning_rates=technique.learning_rates,
+        why_rates=technique.why_rates,
         precision=precision,
         precision_reason=reason,
-        accelerator=policy.device.type != "cpu",
+        accelerator=_accelerated(policy),
     )
 
 
-def _plan(recipe: Recipe, folder: Path | None, num_units: int, num_steps: int | None) -> TrainPlan:
+def _plan(recipe: Recipe, folder: Path | None, num_steps: int) -> TrainPlan:
     train = recipe.train
-    batch_size = int(train.batch_size)
-    if num_steps is None:
-        num_steps = max(1, round(float(train.epochs) * max(1, -(-num_units // batch_size))))
-        num_steps = min(num_steps, train.max_steps) if train.max_steps is not None else num_steps
     assert train.precision != "auto"
     return TrainPlan(
         num_steps=num_steps,
         num_warmup=round(num_steps * train.warmup),
-        batch_size=batch_size,
+        batch_size=int(train.batch_size),
         max_tokens=int(train.max_tokens),
         max_length=int(train.max_length),
         learning_rate=float(train.learning_rate),
@@ -255,6 +230,6 @@ def _plan(recipe: Recipe, folder: Path | None, num_units: int, num_steps: int | 
         clip=train.clip,
         precision=train.precision,
         seed=train.seed,
-        schedule=plugins.build("schedules", train.schedule.name, train.schedule.settings, folder),
-        optimiser=plugins.build("optimisers", train.optimiser.name, train.optimiser.settings, folder),
+        schedule=build_schedule(train.schedule, folder),
+        optimiser=build_optimiser(train.optimiser, folder),
     )

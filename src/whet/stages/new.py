@@ -9,15 +9,23 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from whet.data.language import NAMES
 from whet.data.profile import Profile, profile
 from whet.data.read import read_files
+from whet.display import brief, listed, name_fault, plain, quoted
 from whet.errors import DataError, RecipeError
 from whet.files import write_whole
 from whet.recipe import Recipe
-from whet.recipe_file import build_recipe
+from whet.recipe_file import build_recipe, parse_recipe
 from whet.stages.narrate import SILENT, Narrator
 
-MODELS = {"classify": "builtin:minilm", "sft": "builtin:seedling", "pretrain": "builtin:seedling"}
+MODELS = {
+    "classify": "builtin:minilm",
+    "sft": "builtin:seedling",
+    "pretrain": "builtin:seedling",
+    "dpo": "builtin:seedling",
+    "reward": "builtin:minilm",
+}
 WHY_MODEL = {
     "builtin:minilm": "an English encoder that needs no network; good at telling classes apart",
     "builtin:seedling": "a very small decoder that needs no network; name a larger one from the hub for real answers",
@@ -28,12 +36,17 @@ def new(paths: Sequence[Path], *, out: Path, narrator: Narrator = SILENT) -> tup
     """Write a commented recipe for these files. Returns its path and what was seen. An existing recipe is never overwritten."""
     if out.exists():
         raise RecipeError(f"{out}: this file exists and is not overwritten. Name another one with --out.")
+    fault = name_fault(out)
+    if fault:
+        raise RecipeError(f"{str(out)!r}: {fault} Name another one with --out.")
     if not out.parent.is_dir():
         raise RecipeError(f"{out}: its folder {out.parent} does not exist. Make it first, or name another place with --out.")
     seen = look(paths)
     values = guess_recipe(seen, paths)
     build_recipe(values, str(out))
-    write_whole(out, _commented(values, seen, out))
+    text = _commented(values, seen, out)
+    parse_recipe(text, str(out))
+    write_whole(out, text)
     for notice in seen.notices:
         narrator.say(f"Note: {notice}")
     narrator.say(tell(seen))
@@ -43,9 +56,11 @@ def new(paths: Sequence[Path], *, out: Path, narrator: Narrator = SILENT) -> tup
 def look(paths: Sequence[Path]) -> Profile:
     """Return what the files hold. Raises DataError where one is a recipe."""
     for path in paths:
+        if path.is_fifo():
+            raise DataError(f"{path}: a pipe, which can be read only once. Write it to a file, and name that one.")
         if path.suffix.lower() in {".yaml", ".yml"} and path.is_file():
             raise DataError(
-                f"{path}: looks like a recipe, and a data file is wanted here. Train by a recipe with: whet train {path}"
+                f"{path}: looks like a recipe, and a data file is wanted here. Train by a recipe with: whet train {quoted(path)}"
             )
     notices: list[str] = []
     return profile(read_files(paths, notices), notices)
@@ -55,7 +70,7 @@ def guess_recipe(seen: Profile, paths: Sequence[Path], test: Sequence[Path] = ()
     """Return the values of the recipe that fits. Raises DataError where nothing fits."""
     if seen.objective is None:
         raise DataError(
-            f"{', '.join(seen.files)}: nothing here says what is to be learnt; found the columns {', '.join(seen.found_columns)}. "
+            f"{', '.join(seen.files)}: nothing here says what is to be learnt; found the columns {listed(seen.found_columns)}. "
             "Write a recipe that names them, for example data: {text: ..., label: ...} with objective: classify."
         )
     data: dict[str, Any] = {"path": [str(path) for path in paths], **seen.columns}
@@ -86,13 +101,13 @@ def auto_recipe(paths: Sequence[Path], test: Sequence[Path], model: str | None, 
     return build_recipe(values, "the recipe made for you", sets), seen
 
 
-def tell(seen: Profile) -> str:
-    """Return what was seen, as lines for a person."""
+def tell(seen: Profile, model: str | None = None) -> str:
+    """Return what was seen, as lines for a person. `model` is the one to be trained; none: the one that the recipe proposes."""
     lines = [
         f"{', '.join(seen.files)}: {seen.num_rows:,} rows, {seen.shape}" + (f", {seen.language}" if seen.language else "") + "."
     ]
     if seen.classes:
-        shown = ", ".join(f"{name} ({count:,})" for name, count in list(seen.classes.items())[:6])
+        shown = ", ".join(f"{brief(name)} ({count:,})" for name, count in list(seen.classes.items())[:6])
         among = f" among the {seen.num_looked_at:,} rows looked at" if seen.num_looked_at < seen.num_rows else ""
         more = f" and {len(seen.classes) - 6} more" if len(seen.classes) > 6 else ""
         lines.append(f"{len(seen.classes)} classes{among}: {shown}{more}.")
@@ -101,7 +116,21 @@ def tell(seen: Profile) -> str:
     lines.append(f"Texts have {seen.lengths.median:,.0f} characters in the middle, {seen.lengths.longest:,} at most.")
     if seen.num_rejects:
         lines.append(f"Note: {seen.num_rejects:,} rows cannot be read; `whet prepare` lists them with their lines.")
-    return "\n".join(lines + list(seen.reasons))
+    lines += seen.reasons
+    warning = language_warning(seen.language, model or MODELS.get(seen.objective or "", ""))
+    return "\n".join([*lines, warning] if warning else lines)
+
+
+def language_warning(language: str | None, model: str) -> str:
+    """Return what to do where a built-in model, which has read English only, is to learn another language; else nothing."""
+    if language in {None, "en"} or model not in WHY_MODEL:
+        return ""
+    name = NAMES.get(language or "", language)
+    other = "intfloat/multilingual-e5-small" if model == "builtin:minilm" else "Qwen/Qwen2.5-0.5B"
+    return (
+        f"Warning: your text is {name}, and {model} has learnt English only, so it will do worse than it could. Take a model that "
+        f"knows {name}, from the hub or a folder, for example: model: {other} (whet auto: --model {other})."
+    )
 
 
 def _commented(values: dict[str, Any], seen: Profile, out: Path) -> str:
@@ -112,9 +141,9 @@ def _commented(values: dict[str, Any], seen: Profile, out: Path) -> str:
     tree.yaml_set_start_comment(
         "\n".join(
             [
-                *tell(seen).splitlines(),
+                *map(plain, tell(seen).split("\n")),
                 "",
-                f"Train with: whet train {out}. Every other setting has a default; see: whet new --schema",
+                f"Train with: whet train {plain(quoted(out))}. Every other setting has a default; see: whet new --schema",
             ]
         )
     )

@@ -6,6 +6,7 @@ import errno
 import math
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,29 +15,41 @@ from types import FrameType
 
 from safetensors import SafetensorError
 
+from whet.display import quoted
 from whet.engine import checkpoint
-from whet.engine.fit import NonFiniteLoss, Training, fit, validate
+from whet.engine.fit import NonFiniteLoss, Training, calibrate, fit, validation
 from whet.errors import Interrupted, RunError, TrainingError
 from whet.run import Run
 from whet.stages.job import Job
 from whet.stages.narrate import Bar, Narrator
+from whet.stages.score import Scoring
 from whet.types import Cursor, Step
+
+SMOOTH = 20
+"""Steps whose mean loss is shown."""
 
 
 @dataclass(slots=True)
 class Stopper:
-    """Early stopping on validation loss."""
+    """Early stopping on validation loss, or on a metric."""
 
     patience: int
     """0: never stop early."""
     min_improvement: float = 0.0
+    sign: int = -1
+    """1 where higher is better, -1 where lower is."""
+    best: float = -math.inf
+    """Best of what is watched, times the sign."""
     best_loss: float = math.inf
+    """Validation loss at that step."""
     best_step: int = 0
     misses: int = 0
 
-    def see(self, loss: float, step: int) -> None:
-        if loss < self.best_loss - self.min_improvement:
-            self.best_loss, self.best_step, self.misses = loss, step, 0
+    def see(self, loss: float, step: int, watched: float | None = None) -> None:
+        """Take note of a validation: its loss, and what is watched where that is something else; an undefined score is no improvement."""
+        value = self.sign * (loss if watched is None else watched)
+        if value > self.best + self.min_improvement:
+            self.best, self.best_loss, self.best_step, self.misses = value, loss, step, 0
         else:
             self.misses += 1
 
@@ -46,14 +59,16 @@ class Stopper:
 
     def state(self) -> dict[str, float | None]:
         return {
+            "best": None if math.isinf(self.best) else self.best,
             "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
             "best_step": self.best_step,
             "misses": self.misses,
         }
 
     def restore(self, state: Mapping[str, float | None]) -> None:
-        best = state["best_loss"]
-        self.best_loss = math.inf if best is None else best
+        best, loss = state["best"], state["best_loss"]
+        self.best = -math.inf if best is None else best
+        self.best_loss = math.inf if loss is None else loss
         self.best_step, self.misses = int(state["best_step"] or 0), int(state["misses"] or 0)
 
 
@@ -67,6 +82,8 @@ class Outcome:
     stopped_early: bool
     log_bytes: int
     """Size of the run's log at its end, where a later phase goes on."""
+    temperature: float = 1.0
+    """What the validation rows made of the policy's temperature; a later phase on all rows has none left to fit it on."""
 
 
 @dataclass(slots=True)
@@ -79,7 +96,7 @@ class Flag:
 
 @contextmanager
 def stop_signals() -> Iterator[Flag]:
-    """Within this, SIGINT and SIGTERM raise a flag instead of ending the process."""
+    """Within this, SIGINT, SIGTERM and SIGUSR1 raise a flag, on which training saves a checkpoint and stops, instead of ending the process."""
     flag = Flag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
@@ -97,23 +114,24 @@ def stop_signals() -> Iterator[Flag]:
             signal.signal(kind, old)
 
 
-def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int = 0) -> Outcome:
+def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int = 0, scoring: Scoring | None = None) -> Outcome:
     """Train `job` from where its last good checkpoint stands, to its end or an early stop, and leave the best weights in the policy.
 
-    The technique must be attached; the run's log had `log_bytes` before this phase. Raises Interrupted after a signal, with
+    The technique must be attached; the run's log had `log_bytes` before this phase; `scoring` is watched instead of the loss. Raises Interrupted after a signal, with
     everything saved.
     """
     folder = run.checkpoints / name
     folder.mkdir(parents=True, exist_ok=True)
     early = job.recipe.train.early_stopping
     watching = bool(early) and bool(job.validation_units)
-    stopper = Stopper(early.patience, early.min_improvement) if early and watching else Stopper(0)
+    sign = scoring.sign if scoring else -1
+    stopper = Stopper(early.patience, early.min_improvement, sign) if early and watching else Stopper(0)
     training = Training.begin(job.policy, job.objective, job.plan)
     _go_back(folder, training, stopper, run, narrator, log_bytes)
     title = "Training" if name == "fit" else "Training on all rows"
     with stop_signals() as flag, narrator.bar(title, job.plan.num_steps) as bar:
         try:
-            _loop(name, job, run, folder, training, stopper, flag, bar)
+            _loop(name, job, run, folder, training, stopper, flag, bar, scoring)
         except NonFiniteLoss as error:
             raise TrainingError(_non_finite(error, job, run)) from None
     early_end = training.step < job.plan.num_steps
@@ -124,22 +142,36 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
                 f"{folder}: the best checkpoint (step {stopper.best_step}) is damaged. Train again from the recipe in {run.path}."
             )
         training.restore(best.tensors, training.step, training.cursor, training.objective_state)
+    calibrate(job.policy, job.objective, job.validation_units, job.plan)
     loss = None if math.isinf(stopper.best_loss) else stopper.best_loss
-    return Outcome(training.step, stopper.best_step or training.step, loss, early_end, run.log_size())
+    best_step = stopper.best_step or training.step
+    narrator.say(_ending(training.step, job.plan.num_steps, stopper, scoring.name if scoring else "loss"))
+    return Outcome(training.step, best_step, loss, early_end, run.log_size(), job.policy.temperature)
 
 
-def _loop(name: str, job: Job, run: Run, folder: Path, training: Training, stopper: Stopper, flag: Flag, bar: Bar) -> None:
+def _loop(
+    name: str,
+    job: Job,
+    run: Run,
+    folder: Path,
+    training: Training,
+    stopper: Stopper,
+    flag: Flag,
+    bar: Bar,
+    scoring: Scoring | None,
+) -> None:
     if stopper.done or training.step >= job.plan.num_steps:
         return
     steps = job.objective.steps(job.train_units, job.policy, job.plan, training.cursor, training.objective_state)
-    settings = job.recipe.train
+    settings, recent = job.recipe.train, deque[float](maxlen=SMOOTH)
     for step in fit(job.policy, job.objective, steps, job.plan, training):
         run.log(_record(name, step, job))
         last = step.number == job.plan.num_steps
         validating = bool(job.validation_units) and (last or step.number % int(settings.validate_every) == 0)
         if validating:
-            losses = validate(job.policy, job.objective, job.validation_units, job.plan, training.objective_state)
-            stopper.see(sum(losses.values()), step.number)
+            losses = validation(job.policy, job.objective, job.validation_units, job.plan, training.objective_state)
+            watched = scoring(job.policy) if scoring else None
+            stopper.see(sum(losses.values()), step.number, watched)
             run.log(
                 {
                     "kind": "validation",
@@ -148,14 +180,16 @@ def _loop(name: str, job: Job, run: Run, folder: Path, training: Training, stopp
                     "epoch": _epoch(step, job),
                     "loss": sum(losses.values()),
                 }
+                | ({"metric": scoring.name, "score": _known(watched)} if scoring else {})
             )
-        bar.advance(step.number, _note(step, stopper))
+        recent.append(sum(step.losses.values()))
+        bar.advance(step.number, _note(sum(recent) / len(recent), stopper))
         if validating or last or flag.raised or step.number % int(settings.checkpoint.every) == 0:
             _save(folder, training, stopper, run)
             checkpoint.retain(folder, settings.checkpoint.keep, stopper.best_step or None)
         if flag.raised:
             raise Interrupted(
-                f"Stopped by {flag.name} after step {step.number}; everything is saved. Go on with: whet train --resume {run.path}"
+                f"Stopped by {flag.name} after step {step.number}; everything is saved. Go on with: whet train --resume {quoted(run.path)}"
             )
         if stopper.done or last:
             return
@@ -180,9 +214,16 @@ def _go_back(folder: Path, training: Training, stopper: Stopper, run: Run, narra
         run.cut_log(log_bytes)
         return
     state = found.state
-    training.restore(found.tensors, found.step, Cursor(**state["cursor"]), state["objective"])
-    stopper.restore(state["stopper"])
-    run.cut_log(state["log_bytes"])
+    try:
+        training.restore(found.tensors, found.step, Cursor(**state["cursor"]), state["objective"])
+        stopper.restore(state["stopper"])
+        log_bytes = int(state["log_bytes"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"{folder}/step-{found.step}: is not a checkpoint of this run ({error}). Delete it to go on from the one before, or "
+            "begin a new run."
+        ) from None
+    run.cut_log(log_bytes)
     narrator.say(f"Going on after step {found.step}.")
 
 
@@ -202,13 +243,30 @@ def _record(name: str, step: Step, job: Job) -> dict[str, object]:
     }
 
 
+def _known(score: float | None) -> float | None:
+    return score if score is not None and math.isfinite(score) else None
+
+
 def _epoch(step: Step, job: Job) -> float:
     return round(step.number / job.steps_per_epoch, 4)
 
 
-def _note(step: Step, stopper: Stopper) -> str:
-    best = "" if math.isinf(stopper.best_loss) else f", validation best {stopper.best_loss:.4f} at step {stopper.best_step}"
-    return f"loss {sum(step.losses.values()):.4f}{best}"
+def _ending(step: int, num_steps: int, stopper: Stopper, watched: str) -> str:
+    """Why training ended, and which weights are kept."""
+    why = f"Ended after step {step:,}"
+    if step < num_steps:
+        why = (
+            f"Stopped early after step {step:,} of {num_steps:,}, since {stopper.misses} validations brought no better {watched}"
+        )
+    if not stopper.best_step:
+        return f"{why}; its weights are kept."
+    best = f"step {stopper.best_step:,}, where the validation {watched} was best ({stopper.sign * stopper.best:.4f})"
+    return f"{why}; the weights kept are those of {best}."
+
+
+def _note(loss: float, stopper: Stopper) -> str:
+    best = "" if math.isinf(stopper.best) else f", validation best {stopper.sign * stopper.best:.4f} at step {stopper.best_step}"
+    return f"loss {loss:.4f}{best}"
 
 
 def _non_finite(error: NonFiniteLoss, job: Job, run: Run) -> str:
@@ -225,7 +283,7 @@ def _non_finite(error: NonFiniteLoss, job: Job, run: Run) -> str:
 @contextmanager
 def resumable(run: Run) -> Iterator[None]:
     """Within this, what stops a run from outside is said with the way to go on: a signal, a full disk."""
-    go_on = f"run: whet train --resume {run.path}"
+    go_on = f"run: whet train --resume {quoted(run.path)}"
     try:
         yield
     except KeyboardInterrupt:

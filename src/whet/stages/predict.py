@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whet.data.clean import build_cleaners
+from whet.data.read import Spooled
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import question
 from whet.data.write import read_prediction_rows
@@ -18,9 +19,12 @@ from whet.errors import DataError, RunError
 from whet.models.template import prompt_ids, stop_ids
 from whet.stages.evaluate import Tuned, load_run
 from whet.stages.prepare import stored_columns
-from whet.types import Example, Message, Output
+from whet.types import Example, Message, Objective, Output
 
 CHUNK = 512  # rows whose answers are made at one time
+ANSWERED = ("prediction", "confidence", "abstained", "error")
+"""What is added to each row."""
+NOT_FINITE = "the model's scores for this row are not finite numbers, so there is no answer. Train again, with a lower rate."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Prediction:
     confidence: float | None
     """Probability of the label that was chosen, 0..1; None where there is none."""
     abstained: bool = False
+    error: str | None = None
+    """Why there is no answer; None where there is one, or the model abstains."""
 
 
 class Predictor:
@@ -45,13 +51,17 @@ class Predictor:
     @property
     def writes(self) -> bool:
         """Whether it answers in words."""
-        return bool(self.tuned.objective.written_metrics)
+        return type(self.tuned.objective).answers is not Objective.answers
 
     def predict(self, items: Sequence[str | Mapping[str, Any]], abstain_below: float = 0.0) -> list[Prediction]:
         """Return one prediction for each text, or for each row with the columns of training, in order.
 
         Below a confidence of `abstain_below` (0..1) the prediction is None. Raises DataError that names an item that cannot be asked.
         """
+        return self.answer(self.examples(items), abstain_below)
+
+    def examples(self, items: Sequence[str | Mapping[str, Any]]) -> list[Example]:
+        """Return texts, or rows with the columns of training, as examples. Raises DataError that names an item that cannot be asked."""
         examples = []
         for number, item in enumerate(items):
             fields = {self.columns.text or self.columns.prompt or "text": item} if isinstance(item, str) else dict(item)
@@ -62,12 +72,12 @@ class Predictor:
             if isinstance(found, Reject):
                 raise DataError(f"item {number + 1}: {found.reason}. {found.remedy}")
             examples.append(found)
-        return self.answer(examples, abstain_below)
+        return examples
 
     def answer(self, examples: Sequence[Example], abstain_below: float = 0.0) -> list[Prediction]:
         """Return one prediction for each example, in order."""
         tuned = self.tuned
-        if tuned.objective.head == "lm" and not self.writes:
+        if tuned.objective.head in {"lm", "value"} and not self.writes:
             raise RunError(
                 f"{tuned.run.path}: a run of '{tuned.card.objective}' gives no answers. Train one with objective 'sft' or 'classify'."
             )
@@ -78,16 +88,37 @@ class Predictor:
                 outputs = list(tuned.objective.answers(tuned.policy, examples, tuned.recipe.evaluate.max_new_tokens))
         return [_prediction(output, abstain_below) for output in outputs]
 
-    def reply(self, messages: Sequence[Message], sampling: Sampling = GREEDY, max_new_tokens: int = 200) -> str:
-        """Return the assistant's next turn of a conversation; for a run that classifies, its label."""
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text that is read whole."""
+        return min(self.tuned.card.max_length, self.tuned.policy.context)
+
+    def num_cut(self, examples: Sequence[Example]) -> int:
+        """Return how many of the texts to classify are longer than the model reads."""
+        if self.writes or not examples:
+            return 0
+        tokenizer, number = self.tuned.policy.tokenizer, 0
+        for example in examples:
+            if len(example.text or "") + len(example.text_pair or "") > self.longest // 2:  # a token has a character at least
+                ids = tokenizer(example.text or "", example.text_pair, verbose=False)["input_ids"]
+                number += len(ids) > self.longest
+        return number
+
+    def reply(self, messages: Sequence[Message], sampling: Sampling = GREEDY, max_new_tokens: int | None = None) -> str:
+        """Return the assistant's next turn of a conversation; for a run that classifies, its label.
+
+        It has at most `max_new_tokens` tokens; none: the recipe's `evaluate.max_new_tokens`.
+        """
         if not self.writes:
             found = self.predict([messages[-1].content])[0]
+            if found.error:
+                raise RunError(f"{self.tuned.run.path}: {found.error}")
             sure = "" if found.confidence is None else f" ({found.confidence:.0%} sure)"
             return f"{found.prediction}{sure}"
-        policy = self.tuned.policy
+        policy, longest = self.tuned.policy, max_new_tokens or self.tuned.recipe.evaluate.max_new_tokens
         prompt = prompt_ids(policy.tokenizer, [Message(message.role, self.clean(message.content)) for message in messages])
         with computing(self.tuned.precision, policy.device):
-            ids = next(generate(policy, [prompt], max_new_tokens, stop_ids(policy.tokenizer), sampling))
+            ids = next(generate(policy, [prompt], longest, stop_ids(policy.tokenizer), sampling))
         return str(policy.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
@@ -96,24 +127,84 @@ def load(path: Path | str, recipe: Path | None = None) -> Predictor:
     return Predictor(load_run(Path(path), recipe))
 
 
-def predict_file(predictor: Predictor, file: Path, abstain_below: float, notices: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield each row of a file with its prediction. A row that cannot be asked says so in `error` and is kept."""
-    rows = read_prediction_rows(file, predictor.columns, predictor.clean, notices)
+class Answers(Iterator[dict[str, Any]]):
+    """The rows of a file with their predictions, one after another."""
+
+    def __init__(
+        self, columns: Sequence[str], names: Mapping[str, str], rows: Iterator[dict[str, Any]], separator: str = ","
+    ) -> None:
+        self.separator = separator
+        """Between the fields of the file that came in."""
+        self.columns = tuple(columns)
+        """Of all rows: those of the file as they came in, then the names of the answer's."""
+        self.names = names
+        """What each of ANSWERED is called here: another name where the file has a column of that name already."""
+        self._rows = rows
+
+    def __next__(self) -> dict[str, Any]:
+        return next(self._rows)
+
+
+def predict_file(
+    predictor: Predictor, file: Path, abstain_below: float, notices: list[str], suffix: str | None = None
+) -> Answers:
+    """Return the rows of a file with their predictions. A row that cannot be asked says so in `error` and is kept.
+
+    The file's columns stay as they are: where it has one called `prediction`, the answer's is `whet_prediction`. The
+    file is read as if its name ended in `suffix`, where one is given.
+    """
+    asked = read_prediction_rows(file, predictor.columns, predictor.clean, notices, suffix)
+    names = _free_names(asked.columns)
+    for name, free in names.items():
+        if free != name:
+            notices.append(f"{file_name(file)}: has a column '{name}' of its own, which is kept; the answers' is '{free}'.")
+    rows = _answered(predictor, asked.rows, names, abstain_below, notices)
+    return Answers((*asked.columns, *names.values()), names, rows, asked.separator)
+
+
+def _free_names(columns: Sequence[str]) -> dict[str, str]:
+    """Return what the columns of an answer are called beside these."""
+    names: dict[str, str] = {}
+    for name in ANSWERED:
+        candidates = (name, f"whet_{name}", *(f"whet_{name}_{number}" for number in range(2, len(columns) + 3)))
+        names[name] = next(free for free in candidates if free not in columns)
+    return names
+
+
+def _answered(
+    predictor: Predictor,
+    rows: Iterator[tuple[RawRow, Example | Reject]],
+    names: Mapping[str, str],
+    abstain_below: float,
+    notices: list[str],
+) -> Iterator[dict[str, Any]]:
+    num_cut = 0
     while held := list(itertools.islice(rows, CHUNK)):
-        answers = iter(predictor.answer([asked for _, asked in held if isinstance(asked, Example)], abstain_below))
+        examples = [asked for _, asked in held if isinstance(asked, Example)]
+        num_cut += predictor.num_cut(examples)
+        answers = iter(predictor.answer(examples, abstain_below))
         for row, asked in held:
-            if isinstance(asked, Reject):
-                yield {**row.fields, "prediction": None, "confidence": None, "abstained": False, "error": asked.sentence()}
-            else:
-                yield {**row.fields, **_columns(next(answers))}
+            made = Prediction(None, None, error=asked.sentence()) if isinstance(asked, Reject) else next(answers)
+            confidence = None if made.confidence is None else round(made.confidence, 6)
+            values = {"prediction": made.prediction, "confidence": confidence, "abstained": made.abstained, "error": made.error}
+            yield {**row.fields, **{names[key]: value for key, value in values.items()}}
+    if num_cut:
+        notices.append(_cut_notice(num_cut, predictor.longest))
 
 
-def _columns(made: Prediction) -> dict[str, Any]:
-    confidence = None if made.confidence is None else round(made.confidence, 6)
-    return {"prediction": made.prediction, "confidence": confidence, "abstained": made.abstained, "error": None}
+def _cut_notice(number: int, longest: int) -> str:
+    which = "1 text is" if number == 1 else f"{number:,} texts are"
+    return f"{which} longer than {longest:,} tokens, and only the beginning was read. Shorten them, or train with a larger train.max_length."
+
+
+def file_name(file: Path) -> str:
+    """Return what a file is called in messages."""
+    return file.shown if isinstance(file, Spooled) else str(file)
 
 
 def _prediction(output: Output, abstain_below: float) -> Prediction:
+    if not output.is_finite:
+        return Prediction(None, None, error=NOT_FINITE)
     if output.text is not None:
         return Prediction(output.text, None)
     if output.value is not None:

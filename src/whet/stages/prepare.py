@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from whet import plugins
+from whet.data.accounting import ACCOUNTING
 from whet.data.dataset import Dataset, prepare, read_dataset
 from whet.errors import RunError
 from whet.files import write_whole
 from whet.recipe import Data, Recipe
 from whet.recipe_file import dump_recipe
 from whet.run import Run, free_path, new_run
+from whet.stages.build import build_objective, check_plugins
 from whet.stages.narrate import SILENT, Narrator
-from whet.types import Objective
 
 
 def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILENT) -> Dataset:
     """Return the recipe's data set, read, cleaned and split. Raises DataError, or Refused where test rows are learnt from."""
-    objective: Objective = plugins.build("objectives", recipe.objective.name, recipe.objective.settings, folder)
-    narrator.say(f"Reading {', '.join(recipe.data.path)} ...")
+    objective = build_objective(recipe.objective, folder)
+    paths = recipe.data.path
+    narrator.say(f"Reading {', '.join(Path(name).name for name in paths) if len(paths) > 1 else paths[0]} ...")
     dataset = prepare(located(recipe.data, folder), objective.needs, folder)
     for notice in dataset.notices:
         narrator.say(f"Note: {notice}")
@@ -32,8 +34,6 @@ def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILEN
 
 def prepare_run(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None, narrator: Narrator = SILENT) -> Run:
     """Prepare the data into a run of their own, and train nothing."""
-    from whet.stages.job import check_plugins, slug
-
     path = free_path(out, f"{slug(recipe)}-data")
     check_plugins(recipe, folder)
     dataset = prepare_data(recipe, folder, narrator)
@@ -41,6 +41,13 @@ def prepare_run(recipe: Recipe, *, folder: Path | None = None, out: Path | None 
         write_whole(run.path / "recipe.yaml", dump_recipe(recipe))
         dataset.write(run.path)
     return Run(path)
+
+
+def slug(recipe: Recipe) -> str:
+    """Return the name of a run that the user did not name: from its first data file and its objective."""
+    stem = Path(recipe.data.path[0]).stem
+    words = re.sub(r"[^A-Za-z0-9]+", "-", f"{stem}-{Path(recipe.objective.name).stem}").strip("-").lower()
+    return recipe.name or words[:48] or "run"
 
 
 def stored_dataset(run: Run) -> Dataset:
@@ -58,7 +65,7 @@ def stored_dataset(run: Run) -> Dataset:
 
 def stored_columns(run: Run) -> Data:
     """Return which columns of a run's data mean what. Raises RunError."""
-    file = run.path / "data" / "accounting.json"
+    file = run.path / ACCOUNTING
     try:
         return Data.model_validate(json.loads(file.read_text(encoding="utf-8"))["columns"])
     except (OSError, ValueError, KeyError, TypeError) as error:

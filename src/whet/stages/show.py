@@ -11,7 +11,7 @@ from typing import Any
 from whet import plugins
 from whet.errors import RunError
 from whet.models.builtin import BUILT_IN, is_ready
-from whet.run import MANIFEST, RUNS, open_run
+from whet.run import MANIFEST, RECIPE, RUNS, Run, open_run
 
 
 def show_run(path: Path) -> dict[str, Any]:
@@ -21,16 +21,39 @@ def show_run(path: Path) -> dict[str, Any]:
     report = run.report if (run.path / "report.json").is_file() else None
     return {
         "run": str(path),
-        "recipe": (run.path / "recipe.yaml").read_text(encoding="utf-8"),
+        "recipe": (run.path / RECIPE).read_text(encoding="utf-8", errors="replace"),
         "manifest": manifest,
         "report": report,
+        "evaluations": [_evaluation(one) for one in run.evaluations()],
+    }
+
+
+def _evaluation(run: Run) -> dict[str, Any]:
+    """Return what came of judging a run on a further file."""
+    try:
+        report = run.report
+    except RunError as error:
+        return {
+            "name": run.evaluation,
+            "test": None,
+            "n": None,
+            "verdict": str(error),
+            "report": str(run.results / "report.html"),
+        }
+    verdict = report["verdict"]["sentence"]
+    return {
+        "name": run.evaluation,
+        "test": report.get("test"),
+        "n": report["n"],
+        "verdict": verdict,
+        "report": str(run.results / "report.html"),
     }
 
 
 def show_runs(folder: Path = RUNS) -> list[dict[str, Any]]:
     """Return one line per run under `folder`, the latest first."""
     found = []
-    for place in sorted(folder.glob("*/"), key=lambda inner: inner.stat().st_mtime, reverse=True):
+    for place in sorted(folder.glob("*/"), key=lambda inner: inner.lstat().st_mtime, reverse=True):
         if (place / MANIFEST).is_file():
             found.append({"run": str(place), **_line(place)})
     return found
@@ -44,6 +67,8 @@ def _line(place: Path) -> dict[str, Any]:
         return {"kind": None, "model": None, "verdict": str(error)}
     trained = (run.model / "policy.json").is_file()
     verdict = report.get("verdict", {}).get("sentence", "trained, not evaluated" if trained else "not finished")
+    if run.manifest["kind"] == "export":
+        verdict = f"exported as {run.manifest['exporter']['name']}, and checked on the run's own test rows"
     return {"kind": run.manifest["kind"], "model": run.manifest.get("base", {}).get("name"), "verdict": verdict}
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import whet
+from whet.engine.fit import TrainPlan
 from whet.engine.machine import describe
 from whet.errors import RunError
 from whet.files import whole_folder, write_whole
-from whet.models.save import read_card, save_policy
-from whet.recipe import Recipe
+from whet.models.save import check_base, read_card, save_policy
+from whet.recipe import Choice, Recipe
 from whet.recipe_file import dump_recipe, load_recipe
 from whet.run import Run, free_path, new_run, open_run
-from whet.stages.job import Job, build_job, check_plugins, on_all_rows, plugin_files, plugin_folder, refuse, slug
+from whet.stages.build import check_plugins, plugin_files, plugin_folder, watched_metric
+from whet.stages.job import Job, build_job, on_all_rows, refuse
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.phase import Outcome, resumable, run_phase
-from whet.stages.prepare import prepare_data, stored_dataset
+from whet.stages.prepare import prepare_data, slug, stored_dataset
+from whet.stages.score import scoring
 
 
 def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None, narrator: Narrator = SILENT) -> Run:
@@ -54,10 +58,7 @@ def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILEN
         stored = load_recipe(run.path / "recipe.yaml")
         folder = plugin_folder(run, recipe)
         job = build_job(stored, stored_dataset(run), folder, num_steps=manifest["plan"]["num_steps"])
-        if job.policy.source.sha256 != manifest["base"]["sha256"]:
-            raise RunError(
-                f"{path}: was begun on other weights of {stored.model} than those found now. Bring them back, or begin a new run."
-            )
+        check_base(job.policy, manifest["base"]["sha256"])
         return _train(job, run, folder, narrator)
 
 
@@ -74,28 +75,29 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
     phases: dict[str, Any] = run.manifest.get("phases", {})
     refit = job.recipe.train.refit is True and bool(job.validation_units)
     if not refit or "fit" not in phases:  # a finished phase only brings its best weights back
-        phases["fit"] = asdict(run_phase("fit", job, run, narrator))
+        watched = watched_metric(job.recipe)
+        rows, limit = job.dataset.validation, job.plan.max_length
+        watch = scoring(watched, job.recipe, job.objective, rows, limit, folder) if watched else None
+        phases["fit"] = asdict(run_phase("fit", job, run, narrator, scoring=watch))
         run.note(phases=phases)
     if refit:
         fitted = Outcome(**phases["fit"])
-        job = _refit(job, fitted, folder)
+        num_train, num_validation = len(job.dataset.train), len(job.dataset.validation)
+        narrator.say(
+            f"Training again from the untuned model on all {num_train + num_validation:,} training and validation rows, for as many "
+            f"epochs as were best: {num_validation:,} rows that were only stopped by are learnt from too (train.refit)."
+        )
+        job = on_all_rows(job, folder, epochs=fitted.best_step / job.steps_per_epoch)
+        job.policy.temperature = fitted.temperature
         phases["refit"] = asdict(run_phase("refit", job, run, narrator, fitted.log_bytes))
     seconds = run.manifest["actual"]["train_s"] + time.monotonic() - begun
     tokens = sum(record.get("tokens", 0) for record in run.records())
     learning = sum(tensor.numel() for _, tensor in job.policy.trainable())
+    job.policy.fold_temperature()
     with whole_folder(run.model) as model:  # appears last: a run that has it is trained
         save_policy(job.policy, job.technique, job.card(), model)
         run.note(phases=phases, trainable_parameters=learning, actual={"train_s": round(seconds, 2), "tokens": tokens})
     return run
-
-
-def _refit(job: Job, fitted: Outcome, folder: Path | None) -> Job:
-    epochs = fitted.best_step / job.steps_per_epoch
-    both = len(job.train_units) + len(job.validation_units)
-    steps_per_epoch = -(-both // job.plan.batch_size)
-    num_steps = max(1, round(epochs * steps_per_epoch))
-    limit = job.recipe.train.max_steps
-    return on_all_rows(job, folder, num_steps if limit is None else min(num_steps, limit))
 
 
 def _is_trained(run: Run, narrator: Narrator) -> bool:
@@ -111,10 +113,7 @@ def _is_trained(run: Run, narrator: Narrator) -> bool:
 
 
 def _manifest(job: Job, folder: Path | None) -> dict[str, Any]:
-    plan = {
-        name: getattr(job.plan, name)
-        for name in ("num_steps", "num_warmup", "batch_size", "max_tokens", "max_length", "learning_rate", "precision", "seed")
-    }
+    difference = job.policy.ability.difference
     return {
         "kind": "train",
         "whet": whet.__version__,
@@ -127,14 +126,29 @@ def _manifest(job: Job, folder: Path | None) -> dict[str, Any]:
             "kind": job.policy.kind,
         },
         "plugins": plugin_files(job.recipe, folder),
-        "plan": plan,
+        "plan": _plan(job),
         "packs": job.policy.ability.packs,
+        "packing_difference": difference if math.isfinite(difference) else None,
         "decisions": [asdict(decision) for decision in job.decisions],
         "preflight": [asdict(finding) for finding in job.findings],
         "machine": describe(),
         "phases": {},
         "actual": {"train_s": 0.0},
     }
+
+
+def _plan(job: Job) -> dict[str, Any]:
+    """Return the whole plan, its plugins by name with every setting they run with."""
+    train = job.recipe.train
+    named = {name: getattr(job.plan, name) for name in TrainPlan.__dataclass_fields__}
+    return named | {
+        "schedule": _named(train.schedule, job.plan.schedule),
+        "optimiser": _named(train.optimiser, job.plan.optimiser),
+    }
+
+
+def _named(choice: Choice, made: Any) -> dict[str, Any]:
+    return {"name": choice.name, **asdict(made)}
 
 
 def _tell(job: Job, narrator: Narrator) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from whet.data.read import TEXT, spooled
 from whet.data.write import Format, write_rows
+from whet.display import name_fault
 from whet.errors import DataError
+from whet.stages.predict import Answers
 
+COUNTED = ("rows", "abstained", "errors")
+SUFFIXES = {"csv": ".csv", "tsv": ".tsv", "json": ".json", "jsonl": ".jsonl", "text": TEXT}
+"""Formats of the input, by the ending that a file of the format has."""
 FORMATS: dict[str, Format] = {"csv": "csv", "jsonl": "jsonl"}
 
 
@@ -23,14 +28,14 @@ def from_stdin(file: Path) -> Iterator[Path]:
         return
     if sys.stdin is None:
         raise DataError("standard input is closed. Name a file to answer, or pipe rows in.")
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "standard-input"
-        place.write_bytes(sys.stdin.buffer.read())
+    with spooled(sys.stdin.buffer, "standard input") as place:
         yield place
 
 
 def choose_format(asked: str | None, out: Path | None, file: Path) -> Format:
     """Return csv or jsonl: as asked, as the output's ending says, or as the input's does. Raises DataError where `out` cannot be written."""
+    if out is not None and (fault := name_fault(out)):
+        raise DataError(f"{str(out)!r}: {fault} Name another file with --out.")
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         what = "is a folder" if out.is_dir() else f"cannot be made: there is no folder {out.parent}"
         raise DataError(f"{out}: {what}. Name a file in a folder that exists.")
@@ -46,16 +51,26 @@ def choose_format(asked: str | None, out: Path | None, file: Path) -> Format:
     return "jsonl" if ending in {".jsonl", ".json"} else "csv"
 
 
-def write_predictions(out: Path | None, rows: Iterable[Mapping[str, Any]], form: Format) -> dict[str, int]:
-    """Write the rows to a file or standard output. Returns how many were written, abstained, and could not be asked."""
-    counts = {"rows": 0, "abstained": 0, "errors": 0}
+def write_predictions(out: Path | None, rows: Answers | Iterable[Mapping[str, Any]], form: Format) -> dict[str, int]:
+    """Write the rows to a file or standard output, with the separator of the file that came in. Returns `count`'s counts.
 
-    def counted() -> Iterator[Mapping[str, Any]]:
-        for row in rows:
-            counts["rows"] += 1
-            counts["abstained"] += bool(row.get("abstained"))
-            counts["errors"] += bool(row.get("error"))
-            yield row
-
-    write_rows(out, counted(), form)
+    A .csv file with tabs would surprise, so it gets commas.
+    """
+    counts = dict.fromkeys(COUNTED, 0)
+    counted = count(rows, counts)
+    if isinstance(rows, Answers):
+        separator = "," if rows.separator == "\t" and out is not None else rows.separator
+        write_rows(out, counted, form, rows.columns, separator)
+    else:
+        write_rows(out, counted, form)
     return counts
+
+
+def count(rows: Answers | Iterable[Mapping[str, Any]], counts: dict[str, int]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows, and add to `counts` how many there are, were abstained from, and could not be asked."""
+    names: Mapping[str, str] = rows.names if isinstance(rows, Answers) else {}
+    for row in rows:
+        counts["rows"] += 1
+        counts["abstained"] += bool(row.get(names.get("abstained", "abstained")))
+        counts["errors"] += bool(row.get(names.get("error", "error")))
+        yield row

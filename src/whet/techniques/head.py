@@ -1,5 +1,6 @@
 """Only the head learns."""
 
+import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +14,8 @@ class Head:
     """The network is frozen; only the head on top of it learns. The fastest way, for encoders whose embeddings already fit."""
 
     mergeable: ClassVar[bool] = True
+    learning_rates: ClassVar[tuple[tuple[float, float], ...]] = ((math.inf, 1e-2),)
+    why_rates: ClassVar[str] = "only the head learns"
 
     def attach(self, policy: Policy, seed: int) -> None:
         if not len(policy.heads):

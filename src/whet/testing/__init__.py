@@ -8,18 +8,26 @@ def test_my_loss_keeps_the_laws(tmp_path):
 """
 
 from whet.testing.cleaners import check_cleaner
+from whet.testing.compressors import check_compressor
+from whet.testing.engines import check_engine
+from whet.testing.exporters import check_exporter
 from whet.testing.metrics import check_metric
 from whet.testing.objectives import check_objective
 from whet.testing.optimisers import check_optimiser
+from whet.testing.rewards import check_reward
 from whet.testing.schedules import check_schedule
 from whet.testing.techniques import check_technique
 from whet.testing.tiny import policy_factory, tiny_examples, write_tiny
 
 __all__ = [
     "check_cleaner",
+    "check_compressor",
+    "check_engine",
+    "check_exporter",
     "check_metric",
     "check_objective",
     "check_optimiser",
+    "check_reward",
     "check_schedule",
     "check_technique",
     "policy_factory",

@@ -50,7 +50,7 @@ def same_output(left: Output, right: Output, what: str) -> None:
         assert getattr(left, field) == getattr(right, field), (
             f"{what}: {field} is {getattr(right, field)!r}, not {getattr(left, field)!r}"
         )
-    pairs = [(left.value, right.value), (left.nll, right.nll)]
+    pairs = [(getattr(left, name), getattr(right, name)) for name in ("value", "nll", "margin", "reward", "kl")]
     pairs += [(value, (right.probabilities or {}).get(name)) for name, value in (left.probabilities or {}).items()]
     for one, other in pairs:
         assert (one is None) == (other is None), f"{what}: a number is there only once"

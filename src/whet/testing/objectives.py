@@ -19,15 +19,18 @@ from torch import Tensor
 
 from whet import plugins
 from whet.engine import checkpoint
+from whet.engine.answers import token_logprobs
 from whet.engine.fit import Training, validate
 from whet.errors import DataError
 from whet.models.policy import Policy
 from whet.stats import stack
 from whet.testing.agreement import norm, row_ids, same_output, same_slope, same_steps
 from whet.testing.steps import ALL_TOKENS, BuildPolicy, ready, same_bytes, slope, tiny_plan, train, whole_step
-from whet.types import Cursor, Example, Objective, Row, StepRows, Unit
+from whet.types import Cursor, Example, Objective, Row, State, StepRows, Unit
 
 NUM_STEPS = 50
+NUM_REWARDED = 24
+"""Steps of an objective that writes its own answers."""
 PROBE = 1e-5
 """Step of the finite differences, in units of a direction of length 1."""
 
@@ -103,15 +106,17 @@ def same_seed_same_steps(objective: Objective, build_policy: BuildPolicy, exampl
     plan = tiny_plan(policy, batch_size=max(1, len(examples) // 3))
     units = objective.units(examples, policy, plan.max_length)
 
-    def first_steps(cursor: Cursor, number: int, seed: int = 0) -> list[StepRows]:
-        drawn = objective.steps(units, policy, replace(plan, seed=seed), cursor, objective.init(policy))
+    def first_steps(cursor: Cursor, number: int, seed: int = 0, carry: State | None = None) -> list[StepRows]:
+        state = objective.init(policy) | (carry or {})
+        drawn = objective.steps(units, policy, replace(plan, seed=seed), cursor, state)
         return list(itertools.islice(drawn, number))
 
     steps = first_steps(Cursor(), 8)
     assert len(steps) == 8, f"steps() ended after {len(steps)}; it must go on for as long as it is asked"
     same_steps(steps, first_steps(Cursor(), 8), "asked again with the same seed")
     for done in (1, 3, 6):
-        same_steps(steps[done:], first_steps(steps[done - 1].after, 8 - done), f"resumed after step {done}")
+        before = steps[done - 1]
+        same_steps(steps[done:], first_steps(before.after, 8 - done, carry=before.carry), f"resumed after step {done}")
     other = first_steps(Cursor(), 8, seed=1)
     assert [row_ids(step) for step in other] != [row_ids(step) for step in steps], "another seed gave the same order"
 
@@ -157,9 +162,43 @@ def gradient_matches_finite_differences(objective: Objective, build_policy: Buil
         assert close, f"{name}: the loss changes by {measured:.9g} along a direction, and the gradient says {expected:.9g}"
 
 
-def training_reduces_the_loss(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
-    """Fifty steps on a few examples lower their loss by a tenth at least."""
+def starts_at_its_reference(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
+    """Before the first step every log-probability that rows bring along is the policy's own, so that all ratios are 1."""
+    if not (objective.reference or objective.online):
+        return
     policy = ready(objective, build_policy, examples)
+    rows = [row for unit in whole_step(objective, policy, examples).units for row in unit]
+    own = token_logprobs(policy, rows)
+    names = [name for name in rows[0].tokens if name.endswith("logprobs")]
+    assert names, "rows of an objective with a reference, or with rollouts, bring its log-probabilities as `..._logprobs`"
+    for name in names:
+        away = max(float((row.tokens[name] - mine).abs().max()) for row, mine in zip(rows, own, strict=True))
+        assert away <= 1e-5, f"before the first step {name} differs from the policy's own log-probabilities by {away:.3g}"
+
+
+def the_reference_stands_still(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
+    """Training moves the policy and leaves every bit of its reference where it was."""
+    policy = ready(objective, build_policy, examples)
+    if policy.reference is None:
+        return
+    before = {name: tensor.clone() for name, tensor in policy.reference.network.state_dict().items()}
+    train(objective, policy, examples, tiny_plan(policy, num_steps=4, learning_rate=1e-2))
+    moved = same_bytes(before, policy.reference.network.state_dict())
+    assert not moved, f"four steps changed the reference, in {moved[:3]}"
+    assert same_bytes(before, policy.network.state_dict()), "four steps left every weight of the policy where it was"
+
+
+def training_reduces_the_loss(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
+    """Fifty steps on a few examples lower their loss by a tenth at least; where answers are rewarded, 24 raise their mean reward."""
+    policy = ready(objective, build_policy, examples)
+    if objective.online:
+        _, steps = train(objective, policy, examples, tiny_plan(policy, num_steps=NUM_REWARDED, batch_size=6, learning_rate=1e-2))
+        rewards = [step.metrics["reward"] for step in steps]
+        first, last = (sum(some) / len(some) for some in (rewards[:8], rewards[-8:]))
+        assert last > first, (
+            f"the first eight steps were rewarded {first:.4f} on average, the last {last:.4f}; they should be worth more"
+        )
+        return
     plan = tiny_plan(policy, num_steps=NUM_STEPS)
     units = objective.units(examples, policy, plan.max_length)
     before = sum(validate(policy, objective, units, plan, objective.init(policy)).values())
@@ -204,6 +243,12 @@ def killed_and_resumed_gives_the_same_bytes(objective: Objective, build_policy: 
             losses += [step.losses for step in steps]
             state = {"cursor": asdict(whole.cursor), "objective": whole.objective_state}
             checkpoint.save(folder, whole.step, whole.tensors(), state)
+        straight, steps = train(objective, ready(objective, build_policy, examples), examples, plan)
+        assert [step.losses for step in steps] == losses, "asked for its steps again halfway, it goes on with others"
+        different = same_bytes(straight.tensors(), whole.tensors())
+        assert not different, (
+            f"asked for its steps again halfway, {len(different)} tensors end in other bits, such as {different[:3]}"
+        )
         for done in killed:
             fresh = ready(objective, build_policy, examples)
             saved = checkpoint.load(folder, done)
@@ -252,6 +297,8 @@ OBJECTIVE_LAWS = (
     same_seed_same_steps,
     unsupervised_tokens_get_no_gradient,
     gradient_matches_finite_differences,
+    starts_at_its_reference,
+    the_reference_stands_still,
     training_reduces_the_loss,
     missing_field_is_named,
     killed_and_resumed_gives_the_same_bytes,
@@ -275,5 +322,7 @@ def _longer(row: Row, added: int) -> Row:
 
 def _without(example: Example, name: str) -> Example:
     """Return the example without this field, and without another one that holds the same thing."""
-    gone: dict[str, Any] = dict.fromkeys(("text", "messages") if name in {"text", "messages"} else (name,))
+    if name == "response":
+        return replace(example, messages=example.prompt)
+    gone: dict[str, Any] = dict.fromkeys(("text", "messages") if name in {"text", "messages", "prompt"} else (name,))
     return replace(example, **gone)

@@ -15,34 +15,38 @@ import torch
 from torch import Tensor
 
 from whet.engine import checkpoint
-from whet.engine.cut import cut
+from whet.engine.cut import cut, pack
 from whet.engine.fit import Training, validate
+from whet.engine.generate import generate
 from whet.errors import ModelError
 from whet.models.policy import Policy
 from whet.models.save import Card, load_tuned, save_policy
+from whet.testing.agreement import same_slope
 from whet.testing.steps import ALL_TOKENS, BuildPolicy, same_bytes, slope, tiny_plan, train, whole_step
-from whet.types import Cursor, Example, Objective, Technique
+from whet.testing.tiny import as_float64
+from whet.types import Cursor, Example, Objective, Row, Technique
 
 MERGED = 1e-5
 """Largest difference of merged from unmerged, over the spread of the output."""
-RATE = 1e-2
+RATE, LEAST_RATE = 1e-2, 3e-3
+NUM_WRITTEN, NEAR = 6, 1e-4
+"""Tokens that are generated, and how far below the best score one may lie: two sums of the same numbers differ."""
 
 TechniqueLaw = Callable[[Technique, BuildPolicy, Objective, Sequence[Example]], None]
 
 
-def check_technique(
-    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example], *, identity: bool = True
-) -> None:
-    """Raise AssertionError at the first law that does not hold. `identity=False`: attaching may change what the model computes."""
+def check_technique(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
+    """Raise AssertionError at the first law that does not hold. A class with `identity = False` may change the output at attach."""
     for law in TECHNIQUE_LAWS:
-        if identity or law is not attaching_changes_no_output:
-            law(technique, build_policy, objective, examples)
+        law(technique, build_policy, objective, examples)
 
 
 def attaching_changes_no_output(
     technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
 ) -> None:
-    """Before the first step the model computes what it did: the same bits."""
+    """Before the first step the model computes what it did: the same bits. Unless the class says otherwise."""
+    if not getattr(technique, "identity", True):  # a plugin need not inherit the protocol and its defaults
+        return
     plain = _prepared(build_policy, objective, examples)
     before = outputs(plain, objective, examples)
     attached = _attached(technique, build_policy, objective, examples)
@@ -121,12 +125,43 @@ def merging_changes_no_output(
     assert not moved or float((before - fresh).abs().max()) > 0, "training changed no output, so this law has shown nothing"
 
 
+def packing_and_padding_change_nothing(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
+    """With the technique attached and trained, rows give the same loss and gradient packed, padded, and one by one. In float64."""
+    policy = as_float64(_trained(technique, build_policy, objective, examples))
+    rows = whole_step(objective, policy, examples)
+    alone = slope(objective, policy, rows, max_tokens=1)
+    same_slope(alone, slope(objective, policy, rows), True, "packing")
+    same_slope(alone, slope(objective, policy, rows, padded=True), True, "padding")
+
+
+def what_is_written_is_the_likeliest(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
+    """A tuned decoder writes, in a batch and with a cache, the tokens that it gives the highest likelihood to without either."""
+    policy = _trained(technique, build_policy, objective, examples)
+    head = policy.network.get_output_embeddings()
+    if policy.kind != "decoder" or head is None:
+        return
+    prompts = [policy.tokenizer(example.text)["input_ids"] for example in examples[:4]]
+    for prompt, written in zip(prompts, generate(policy, prompts, NUM_WRITTEN, frozenset()), strict=True):
+        ids = list(prompt)
+        for token in written:
+            with torch.no_grad():
+                batch = pack([Row(0, torch.tensor(ids), {"supervised": torch.zeros(len(ids))})])
+                scores = head(policy.hidden(batch.to(policy.device))[-1])
+            best = float(scores.max() - scores[token])
+            assert best <= NEAR, f"it wrote a token whose score is {best:.3g} below the best after {len(ids)} tokens"
+            ids.append(token)
+
+
 def saved_is_loaded(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:
     """A tuned policy that was saved and loaded again computes the same bits."""
     policy = _trained(technique, build_policy, objective, examples)
     before = outputs(policy, objective, examples)
     source = policy.source
-    card = Card(source.name, source.sha256, "technique", {}, "objective", {}, policy.classes, policy.context, [])
+    card = Card(source.name, source.sha256, "technique", {}, "objective", {}, policy.classes, policy.context, 256)
     with tempfile.TemporaryDirectory() as place:
         save_policy(policy, technique, card, Path(place))
         loaded = load_tuned(Path(place), technique)
@@ -140,9 +175,9 @@ def saved_is_loaded(technique: Technique, build_policy: BuildPolicy, objective: 
 def training_reduces_the_loss(
     technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
 ) -> None:
-    """Thirty steps lower the loss."""
+    """Thirty steps lower the loss, at the technique's own rate for the smallest models or a higher one."""
     policy = _attached(technique, build_policy, objective, examples)
-    plan = tiny_plan(policy, num_steps=30)
+    plan = tiny_plan(policy, num_steps=30, learning_rate=max(LEAST_RATE, technique.learning_rates[0][1]))
     units = objective.units(examples, policy, plan.max_length)
     before = sum(validate(policy, objective, units, plan, objective.init(policy)).values())
     training, _ = train(objective, policy, examples, plan)
@@ -180,6 +215,8 @@ TECHNIQUE_LAWS: tuple[TechniqueLaw, ...] = (
     detaching_gives_the_base_back,
     merging_changes_no_output,
     saved_is_loaded,
+    packing_and_padding_change_nothing,
+    what_is_written_is_the_likeliest,
     training_reduces_the_loss,
     killed_and_resumed_gives_the_same_bytes,
 )

@@ -9,6 +9,7 @@ import copy
 import itertools
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +49,7 @@ ANSWERS = ("we are sorry", "it is on its way", "please call us about the {} toda
 
 
 def tiny_examples(number: int = 12) -> list[Example]:
-    """Return examples of different lengths that have every field: text, label, labels, value, messages, chosen and rejected.
+    """Return examples of different lengths that have every field: text, label, labels, token_labels, value, messages, chosen and rejected.
 
     Some are of equal length, so that they share one product in attention. Label and value follow from one word of the text,
     so that they can be learnt.
@@ -73,6 +74,7 @@ def tiny_examples(number: int = 12) -> list[Example]:
                 text=text,
                 label=LABELS[kind],
                 labels=(LABELS[kind], "urgent") if urgent else (LABELS[kind],),
+                token_labels=tuple(f"B-{LABELS[kind].upper()}" if word == thing else "O" for word in text.split()),
                 value=float(kind) + 0.5 * urgent,
                 messages=tuple(messages),
                 chosen=answer,
@@ -81,6 +83,20 @@ def tiny_examples(number: int = 12) -> list[Example]:
             )
         )
     return examples
+
+
+def tiny_judged(number: int = 12) -> list[Example]:
+    """Return examples whose one answer is good or bad, by turns; the bad ones all say no."""
+    good = tiny_examples(number)
+    bad = [replace(one, messages=(*(one.prompt or ()), Message("assistant", "no")), label="bad") for one in good]
+    return [replace(one, label="good") if one.id % 2 == 0 else bad[one.id] for one in good]
+
+
+def tiny_sums(number: int = 12) -> list[Example]:
+    """Return prompts whose expected answer is a number, the sum in the question."""
+    pairs = [(place, place * place % 7 + 1) for place in range(number)]
+    turns = [(Message("user", f"what is {a} + {b}?"), Message("assistant", str(a + b))) for a, b in pairs]
+    return [Example(id=place, file="sums.jsonl", line=place + 1, messages=said) for place, said in enumerate(turns)]
 
 
 def write_tiny(folder: Path, architecture: Architecture, seed: int = 0) -> Path:
@@ -180,11 +196,12 @@ def _word_tokenizer() -> PreTrainedTokenizerFast:
 
 def as_float64(policy: Policy) -> Policy:
     """Turn the policy into double precision, in place, Llama's norms too, which transformers computes in fp32 at most."""
-    for name, module in list(policy.network.named_modules()):
-        if isinstance(module, LlamaRMSNorm):
-            norm = nn.RMSNorm(module.weight.shape[0], eps=float(module.variance_epsilon))
-            norm.weight = module.weight
-            policy.network.set_submodule(name, norm)
-    policy.network.double()
+    for network in (policy.network, *((policy.reference.network,) if policy.reference is not None else ())):
+        for name, module in list(network.named_modules()):
+            if isinstance(module, LlamaRMSNorm):
+                norm = nn.RMSNorm(module.weight.shape[0], eps=float(module.variance_epsilon))
+                norm.weight = module.weight
+                network.set_submodule(name, norm)
+        network.double()
     policy.heads.double()
     return policy

@@ -1,0 +1,1 @@
+"""What writes a served model's answers, one file each."""

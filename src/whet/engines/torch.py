@@ -1,0 +1,28 @@
+"""Generation with the policy's own network in torch."""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from whet.engine.continuous import Continuous, token_logprobs
+from whet.models.policy import Policy
+from whet.plugins import plugin
+
+
+@plugin
+class Torch:
+    """The policy's own network, with continuous batching and one key-value cache. Yu et al. 2022 (Orca, OSDI), section 3.1.
+
+    Whole prompts are read at once, not in parts.
+    """
+
+    max_rows: int = Field(16, ge=1)
+    """Requests that are written at the same time. The cache's memory grows with it."""
+    max_prompt_tokens: int = Field(2048, ge=1)
+    """Tokens of new prompts, padded, that are read together between two tokens of those at work; a longer prompt is read alone."""
+
+    def start(self, policy: Policy) -> Continuous:
+        return Continuous(policy, self.max_rows, self.max_prompt_tokens)
+
+    def score(self, policy: Policy, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
+        return token_logprobs(policy, prompt, answer)

@@ -1,0 +1,97 @@
+"""What is served under a name: a loaded run, and the shelf where a name's run is exchanged without a pause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import PreTrainedTokenizerBase
+
+from whet.engine.cut import pack
+from whet.engine.machine import Precision, computing
+from whet.models.policy import Policy
+from whet.server.refusals import Refusal
+from whet.types import Example, Objective, Output, Row
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """A trained run, loaded. Its policy is touched by the server's one working thread only."""
+
+    run: str
+    """Name of the run's folder."""
+    fingerprint: str
+    """Hash of the model's files."""
+    created: int
+    """When the run was made, in seconds since 1970."""
+    objective_name: str
+    policy: Policy
+    objective: Objective
+    precision: Precision
+    max_length: int
+    """Longest text of a label, in tokens."""
+    examples: Callable[[Sequence[str | Mapping[str, Any]]], list[Example]]
+    """Turns texts, or rows with the columns of training, into examples. Raises DataError."""
+    clean: Callable[[str], str]
+    slices: tuple[str, ...]
+    """Columns whose values are kept in the request log."""
+    reader: PreTrainedTokenizerBase
+    """The policy's tokenizer once more, for the thread that reads requests."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it goes on with texts."""
+        return self.policy.kind == "decoder" and self.objective.head == "lm"
+
+    @property
+    def chats(self) -> bool:
+        """Whether it learnt to answer; a model that was only pre-trained goes on with texts."""
+        return self.writes and self.objective_name != "pretrain"
+
+    @property
+    def labels(self) -> bool:
+        """Whether it gives a label, labels or a number to a text."""
+        return self.objective.head == "classify"
+
+    @property
+    def embeds(self) -> bool:
+        return self.policy.kind == "encoder"
+
+    def classify(self, examples: Sequence[Example]) -> list[Output]:
+        """Return the run's answers, as `whet predict` gives them."""
+        with computing(self.precision, self.policy.device), torch.no_grad():
+            return list(self.objective.outputs(self.policy, examples, self.max_length))
+
+    def embed(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Return the mean of an encoder's last states over the tokens of each row, as unit vectors."""
+        with computing(self.precision, self.policy.device), torch.no_grad():
+            batch = pack([Row(number, torch.tensor(ids)) for number, ids in enumerate(rows)])
+            vectors: Tensor = normalize(self.policy.pooled(batch.to(self.policy.device)).float(), dim=-1)
+        found: list[list[float]] = vectors.cpu().tolist()
+        return found
+
+
+@dataclass(slots=True)
+class Shelf:
+    """The runs that are served, by name. A request holds on to the run it began with, so an exchange disturbs none."""
+
+    _served: dict[str, Served] = field(default_factory=dict)
+
+    def put(self, name: str, served: Served) -> None:
+        """Serve a run under a name from the next request on."""
+        self._served[name] = served
+
+    def names(self) -> list[str]:
+        return list(self._served)
+
+    def get(self, name: str) -> Served:
+        """Return what is served under a name. Raises Refusal."""
+        found = self._served.get(name)
+        if found is None:
+            known = ", ".join(self._served)
+            raise Refusal(404, f"there is no model '{name[:80]}'. Served are: {known}.", code="model_not_found", param="model")
+        return found

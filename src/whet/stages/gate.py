@@ -1,0 +1,104 @@
+"""The gate of a run: its rules are checked before training, its decision is stored, and later verbs ask here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from whet import plugins
+from whet.display import quoted
+from whet.errors import RecipeError, Refused, RunError
+from whet.files import write_json
+from whet.recipe import Recipe
+from whet.recipe_file import load_recipe
+from whet.report.gate import refusals
+from whet.run import Run
+from whet.types import Metric
+
+GATE = "gate.json"
+
+
+def check_gate(recipe: Recipe, folder: Path | None) -> None:
+    """Raise RecipeError, with its place, for a rule that can never be decided: a wrong direction, a column that is no slice."""
+    for number, rule in enumerate(recipe.gate):
+        metric: Metric = plugins.build("metrics", rule.metric, {}, folder)
+        wrong, right = ("maximum", "minimum") if metric.higher_is_better else ("minimum", "maximum")
+        if wrong in rule.demands:
+            better = "higher" if metric.higher_is_better else "lower"
+            raise RecipeError(
+                f"{recipe.place('gate', str(number), wrong)}: '{rule.metric}' is better the {better} it is, so it has no {wrong}. "
+                f"Allowed: {right}, max_loss."
+            )
+        unknown = [column for column in rule.slices if column not in recipe.data.slices]
+        if unknown:
+            raise RecipeError(
+                f"{recipe.place('gate', str(number), 'slices')}: '{unknown[0]}' is no slice. "
+                f"Allowed: {', '.join(recipe.data.slices) or 'none'}; name more in data.slices."
+            )
+
+
+def store_gate(run: Run, decided: Mapping[str, Any] | None) -> None:
+    """Write what the gate decided, or take an old decision away where the recipe has no gate."""
+    if decided is None:
+        (run.path / GATE).unlink(missing_ok=True)
+    else:
+        write_json(run.path / GATE, gate_record(decided))
+
+
+def gate_record(decided: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what gate.json holds."""
+    return {"passed": decided["decision"] == "pass", **decided}
+
+
+def stored_gate(run: Run) -> dict[str, Any] | None:
+    """What the gate decided; None where the run was not judged by one. Raises RunError where the file is damaged."""
+    file = run.path / GATE
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        damage = "" if _is_decision(found) else "it holds no decision"
+    except ValueError as error:
+        damage = str(error)
+    if damage:
+        raise RunError(f"{file}: damaged ({damage}). Write it again with: whet evaluate {quoted(run.path)}")
+    decided: dict[str, Any] = found
+    return decided
+
+
+def _is_decision(found: Any) -> bool:
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), list) for name in ("rules", "rulings"))
+    return whole and found.get("decision") in {"pass", "fail", "undecided"}
+
+
+def objection(run: Run) -> str | None:
+    """Why this run should not be used, by its gate; None where there is no gate, or it has passed it.
+
+    A gate that was never judged, or whose rules have changed since, is an objection too.
+    """
+    file = run.path / "recipe.yaml"
+    rules = [rule.model_dump(mode="json") for rule in load_recipe(file).gate] if file.is_file() else []
+    decided = stored_gate(run)
+    if decided is None:
+        return f"{run.path}: its gate has not been judged yet. Run: whet evaluate {quoted(run.path)}" if rules else None
+    if rules and decided["rules"] != rules:
+        return f"{run.path}: the rules of its gate have changed since it was judged. Run: whet evaluate {quoted(run.path)}"
+    if decided["decision"] == "pass":
+        return None
+    word = "failed" if decided["decision"] == "fail" else "could not be decided"
+    return f"{run.path}: its gate {word}. " + " ".join(refusals(decided))
+
+
+def respect_gate(run: Run, verb: str, ignore: bool) -> None:
+    """Raise Refused where the gate objects. Where that is to be ignored, the verb and the objection go into the manifest instead."""
+    why = objection(run)
+    if why is None:
+        return
+    if not ignore:
+        raise Refused(f"{why} Train a better model, or go on all the same with --ignore-gate, which is recorded.")
+    record = {"verb": verb, "objection": why}
+    before = run.manifest.get("gate_ignored", [])
+    if record not in before:
+        run.note(gate_ignored=[*before, record])

@@ -1,0 +1,260 @@
+"""`whet serve`: trained runs behind OpenAI's API, until somebody stops it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import ipaddress
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from whet import plugins
+from whet.errors import ServerError, WhetError
+from whet.files import file_hash
+from whet.run import RUNS
+from whet.server.keys import VARIABLE, read_keys
+from whet.stages.predict import load
+from whet.store.log import RequestLog
+from whet.types import Engine
+
+if TYPE_CHECKING:
+    from whet.server.served import Served
+    from whet.server.service import Service
+
+NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How runs are served."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; another one than this machine's own needs an API key."""
+    port: int = 8000
+    """0 takes any free one."""
+    api_key_file: Path | None = None
+    """File with an API key on each line; without one, the variable WHET_API_KEY."""
+    engine: str = "torch"
+    precision: Literal["fp32", "run"] = "fp32"
+    """In fp32 an answer does not depend on what else is asked at the same time; "run" computes as the run was trained, which may be bf16."""
+    log: Path | None = RUNS / "requests.sqlite"
+    """The request log; None keeps none."""
+    log_text: bool = False
+    """Keep texts too, with mail addresses, numbers and keys masked."""
+    log_days: float = 90.0
+    log_mib: float = 1024.0
+    max_requests: int = 64
+    """Requests that are taken at a time, at work and waiting; more are answered with 429."""
+    max_new_tokens: int = 4096
+    """Longest text, whatever is asked."""
+    grace_s: float = 30.0
+    """How long what runs may take to end when the server is stopped."""
+    abstain_below: float = 0.0
+    """Give no label below this confidence, where a request says nothing of it."""
+
+
+@dataclass(slots=True)
+class Serving:
+    """A server that is about to listen, or does."""
+
+    service: Service
+    app: Any
+    socket: socket.socket
+    url: str
+    references: dict[str, str]
+    """What each name was asked to serve."""
+    options: Options
+    recipe: Path | None
+    say: Say
+    _reading: threading.Lock = field(default_factory=threading.Lock)
+
+    def listen(self, on_ready: Callable[[], None], stop: threading.Event | None = None) -> None:
+        """Answer requests until stopped; then finish what runs."""
+        from whet.server.listen import listen
+
+        grace_s = self.options.grace_s
+
+        def on_stop(left: int) -> None:
+            self.say(f"Stopping: nothing new is taken, {left} at work ({grace_s:g} s at most; once more ends them now).")
+
+        with self.socket:
+            listen(
+                self.app, self.service, self.socket, grace_s,
+                on_ready=on_ready, on_stop=on_stop, on_hangup=self.refresh, stop=stop,
+            )  # fmt: skip
+
+    def summary(self) -> dict[str, Any]:
+        """Return where it listens and what it serves, for programs."""
+        log = None if self.options.log is None else str(self.options.log)
+        return {"run": None, "url": self.url, "base_url": f"{self.url}/v1", "models": self.references, "log": log}
+
+    def refresh(self) -> None:
+        """Look at each reference again, and exchange the runs that became others. Requests at work end with the run they began with."""
+        with self._reading:
+            for name, reference in self.references.items():
+                held = self.service.shelf.get(name)
+                try:
+                    path = resolve(reference)
+                    if path.name == held.run and fingerprint(path / "model") == held.fingerprint:
+                        continue
+                    self.service.shelf.put(name, load_served(path, self.recipe, self.options.precision))
+                except (WhetError, OSError) as error:
+                    self.say(f"{name}: goes on as it was: {error}")
+                    continue
+                self.service.metrics.swaps.labels(name).inc()
+                self.say(f"{name}: now {path}.")
+
+
+def serve(
+    references: Sequence[str | Path],
+    *,
+    names: Sequence[str] = (),
+    options: Options = Options(),
+    recipe: Path | None = None,
+    say: Say = print,
+    on_ready: Callable[[Serving], None] = lambda serving: None,
+) -> None:
+    """Serve runs until the process is stopped. `names` are what clients call them, in order; by default the folders' names.
+
+    Raises ServerError, RunError, ModelError before it listens.
+    """
+    serving = prepare(references, names=names, options=options, recipe=recipe, say=say)
+    serving.listen(lambda: on_ready(serving))
+
+
+def prepare(
+    references: Sequence[str | Path],
+    *,
+    names: Sequence[str] = (),
+    options: Options = Options(),
+    recipe: Path | None = None,
+    say: Say = print,
+    environment: Mapping[str, str] = os.environ,
+) -> Serving:
+    """Load the runs and take the address. Raises ServerError, RunError, ModelError."""
+    absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if absent:
+        raise ServerError(f"serving needs {', '.join(absent)}, not installed here. Run: pip install 'whet[serve]'")
+    from whet.server.app import build_app
+    from whet.server.served import Shelf
+    from whet.server.service import Limits, Service
+    from whet.server.worker import Worker
+
+    keys = read_keys(options.api_key_file, environment)
+    if not _is_local(options.host) and not keys:
+        raise ServerError(
+            f"{options.host}: others could reach the server there, and it has no API key. "
+            f"Set {VARIABLE}, or name a file with --api-key-file; or listen on 127.0.0.1."
+        )
+    named = _named(references, names)
+    engine: Engine = plugins.build("engines", options.engine, {})
+    taken = _take(options.host, options.port)
+    try:
+        shelf, worker = Shelf(), Worker(engine, options.max_requests)
+        for name, reference in named.items():
+            shelf.put(name, load_served(resolve(reference), recipe, options.precision))
+        hosts = frozenset() if keys else frozenset({*LOCAL, options.host.lower()})
+        service = Service(shelf, worker, keys, Limits(max_new_tokens=options.max_new_tokens), hosts, options.abstain_below)
+        if options.log is not None:
+            service.log = RequestLog(
+                options.log,
+                keep_text=options.log_text,
+                max_bytes=int(options.log_mib * 2**20),
+                max_days=options.log_days,
+                say=say,
+                on_drop=service.metrics.log_dropped.inc,
+            )
+    except BaseException:
+        taken.close()
+        raise
+    service.metrics.watch("whet_requests_open", "Requests that are at work or wait.", lambda: worker.num_open)
+    service.metrics.watch("whet_texts_running", "Texts that are being written.", lambda: worker.num_running)
+    host, port = taken.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return Serving(service, build_app(service), taken, url, named, options, recipe, say)
+
+
+def resolve(reference: str) -> Path:
+    """Return the folder of the run that a reference names: a path. The only place that knows what references are."""
+    return Path(reference)
+
+
+def load_served(path: Path, recipe: Path | None = None, precision: Literal["fp32", "run"] = "fp32") -> Served:
+    """Return a run as the server needs it. Raises RunError, ModelError, and ServerError for one that has nothing to answer with."""
+    from whet.server.served import Served
+
+    predictor = load(path, recipe)
+    tuned = predictor.tuned
+    served = Served(
+        run=tuned.run.path.resolve().name,
+        fingerprint=fingerprint(tuned.run.model),
+        created=int(tuned.run.model.stat().st_mtime),
+        objective_name=tuned.card.objective,
+        policy=tuned.policy,
+        objective=tuned.objective,
+        precision=tuned.precision if precision == "run" else "fp32",
+        max_length=tuned.card.max_length,
+        examples=predictor.examples,
+        clean=predictor.clean,
+        slices=tuned.recipe.data.slices,
+        reader=copy.deepcopy(tuned.policy.tokenizer),
+    )
+    if not (served.writes or served.labels or served.embeds):
+        raise ServerError(
+            f"{path}: a run of '{tuned.card.objective}' on an {tuned.policy.kind} has no endpoint here. "
+            "Runs that write texts, give labels or embed can be served."
+        )
+    return served
+
+
+def fingerprint(model: Path) -> str:
+    """Return one hash over a model folder's files and their names."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in model.rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(model)}\0{file_hash(path)}\n".encode())
+    return total.hexdigest()
+
+
+def _named(references: Sequence[str | Path], names: Sequence[str]) -> dict[str, str]:
+    """Return what each name serves. Raises ServerError."""
+    if names and len(names) != len(references):
+        raise ServerError(
+            f"{len(names)} names for {len(references)} runs. Give --name once for each run, in order, or not at all."
+        )
+    chosen = list(names) or [Path(reference).resolve().name for reference in references]
+    for name in chosen:
+        if not NAME.fullmatch(name):
+            raise ServerError(f"'{name}': a name has up to 128 letters, digits, and . _ : / -. Choose one with --name.")
+        if chosen.count(name) > 1:
+            raise ServerError(f"'{name}': two runs have this name. Give each its own with --name, in order.")
+    return dict(zip(chosen, map(str, references), strict=True))
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _take(host: str, port: int) -> socket.socket:
+    """Return a socket at the address. Raises ServerError where it cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ServerError(
+            f"{host}:{port}: cannot listen there ({reason}). Name another --port (0: any free one) or --host."
+        ) from None

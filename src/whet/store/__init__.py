@@ -1,0 +1,1 @@
+"""What production leaves behind: the log of requests and answers."""

@@ -1,0 +1,71 @@
+"""The pieces of a text, end to end, are the text; a stop string is never shown, wherever its tokens end."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from whet.server.text import BROKEN, TextStream
+
+LETTERS = "ab \n"
+
+
+def by_bytes(ids):
+    """A tokenizer whose tokens are bytes, as of the rarest characters of a real one."""
+    return bytes(ids).decode("utf-8", "replace")
+
+
+def shown(stream, ids):
+    pieces = []
+    for token in ids:
+        pieces.append(stream.feed(token))
+        if stream.stopped:
+            return pieces
+    return [*pieces, stream.close()]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(text=st.text(alphabet=LETTERS + "é€😀", max_size=30), strip=st.booleans())
+def test_pieces_are_the_text(text, strip):
+    stream = TextStream(by_bytes, strip=strip)
+    pieces = shown(stream, list(text.encode()))
+    assert "".join(pieces) == stream.text == (text.strip() if strip else text)
+    assert all(BROKEN not in piece for piece in pieces)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    text=st.text(alphabet=LETTERS + "é", max_size=30),
+    stops=st.lists(st.text(alphabet=LETTERS + "é", min_size=1, max_size=4), min_size=1, max_size=4),
+)
+def test_the_text_ends_before_the_first_stop_string(text, stops):
+    pieces = shown(TextStream(by_bytes, stops), list(text.encode()))
+    expected = text[: min((text.index(stop) for stop in stops if stop in text), default=len(text))]
+    # a stop string that is whole ends the text at once, before a longer one that began earlier can be
+    first = next((size for size in range(len(text) + 1) if any(stop in text[:size] for stop in stops)), None)
+    if first is not None:
+        seen = text[:first]
+        expected = seen[: min(seen.index(stop) for stop in stops if stop in seen)]
+    assert "".join(pieces) == expected
+
+
+def test_a_character_is_shown_when_it_is_whole():
+    stream = TextStream(by_bytes)
+    assert [stream.feed(byte) for byte in "€a".encode()] == ["", "", "€", "a"]
+
+
+def test_bytes_that_never_become_a_character_are_shown_at_the_end():
+    stream = TextStream(by_bytes)
+    assert stream.feed(0xE2) == "" and stream.close() == BROKEN
+
+
+def test_what_may_become_a_stop_string_is_held_until_it_does_not():
+    stream = TextStream(by_bytes, ["END"])
+    assert [stream.feed(byte) for byte in b"xENxEND"] == ["x", "", "", "ENx", "", "", ""]
+    assert stream.stopped and stream.text == "xENx"
+
+
+def test_spaces_at_the_end_are_held_where_the_text_is_stripped():
+    stream = TextStream(by_bytes, strip=True)
+    assert [stream.feed(byte) for byte in b" a b "] == ["", "a", "", " b", ""]
+    assert stream.close() == ""

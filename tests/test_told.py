@@ -1,0 +1,69 @@
+"""What a person is told while waiting, and before choosing: time left, the step that is kept, the language of the model."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from whet.report import shown
+from whet.stages.narrate import Narrator, duration
+from whet.stages.new import language_warning, look, tell
+from whet.stages.phase import Stopper, _ending
+
+
+def test_without_a_terminal_the_time_left_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    with Narrator(Console(file=stream, width=200)).bar("Training", 20) as bar:
+        for step in range(11, 21):  # a run that goes on after step 10
+            bar.advance(step, "loss 1.0")
+            clock[0] += 3
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == ["Training: 11 of 20 loss 1.0", "Training: 12 of 20 loss 1.0, about 24 s left"]
+    assert lines[-1] == "Training: 20 of 20 loss 1.0"
+
+
+def test_times_are_rough() -> None:
+    assert [duration(seconds) for seconds in (0.2, 99, 170, 7800)] == ["1 s", "99 s", "3 min", "2 h 10 min"]
+
+
+def test_the_end_of_training_says_why_and_which_step_is_kept() -> None:
+    stopper = Stopper(2)
+    for step, loss in ((10, 0.5), (20, 0.4), (30, 0.45), (40, 0.6)):
+        stopper.see(loss, step)
+    assert _ending(40, 90, stopper, "loss") == (
+        "Stopped early after step 40 of 90, since 2 validations brought no better loss; the weights kept are those of step 20, "
+        "where the validation loss was best (0.4000)."
+    )
+    assert _ending(90, 90, Stopper(0), "loss") == "Ended after step 90; its weights are kept."
+    assert math.isinf(Stopper(0).best)
+
+
+def test_a_german_file_and_an_english_model_bring_a_warning(tmp_path: Path) -> None:
+    texts = [
+        "Ich habe das Paket nicht bekommen und warte seit einer Woche",
+        "Wie kann ich die Rechnung für den Mai noch einmal sehen",
+    ]
+    file = tmp_path / "anfragen.csv"
+    file.write_text("text,label\n" + "".join(f"{texts[n % 2]} {n},{'ab'[n % 2]}\n" for n in range(40)))
+    warning = tell(look([file])).splitlines()[-1]
+    assert warning.startswith("Warning: your text is German, and builtin:minilm has learnt English only")
+    assert "--model intfloat/multilingual-e5-small" in warning
+    assert "Warning" not in tell(look([file]), "intfloat/multilingual-e5-small")
+    assert language_warning("en", "builtin:minilm") == language_warning(None, "builtin:minilm") == ""
+
+
+def test_names_of_runs_are_not_cut() -> None:
+    name = "runs/2026-11-23-a-rather-long-name-of-a-file-classify"
+    stream = io.StringIO()
+    found = [
+        {"run": name, "model": "builtin:minilm", "verdict": "Tuning helped: right in 93 % of 258 test rows, and more words."}
+    ]
+    shown.runs(found, Console(file=stream, width=100))
+    assert name in stream.getvalue() and "…" not in stream.getvalue()
