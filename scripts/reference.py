@@ -32,7 +32,10 @@ KINDS = {
     "compressors": "How a model is made smaller. Named behind `whet compress RUN`.",
     "exporters": "Formats that other programs read. Named behind `whet export RUN`.",
     "rewards": "What an answer is worth, for objectives that write their own. Named in `objective.reward`.",
+    "samplers": "What a search tries next. Named in `search.sampler`.",
+    "pruners": "When a search gives a trial up. Named in `search.pruner`.",
     "engines": "What writes a served run's texts. Named in `whet serve --engine`.",
+    "checks": "Whether production still looks like the rows that the model was judged on. Named in `whet monitor --check`.",
 }
 LISTED = {
     "objective": "objectives",

@@ -39,7 +39,7 @@ def builder(tiny_folder: Callable[[Architecture], Path]) -> Builder:
 
     def build(architecture: Architecture) -> BuildPolicy:
         if architecture not in found:
-            found[architecture] = policy_factory(tiny_folder(architecture))
+            found[architecture] = policy_factory(tiny_folder(architecture), masked=architecture == "masked-bert")
         return found[architecture]
 
     return build

@@ -16,6 +16,8 @@ from whet.stages.new import new as _new
 from whet.stages.predict import Predictor
 from whet.stages.predict import load as _load
 from whet.stages.prepare import prepare_run
+from whet.stages.search import resume as _resume_search
+from whet.stages.search import search as _search
 from whet.stages.serve import Options as ServeOptions
 from whet.stages.serve import serve as _serve
 from whet.stages.train import resume as _resume
@@ -121,6 +123,22 @@ def auto(
 ) -> Run:
     """From files to a judged model: look, choose everything, train, evaluate. Returns the run."""
     return _auto(_paths(files), test=_paths(test), out=_optional(out), model=model, sets=sets)
+
+
+def search(
+    recipe: Recipe | Place | None = None, *, sets: Sequence[str] = (), out: Place | None = None, resume: Place | None = None
+) -> Run:
+    """Look for better settings as the recipe's `search` says, or go on with a search. Returns the run of the search.
+
+    `search.json` in it holds every trial and whether the recipe's own setting was beaten; `best.yaml` is the best recipe; the run
+    beside it, NAME-best, is that one trained and judged. Raises WhetError, Interrupted.
+    """
+    if resume is not None:
+        return _resume_search(Path(resume), recipe=None if recipe is None or isinstance(recipe, Recipe) else Path(recipe))
+    if recipe is None:
+        raise TypeError("search() needs a recipe, or resume=RUN")
+    loaded, folder = _recipe(recipe, sets)
+    return _search(loaded, folder=folder, out=_optional(out))
 
 
 def serve(

@@ -321,6 +321,35 @@ def export(
 
 
 @app.command()
+def search(
+    recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="A recipe with a `search:` section.")] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a search that was stopped.")] = None,
+    out: Out = None,
+    sets: Sets = [],
+    as_json: Json = False,
+) -> None:
+    """Look for better settings than the recipe's own on the validation rows; the best is trained and judged once, as a run beside."""
+    if resume is not None and (sets or out is not None):
+        raise typer.BadParameter("--resume goes on with a search as it was begun; it takes no --set and no --out")
+    if resume is None and recipe is None:
+        raise typer.BadParameter("name a recipe, or a search with --resume")
+    from whet.recipe_file import load_recipe
+    from whet.stages import search as stage
+
+    if resume is not None:
+        run = stage.resume(resume, recipe=recipe, narrator=_narrator())
+    else:
+        assert recipe is not None
+        run = stage.search(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=_narrator())
+    found = stage.result_of(run)
+    _say(found["sentence"])
+    _say(
+        f"The best recipe: {run.path / stage.BEST}. Trained: {found['child']}. Use it: whet predict {quoted(found['child'])} FILE"
+    )
+    _answer(as_json, {"run": str(run.path), **found})
+
+
+@app.command()
 def show(
     what: Annotated[
         str | None,
@@ -364,6 +393,137 @@ def auto(
     from whet.stages.auto import auto as all_of_it
 
     _judged(all_of_it(files, test=test, out=out, model=model, sets=sets, narrator=_narrator()), as_json)
+
+
+@app.command()
+def monitor(
+    run: Annotated[str, typer.Argument(metavar="RUN|NAME", help="A served run's folder, or a registered NAME, NAME@ALIAS.")],
+    log: Annotated[Path, typer.Option("--log", metavar="FILE", help="The request log that whet serve writes.")] = Path(
+        "runs/requests.sqlite"
+    ),
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="2026-01-31, 2026-01-31T12:00 (UTC), or ago: 24h, 7d.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="As --since; default: now.")] = None,
+    check: Annotated[list[str], typer.Option("--check", metavar="NAME", help="Only this check of drift; default: all.")] = [],
+    level: Annotated[float, typer.Option(min=0.0001, max=0.5, help="Chance of any false alarm of drift or quality.")] = 0.05,
+    smallest_drop: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least fall of quality that matters.")] = 0.02,
+    max_p95: Annotated[float | None, typer.Option(min=0.0, metavar="SECONDS", help="What 95 % of requests may take.")] = None,
+    webhook: Annotated[list[str], typer.Option("--webhook", metavar="URL", help="Where alarms are posted as JSON.")] = [],
+    apprise: Annotated[list[str], typer.Option("--apprise", metavar="URL", help="Where apprise tells of alarms.")] = [],
+    fail_on_alarm: Annotated[bool, typer.Option("--fail-on-alarm", help="Exit with 3 where there is an alarm.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default: RUN/monitoring/TIME.")] = None,
+    registry: Annotated[Path, typer.Option("--registry", metavar="DIR", help="The registry's folder.")] = Path("registry"),
+    as_json: Json = False,
+) -> None:
+    """Compare what a served run was asked and answered with its test rows: quality, drift, latency, and one verdict."""
+    from whet.report.monitor import Settings
+    from whet.stages.monitor import Alerts
+    from whet.stages.monitor import monitor as look
+
+    folder, found = look(
+        run,
+        log=log,
+        since=since,
+        until=until,
+        checks=check,
+        settings=Settings(level, smallest_drop, max_p95),
+        alerts=Alerts(webhook, apprise),
+        registry=registry,
+        out=out,
+        say=_say,
+    )
+    _say(found["verdict"]["sentence"])
+    _say(f"More, with charts: {folder / 'monitor.html'}")
+    _answer(as_json, {**found, "report": str(folder / "monitor.html")})
+    if fail_on_alarm and found["alarms"]:
+        raise Refused("\n".join(found["alarms"]))
+
+
+registry_app = typer.Typer(
+    no_args_is_help=True, help="Keep runs under names: versions, aliases such as champion, and who changed what and why."
+)
+app.add_typer(registry_app, name="registry")
+RegistryFolder = Annotated[Path, typer.Option("--registry", metavar="DIR", help="The registry's folder.")]
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model in the registry.")]
+AliasOf = Annotated[str, typer.Option("--alias", help="The alias to move.")]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, kept in the history.")]
+Who = Annotated[str | None, typer.Option("--who", metavar="PERSON", help="Who decides; default: the user of this machine.")]
+
+
+@registry_app.command("list")
+def registry_list(registry: RegistryFolder = Path("registry"), as_json: Json = False) -> None:
+    """List every name with its versions and where its aliases point."""
+    from whet.report import shown
+    from whet.stages.registry import show as look
+
+    found = look(None, registry)
+    _answer(as_json, {"run": None, **found}) if as_json else shown.registered(found["models"], _console())
+
+
+@registry_app.command("show")
+def registry_show(name: ModelName, registry: RegistryFolder = Path("registry"), as_json: Json = False) -> None:
+    """Show one name: its versions, its aliases, and its history."""
+    from whet.report import shown
+    from whet.stages.registry import show as look
+
+    found = look(name, registry)
+    _answer(as_json, {"run": None, **found}) if as_json else shown.registered([found], _console(), history=True)
+
+
+@registry_app.command("add")
+def registry_add(
+    name: ModelName,
+    run: RunPath,
+    alias: AliasOf = "challenger",
+    why: Why = "",
+    who: Who = None,
+    ignore_gate: IgnoreGate = False,
+    registry: RegistryFolder = Path("registry"),
+    as_json: Json = False,
+) -> None:
+    """Register a run as the next version of a name. The first one becomes its champion too."""
+    from whet.stages.registry import add
+
+    made = add(name, run, registry=registry, alias=alias, why=why, who=who, ignore_gate=ignore_gate)
+    _say(f"{name}: {run} is version {made['version']} ({', '.join(made['aliases'])}).")
+    _answer(as_json, made)
+
+
+@registry_app.command("promote")
+def registry_promote(
+    name: ModelName,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Its number, or an alias such as challenger.")],
+    alias: AliasOf = "champion",
+    why: Why = "",
+    who: Who = None,
+    ignore_gate: IgnoreGate = False,
+    registry: RegistryFolder = Path("registry"),
+    as_json: Json = False,
+) -> None:
+    """Let an alias, champion unless you say otherwise, point to a version."""
+    from whet.stages.registry import promote
+
+    made = promote(name, version, registry=registry, alias=alias, why=why, who=who, ignore_gate=ignore_gate)
+    _say(f"{name}@{alias} is version {made['version']} now. Go back with: whet registry rollback {name}")
+    _answer(as_json, made)
+
+
+@registry_app.command("rollback")
+def registry_rollback(
+    name: ModelName,
+    alias: AliasOf = "champion",
+    why: Why = "",
+    who: Who = None,
+    registry: RegistryFolder = Path("registry"),
+    as_json: Json = False,
+) -> None:
+    """Let an alias point to the version that it was at before."""
+    from whet.stages.registry import rollback
+
+    made = rollback(name, registry=registry, alias=alias, why=why, who=who)
+    _say(f"{name}@{alias} is version {made['version']} again.")
+    _answer(as_json, made)
 
 
 def main() -> None:

@@ -33,6 +33,9 @@ KINDS = (
     "exporters",
     "engines",
     "rewards",
+    "checks",
+    "samplers",
+    "pruners",
 )
 PACKAGE = Path(__file__).parent
 _folder: contextvars.ContextVar[Path | None] = contextvars.ContextVar("whet_recipe_folder", default=None)

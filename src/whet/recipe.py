@@ -71,7 +71,7 @@ class Data(Section):
     """Where rows come from and which columns mean what. A column that is not named is guessed, and the guess is shown."""
 
     path: Annotated[Names, Field(min_length=1)]
-    """File or files: csv, tsv, json, jsonl, parquet, txt."""
+    """File or files: csv, tsv, json, jsonl, parquet, txt, conll."""
     validation: Names = ()
     """File or files to decide when to stop by; else a share of `path`."""
     test: Names = ()
@@ -84,6 +84,8 @@ class Data(Section):
     """Column with the one label, with a number for a regression, or with good or bad for an answer (kto)."""
     labels: str | None = None
     """Column with several labels: a list, or words separated by | ; or ,."""
+    token_labels: str | None = None
+    """Column with one label for each word of `text` (tokens): a list, or labels separated by spaces; then `text` may be a list too."""
     prompt: str | None = None
     """Column with the question or instruction."""
     input: str | None = None
@@ -220,6 +222,26 @@ class GateRule(Section):
         return tuple(name for name in asked if getattr(self, name) is not None)
 
 
+class Search(Section):
+    """A search for better settings: `whet search RECIPE`. `whet train` does not look at it."""
+
+    space: Annotated[dict[str, Any], Field(min_length=1)]
+    """Keys of model, objective, technique and train, each with a range or with choices.
+
+    `train.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}`, `technique.rank: [4, 8, 16]`, or `{choices: [...]}`; `step` is
+    the distance of a range's values."""
+    trials: int = Field(20, ge=2, le=100_000)
+    """Settings to try; the first one is the recipe's own."""
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of training after which no further trial begins; none: no limit."""
+    metric: str = "auto"
+    """What trials are compared by on the validation rows; auto: what early stopping watches, the loss unless said otherwise."""
+    sampler: Plugin = Choice(name="tpe")
+    pruner: Plugin = Choice(name="median")
+    seed: int = Field(0, ge=0)
+    """Seed of what is tried; that of training is train.seed."""
+
+
 class Recipe(Section):
     """The whole configuration of a run."""
 
@@ -233,6 +255,7 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     gate: tuple[GateRule, ...] = ()
     """Rules that the model must pass to be used: `whet evaluate` exits 3 where it does not."""
+    search: Search | None = None
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Name of the run; its folder is runs/DATE-NAME."""
     _places: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Ints = Tensor
     Floats = Tensor
     Statistics = NDArray[np.float64]
+    Values = Statistics | Sequence[str]
 
 Role = Literal["system", "user", "assistant", "tool"]
 State = dict[str, Any]
@@ -239,7 +240,8 @@ class Plan(Protocol):
 class Objective(Protocol):
     """What is learnt. A plugin class names this protocol as its base to get what has a default: all that is not abstract."""
 
-    head: ClassVar[Literal["lm", "classify", "value"]]
+    head: ClassVar[Literal["lm", "classify", "value", "tokens", "masked"]]
+    """What answers: the network's output head (lm, masked), or a head of its own."""
     reference: ClassVar[bool] = False
     online: ClassVar[bool] = False
     """It learns from its own rollouts, so nothing may be fetched ahead."""
@@ -411,6 +413,35 @@ class Cleaner(Protocol):
         ...
 
 
+class Check(Protocol):
+    """Whether what came in production still looks like what the model was judged on."""
+
+    takes: ClassVar[tuple[str, ...]]
+    """What it compares: `numbers` [N], names of `categories`, or `vectors` [N, D]."""
+    fewest: ClassVar[int] = 30
+    """Values on either side below which nothing is said."""
+
+    @property
+    @abstractmethod
+    def smallest(self) -> float:
+        """Least change that matters: below it there is no alarm, however certain it is."""
+        ...
+
+    @abstractmethod
+    def measure(self, window: Values, baseline: Values) -> Score:
+        """How far apart they lie, 0 for not at all, with its 95 % interval; n is that of the window."""
+        ...
+
+    @abstractmethod
+    def p_value(self, window: Values, baseline: Values) -> float:
+        """Chance of lying at least so far apart where both were drawn from the same: at most `level` of such draws are below any level."""
+        ...
+
+    def alarm(self, score: Score, p_value: float, level: float) -> bool:
+        """Whether the change is certain at this level, and large enough to matter."""
+        return p_value <= level and score.value >= self.smallest
+
+
 class Compressor(Protocol):
     """How a network is made smaller."""
 
@@ -527,4 +558,30 @@ class Engine(Protocol):
     @abstractmethod
     def score(self, policy: Policy, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
         """Return the log-probability of each token of an answer to a prompt."""
+        ...
+
+
+Space = Mapping[str, Any]
+"""What a search may choose: recipe key to optuna distribution (FloatDistribution, IntDistribution, CategoricalDistribution)."""
+
+
+class Sampler(Protocol):
+    """What a search tries next. It is built anew for each trial, so that a resumed search goes on as if it had not been stopped."""
+
+    @abstractmethod
+    def build(self, space: Space, seed: int) -> Any:
+        """Return an optuna sampler; what it draws depends on the seed and the trials that are done."""
+        ...
+
+    def size(self, space: Space) -> int | None:
+        """How many settings there are to try; none: no end of them."""
+        return None
+
+
+class Pruner(Protocol):
+    """When a search gives up a trial that does badly."""
+
+    @abstractmethod
+    def build(self) -> Any:
+        """Return an optuna pruner; a trial reports the score of each of its validations, counted from 1."""
         ...

@@ -15,11 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whet.errors import RecipeError
+from whet.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from typing import Any
 
+Span = tuple[str, int, int]
+"""Kind of an entity, its first word, and the word behind its last, from 0."""
 WORDNET_FILES = ("noun", "verb", "adj", "adv")
 ENDINGS = {
     "noun": "s: ses:s ves:f xes:x zes:z ches:ch shes:sh men:man ies:y",
@@ -225,3 +227,42 @@ def _synset_line(part: str, line: str) -> tuple[str, frozenset[str]]:
     fields = line.split(maxsplit=4)  # offset, file, kind, number of words in hexadecimal, then word and sense in turn
     words = fields[4].split(maxsplit=2 * int(fields[3], 16))[: 2 * int(fields[3], 16) : 2]
     return part + fields[0], frozenset(word.split("(")[0] for word in words if "_" not in word)
+
+
+def spans(labels: Sequence[str], where: str) -> list[Span]:
+    """Entities in the labels of a text's tokens. Raises DataError, with where, for a label that is none."""
+    found: list[Span] = []
+    for place, label in enumerate(labels):
+        mark, _, kind = label.partition("-")
+        if label != "O" and (mark not in {"B", "I"} or not kind):
+            raise DataError(
+                f"{where}: '{label}' is no label of a token. Allowed: O, B-KIND where an entity begins, I-KIND inside. Mend the row."
+            )
+        if label == "O":
+            continue
+        before = labels[place - 1].partition("-") if place else ("O", "", "")
+        if mark == "I" and before[0] != "O" and before[2] == kind:
+            found[-1] = (kind, found[-1][1], place + 1)
+        else:
+            found.append((kind, place, place + 1))
+    return found
+
+
+def repaired(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels with I-KIND as B-KIND wherever nothing of its kind stands before it; the entities stay the same."""
+    found: list[str] = []
+    for label in labels:
+        mark, _, kind = label.partition("-")
+        follows = bool(found) and found[-1] in {f"B-{kind}", f"I-{kind}"}
+        found.append(f"B-{kind}" if mark == "I" and not follows else label)
+    return tuple(found)
+
+
+def word_places(text: str) -> list[tuple[int, int]]:
+    """Return where each word of `text.split()` begins and ends, in characters."""
+    found, end = [], 0
+    for word in text.split():
+        begin = text.index(word, end)
+        end = begin + len(word)
+        found.append((begin, end))
+    return found

@@ -15,6 +15,7 @@ from pages import PAGES, ROOT, SHELLS, Block, blocks, whet_calls
 from whet import plugins
 from whet.models.builtin import BUILT_IN
 from whet.testing import (
+    check_check,
     check_cleaner,
     check_engine,
     check_metric,
@@ -153,7 +154,7 @@ def test_plugin_shown_keeps_the_laws(block, tmp_path, builder, examples):
     elif kind == "engines":
         check_engine(made, builder("llama")())
     else:
-        {"cleaners": check_cleaner, "optimisers": check_optimiser, "schedules": check_schedule}[kind](made)
+        {"checks": check_check, "cleaners": check_cleaner, "optimisers": check_optimiser, "schedules": check_schedule}[kind](made)
 
 
 def test_every_kind_of_plugin_is_shown():

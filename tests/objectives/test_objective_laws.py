@@ -10,7 +10,10 @@ from whet import plugins
 from whet.testing.objectives import OBJECTIVE_LAWS
 from whet.testing.tiny import Architecture, tiny_judged
 
-VARIANTS: dict[str, list[dict[str, Any]]] = {"classify": [{"kind": "several"}, {"kind": "number"}]}
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "classify": [{"kind": "several"}, {"kind": "number"}],
+    "masked": [{"whole_words": True, "share": 0.4}],
+}
 """Settings to try besides the defaults."""
 REWARDED = {"reward": {"name": "regex", "pattern": "[a-f]"}, "max_new_tokens": 6}
 REQUIRED: dict[str, dict[str, Any]] = {"ppo": REWARDED, "grpo": REWARDED | {"group": 4, "max_new_tokens": 3}}
@@ -23,6 +26,8 @@ SLOW: dict[str, list[dict[str, Any]]] = {
     "grpo": [{"per": "answer", "scale": False, "updates": 2}, {"kl": 0.0}],
 }
 """Settings that are tried in the slow part."""
+ONLY: dict[str, tuple[Architecture, ...]] = {"lm": ("llama",), "masked": ("masked-bert",)}
+"""Where a head is of some architectures only."""
 EXAMPLES = {"kto": tiny_judged}
 """Where the usual examples do not have what is learnt from."""
 
@@ -30,8 +35,8 @@ EXAMPLES = {"kto": tiny_judged}
 def cases() -> list[Any]:
     found: list[Any] = []
     for name in plugins.names("objectives"):
-        decoder_only = plugins.load("objectives", name).head == "lm"
-        architectures: tuple[Architecture, ...] = ("llama",) if decoder_only else ("llama", "bert")
+        head = plugins.load("objectives", name).head
+        architectures: tuple[Architecture, ...] = ONLY.get(head, ("llama", "bert"))
         required = REQUIRED.get(name, {})
         for settings in [{}, *VARIANTS.get(name, [])]:
             found += [(name, required | settings, architecture) for architecture in architectures]

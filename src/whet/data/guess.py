@@ -9,10 +9,10 @@ from typing import Literal
 from whet.data import names
 from whet.data.columns import Column
 
-Purpose = Literal["classify", "sft", "pretrain"]
+Purpose = Literal["classify", "sft", "pretrain", "tokens"]
 Columns = Mapping[str, Column]
 JUDGEMENTS = ({"true", "false"}, {"good", "bad"}, {"desirable", "undesirable"})
-FIELDS = ("text", "text_pair", "label", "labels", "prompt", "input", "response", "system", "messages", "chosen", "rejected")
+FIELDS = ("text", "text_pair", "label", "labels", "token_labels", "prompt", "input", "response", "system", "messages", "chosen", "rejected")  # fmt: skip
 """Keys of the recipe's `data` that name a column."""
 
 
@@ -32,7 +32,7 @@ class Guess:
 
 def guess(columns: Columns, given: Mapping[str, str], purpose: Purpose) -> Guess:
     """Return the mapping for a purpose. `given` is the user's own, kept as it is; what cannot be guessed is left out."""
-    made = {"classify": guess_classify, "sft": guess_sft, "pretrain": guess_text}[purpose](columns, given)
+    made = {"classify": guess_classify, "sft": guess_sft, "pretrain": guess_text, "tokens": guess_tokens}[purpose](columns, given)
     made.columns = {**made.columns, **given}
     return made
 
@@ -82,6 +82,20 @@ def guess_text(columns: Columns, given: Mapping[str, str]) -> Guess:
     made = Guess("plain text")
     if "text" not in given and (text := _text(columns, set())) is not None:
         made.take("text", *text)
+    return made
+
+
+def guess_tokens(columns: Columns, given: Mapping[str, str]) -> Guess:
+    """Return the words of a text and their labels: two columns of lists whose names say so."""
+    made = Guess("words and their labels")
+    by_name = {names.plain(name): name for name, column in columns.items() if column.form in {"list", "text"}}
+    for key, wanted, why in (
+        ("token_labels", names.TOKEN_LABELS, "a label for each word, by its name"),
+        ("text", (*names.TOKENS, *names.TEXT), "the words, by its name"),
+    ):
+        free = {name: column for name, column in by_name.items() if column not in {*given.values(), *made.columns.values()}}
+        if key not in given:
+            _ = _first_named(key, wanted, free, made, why)
     return made
 
 

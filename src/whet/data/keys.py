@@ -21,6 +21,7 @@ def content_key(example: Example) -> str:
         example.label,
         repr(labels),
         repr(example.value),
+        *(example.token_labels or ()),
         *turns,
         example.chosen,
         example.rejected,

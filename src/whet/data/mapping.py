@@ -21,6 +21,8 @@ def purpose_of(needs: Sequence[str]) -> Purpose:
     """Return which guesses serve an objective with these needs."""
     if {"messages", "prompt", "chosen", "rejected", "response"} & set(needs):
         return "sft"
+    if "token_labels" in needs:
+        return "tokens"
     return "classify" if {"label", "labels", "value"} & set(needs) else "pretrain"
 
 
@@ -91,4 +93,6 @@ def _lacking(final: Data, needs: Sequence[str]) -> list[str]:
     if purpose_of(needs) == "sft" and final.messages is None and final.chosen is None:
         wanted = ("prompt", "response") if {"messages", "response"} & set(needs) else ("prompt",)
         lacking += [key for key in wanted if getattr(final, key) is None]
-    return lacking + [key for key in ("chosen", "rejected", "text_pair") if key in needs and getattr(final, key) is None]
+    return lacking + [
+        key for key in ("chosen", "rejected", "text_pair", "token_labels") if key in needs and getattr(final, key) is None
+    ]

@@ -29,6 +29,8 @@ NUMBER = (
     "number",
 )
 LABELS = ("labels", "tags", "genres", "categories", "topics", "emotions", "keywords", "classes", "label", "category")
+TOKEN_LABELS = ("token_labels", "ner_tags", "ner_labels", "word_labels", "bio_tags", "bio", "iob", "ner", "tags", "labels")
+TOKENS = ("tokens", "words")
 PAIRS = (
     ("premise", "hypothesis"), ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("sentence_a", "sentence_b"),
     ("question1", "question2"), ("text", "text_pair"), ("text1", "text2"), ("text_a", "text_b"), ("context", "question"),

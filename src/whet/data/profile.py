@@ -11,7 +11,17 @@ from dataclasses import dataclass
 import xxhash
 
 from whet.data.columns import Column, look
-from whet.data.guess import FIELDS, Guess, guess_classify, guess_sft, guess_text, label_is_evident, slices_of, why_others
+from whet.data.guess import (
+    FIELDS,
+    Guess,
+    guess_classify,
+    guess_sft,
+    guess_text,
+    guess_tokens,
+    label_is_evident,
+    slices_of,
+    why_others,
+)
 from whet.data.labels import merged_labels
 from whet.data.language import guess_language
 from whet.data.names import plain
@@ -22,6 +32,8 @@ from whet.errors import DataError
 
 SAMPLE = 5000  # rows kept to look at
 LIMIT = 200_000  # rows read at most
+CERTAIN = frozenset({"token_labels", "ner_tags", "ner_labels", "word_labels", "bio_tags"})
+"""Names of a column that holds labels of words, also where it is a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,11 @@ def choose(columns: Mapping[str, Column]) -> tuple[str | None, Guess]:
     """Return the objective that these columns suggest, and its mapping."""
     sft, classify, text = guess_sft(columns, {}), guess_classify(columns, {}), guess_text(columns, {})
     complete = {"text"} < set(classify.columns) and bool({"label", "labels"} & set(classify.columns))
+    words = guess_tokens(columns, {})
+    lists = [name for name in words.columns.values() if columns[name].form == "list"]
+    if len(words.columns) == 2 and (len(lists) == 2 or plain(words.columns["token_labels"]) in CERTAIN):
+        words.reasons.append("The objective is tokens: each word has a label.")
+        return "tokens", words
     if sft.shape == "preferences":
         asked = {"prompt", "messages"} & set(sft.columns) or columns[sft.columns["chosen"]].form == "turns"
         objective = "dpo" if asked else "reward"

@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path, PosixPath
 from typing import BinaryIO, Literal
 
+from whet.data.conll import SUFFIXES as CONLL
+from whet.data.conll import conll_rows, is_conll
 from whet.data.encoding import detect, opened
 from whet.data.json_rows import json_document, json_lines
 from whet.data.lines import Line, physical_lines
@@ -24,7 +26,7 @@ from whet.display import name_fault
 from whet.errors import DataError
 
 Format = Literal["lines of JSON", "JSON", "table or text"]
-SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ""})
+SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ""}) | CONLL
 TEXT = ".txt"
 """The ending that a file is read as if it had where it is text, whatever it looks like."""
 JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
@@ -122,6 +124,9 @@ def _read_text(path: Path, name: str, notices: list[str], reading: Reading) -> I
             raise DataError(f"{name}: the file is empty but for white space. Give a file with at least one row.")
         if reading.suffix == TEXT:
             yield from documents(first_lines, lines, name, notices)
+            return
+        if is_conll(first_lines, suffix):
+            yield from conll_rows(chain(first_lines, lines), name)
             return
         kind = _format(first_lines, suffix)
         _tell(kind, first_lines, name, suffix, notices)

@@ -84,7 +84,11 @@ class _Unwanted(Exception):
 def _fields(fields: Mapping[str, object], shape: Shape) -> dict[str, object]:
     columns, needs = shape.columns, shape.needs
     made: dict[str, object] = {}
-    if columns.text is not None and ("text" in needs or "text_pair" in needs):
+    if columns.text is not None and columns.token_labels is not None:
+        made["text"] = " ".join(_words(_present(fields, columns.text), columns.text))
+        if "token_labels" in needs:
+            made["token_labels"] = _token_labels(fields, columns, str(made["text"]))
+    elif columns.text is not None and ("text" in needs or "text_pair" in needs):
         made["text"] = _needed(fields, columns.text, shape)
         if columns.text_pair is not None:
             made["text_pair"] = _needed(fields, columns.text_pair, shape)
@@ -241,6 +245,32 @@ def _judgement(fields: Mapping[str, object], column: str) -> str:
     raise Unusable(
         f"'{column}' says neither good nor bad", "Write good or bad; true and false, 1 and 0, desirable and undesirable do too."
     )
+
+
+def _words(value: object, column: str) -> list[str]:
+    """Return the words of a list, or of a text that spaces divide. They are not cleaned: each has a label of its own."""
+    if not isinstance(value, list | tuple):
+        return _text(value, column).split()
+    found = [_text(item, column).strip() for item in value]
+    if any(len(word.split()) != 1 for word in found):
+        raise Unusable(f"'{column}' has a word that is empty or has a space in it", "Divide it, and give each part its label.")
+    return found
+
+
+def _token_labels(fields: Mapping[str, object], columns: Data, text: str) -> tuple[str, ...]:
+    column = columns.token_labels or ""
+    labels = tuple(_words(_present(fields, column), column))
+    if any(not re.fullmatch(r"O|[BI]-\S+", label) for label in labels):
+        raise Unusable(
+            f"'{column}' has what is no label of a word",
+            "Write O, B-KIND where an entity begins, and I-KIND inside; not numbers.",
+        )
+    if len(labels) != len(text.split()):
+        raise Unusable(
+            f"'{columns.text}' has {len(text.split())} words, and '{column}' {len(labels)} labels",
+            "Each word needs one; mend the row.",
+        )
+    return labels
 
 
 def _value(fields: Mapping[str, object], column: str) -> float:

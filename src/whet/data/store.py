@@ -29,6 +29,8 @@ def example_of(record: Mapping[str, Any]) -> Example:
     values = dict(record)
     if "messages" in values:
         values["messages"] = tuple(Message(turn["role"], turn["content"]) for turn in values["messages"])
+    if "token_labels" in values:
+        values["token_labels"] = tuple(values["token_labels"])
     if "labels" in values:
         values["labels"] = tuple(values["labels"])
     return Example(**values)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from whet.errors import DataError
 from whet.plugins import plugin
 from whet.stats import NAN, place_of, true_and_given_token_labels
-from whet.words import f1
+from whet.words import f1, spans
 
 if TYPE_CHECKING:
     from whet.types import Example, Output, Statistics
-
-Span = tuple[str, int, int]
-"""Kind, first token, token behind the last."""
 
 
 @plugin
@@ -40,22 +35,3 @@ class SpanF1:
     def reduce(self, statistics: Statistics) -> float:
         right, true, given = (int(total) for total in statistics.sum(axis=0)) if len(statistics) else (0, 0, 0)
         return f1(right, true, given) if true + given else NAN
-
-
-def spans(labels: Sequence[str], where: str) -> list[Span]:
-    """Entities in the labels of a text's tokens. Raises DataError, with where, for a label that is none."""
-    found: list[Span] = []
-    for place, label in enumerate(labels):
-        mark, _, kind = label.partition("-")
-        if label != "O" and (mark not in {"B", "I"} or not kind):
-            raise DataError(
-                f"{where}: '{label}' is no label of a token. Allowed: O, B-KIND where an entity begins, I-KIND inside. Mend the row."
-            )
-        if label == "O":
-            continue
-        before = labels[place - 1].partition("-") if place else ("O", "", "")
-        if mark == "I" and before[0] != "O" and before[2] == kind:
-            found[-1] = (kind, found[-1][1], place + 1)
-        else:
-            found.append((kind, place, place + 1))
-    return found

@@ -21,7 +21,15 @@ import torch
 import transformers
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.constants import ENDPOINT
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import cached_file
 
@@ -38,11 +46,14 @@ from whet.types import Row
 
 TOLERANCE = 1e-4
 """Largest difference between packed and separate rows, over the spread of the output, for an architecture to be packed."""
+MASKED = (
+    "Name an encoder that was saved with one, such as google-bert/bert-base-uncased, answerdotai/ModernBERT-base, or a folder."
+)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
-def load_policy(name: str) -> Policy:
-    """Return the base model called `name` in fp32, probed. Raises ModelError."""
+def load_policy(name: str, *, masked: bool = False) -> Policy:
+    """Return the base model called `name` in fp32, probed; an encoder with its masked-language head if `masked`. Raises ModelError."""
     keep_pages()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -54,7 +65,9 @@ def load_policy(name: str) -> Policy:
         tokenizer = _tokenizer(name, place)
         kind = _kind(name, config)
         _check_config(name, place, config, tokenizer)
-        network = _network(name, place, kind)
+        if masked and kind == "decoder":
+            raise ModelError(f"{name}: a decoder, which has no masked-language head. {MASKED}")
+        network = _network(name, place, kind, masked)
     folder = Path(place) if Path(place).is_dir() else _snapshot(name)
     source = Source(source_name, folder, model_hash(folder))
     network.eval()
@@ -257,9 +270,9 @@ def _kind(name: str, config: transformers.PretrainedConfig) -> Kind:
     )
 
 
-def _network(name: str, place: str, kind: Kind) -> PreTrainedModel:
-    cls = AutoModelForCausalLM if kind == "decoder" else AutoModel
-    extra = {} if kind == "decoder" else {"add_pooling_layer": False}
+def _network(name: str, place: str, kind: Kind, masked: bool) -> PreTrainedModel:
+    cls = AutoModelForCausalLM if kind == "decoder" else AutoModelForMaskedLM if masked else AutoModel
+    extra = {} if kind == "decoder" or masked else {"add_pooling_layer": False}
 
     def load() -> tuple[PreTrainedModel, dict[str, Any]]:
         if (Path(place) / COMPRESSED).is_file():
@@ -281,6 +294,10 @@ def _network(name: str, place: str, kind: Kind) -> PreTrainedModel:
 
     network, found = _explained(name, load)
     missing = sorted(found["missing_keys"])
+    if missing and masked:
+        raise ModelError(
+            f"{name}: its files have no masked-language head ({missing[0]} is missing, and would be random). {MASKED}"
+        )
     if missing:
         raise ModelError(
             f"{name}: its files lack {len(missing)} of the weights of a {type(network).__name__}, such as {missing[0]}, "

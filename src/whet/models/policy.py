@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
 
 from whet.engine.attention import packed
 from whet.engine.losses import target_logprobs
@@ -141,6 +142,26 @@ class Policy:
         """Return the log-probability of every token of the vocabulary at each supervised place. [N, V], at least fp32"""
         logits = self._public_logits(batch, _targets(batch) - 1)
         return torch.log_softmax(logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32), dim=-1)
+
+    def masked_logits(self, batch: Batch, places: Tensor) -> Tensor:
+        """Return the scores of every token of the vocabulary at some places, of a network with a masked-language head. [N, V]"""
+
+        def keep(module: nn.Module, given: object, out: ModelOutput) -> ModelOutput:
+            states: Tensor = out.last_hidden_state
+            out.last_hidden_state = states[0, places][None] if self.ability.packs else states[mask.bool()][places][None]
+            return out
+
+        ids, mask = (batch.ids[None], batch.positions[None]) if self.ability.packs else padded(batch)
+        hook = self.network.base_model.register_forward_hook(keep)  # the head, whatever it is made of, sees these places only
+        try:
+            if self.ability.packs:
+                with packed(batch.lengths):
+                    logits: Tensor = self.network(input_ids=ids, position_ids=mask).logits[0]
+            else:
+                logits = self.network(input_ids=ids, attention_mask=mask).logits[0]
+        finally:
+            hook.remove()
+        return logits
 
     def pooled(self, batch: Batch) -> Tensor:
         """Return one vector per row: the mean of an encoder's tokens, a decoder's last token. [R, D], at least fp32"""

@@ -39,6 +39,8 @@ class Card:
     compressor: str = ""
     """How its weights were made smaller; empty where they were not."""
     compressor_settings: dict[str, Any] = field(default_factory=dict)
+    masked: bool = False
+    """Whether the network has its masked-language head."""
 
 
 CARD = pydantic.TypeAdapter(Card)
@@ -75,7 +77,7 @@ def _fault(error: ValueError | OSError) -> str:
 
 def load_base(card: Card) -> Policy:
     """Return the base model that a card names, untuned. Raises RunError where its weights are others now."""
-    policy = load_policy(card.source)
+    policy = load_policy(card.source, masked=card.masked)
     check_base(policy, card.source_sha256)
     policy.max_tokens = card.max_tokens
     return policy
@@ -96,7 +98,7 @@ def load_tuned(folder: Path, technique: Technique) -> Policy:
     """Return the tuned policy of a model folder; `technique` is the one its card names. Raises RunError where its base has changed."""
     card = read_card(folder)
     own_weights = (folder / "config.json").is_file()
-    policy = load_policy(str(folder)) if own_weights else load_base(card)
+    policy = load_policy(str(folder), masked=card.masked) if own_weights else load_base(card)
     policy.max_tokens = card.max_tokens
     if (folder / HEADS).is_file():
         _load_heads(policy, card, folder / HEADS)

@@ -80,3 +80,21 @@ def machine(seen: Mapping[str, Any], console: Console) -> None:
         console.print(Text(f"{name}: {version or 'not installed'}"))
     for name, there in seen["models"].items():
         console.print(Text(f"{name}: {'ready' if there else 'not installed'}"))
+
+
+def registered(found: Sequence[Mapping[str, Any]], console: Console, *, history: bool = False) -> None:
+    """Print one line per version of each registered name, and if asked what was changed."""
+    if not found:
+        console.print(Text("No model is registered yet. Begin with: whet registry add NAME RUN"))
+    for one in found:
+        table = Table("version", "is", "run", "gate", "added", title=one["name"], title_justify="left", box=None, pad_edge=False)
+        for version in one["versions"]:
+            cells = (str(version["version"]), ", ".join(version["aliases"]), version["run"], version["gate"], version["added"])
+            table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+        console.print(table)
+        for change in one["history"] if history else ():
+            where = f" {change['alias']}: {change['before'] or 'nothing'} -> {change['version']}" if change["alias"] else ""
+            what = where or f" version {change['version']}"
+            why = f": {change['why']}" if change["why"] else ""
+            ignored = f" (its gate was ignored: {change['objection']})" if change["objection"] else ""
+            console.print(Text(f"{change['when']} {change['who']} {change['action']}{what}{why}{ignored}"), soft_wrap=True)

@@ -53,6 +53,8 @@ def _question(example: Example) -> str:
 
 
 def _answers(example: Example, output: Output) -> tuple[Any, Any]:
+    if output.token_labels is not None:
+        return " ".join(example.token_labels or ()), " ".join(output.token_labels)
     if output.text is not None:
         if example.response is None and example.messages is not None:  # a prompt, whose answers are scored by themselves
             return None, _cut(output.text)

@@ -16,7 +16,21 @@ from whet.recipe_file import parse_settings
 from whet.report.wording import metric_name
 from whet.run import Run
 from whet.stages.gate import check_gate
-from whet.types import Cleaner, Compressor, Engine, Exporter, Metric, Objective, Optimiser, Reward, Schedule, Technique
+from whet.types import (
+    Check,
+    Cleaner,
+    Compressor,
+    Engine,
+    Exporter,
+    Metric,
+    Objective,
+    Optimiser,
+    Pruner,
+    Reward,
+    Sampler,
+    Schedule,
+    Technique,
+)
 
 Measurable = tuple[tuple[str, ...], tuple[str, ...]]
 """Metrics of what an objective gives, and of the answers that it writes."""
@@ -31,6 +45,9 @@ PROTOCOLS: dict[str, Any] = {
     "compressors": Compressor,
     "exporters": Exporter,
     "engines": Engine,
+    "checks": Check,
+    "samplers": Sampler,
+    "pruners": Pruner,
 }
 
 
@@ -199,6 +216,9 @@ def _choices(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str, Choice]]:
         yield ("evaluate", "metrics", str(index)), "metrics", choice
     for index, rule in enumerate(recipe.gate):
         yield ("gate", str(index), "metric"), "metrics", Choice(name=rule.metric)
+    if recipe.search is not None:
+        yield ("search", "sampler"), "samplers", recipe.search.sampler
+        yield ("search", "pruner"), "pruners", recipe.search.pruner
     if watched := watched_metric(recipe):
         yield ("train", "early_stopping", "metric"), "metrics", Choice(name=watched)
     for index, choice in enumerate(() if recipe.data.clean == "auto" else recipe.data.clean):

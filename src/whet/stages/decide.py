@@ -57,9 +57,11 @@ def planned_steps(train: Train, num_units: int) -> int:
     return planned if train.max_steps is None else min(planned, train.max_steps)
 
 
-def choose_technique(num_parameters: int, num_rows: int, kind: str) -> tuple[Choice, str]:
+def choose_technique(num_parameters: int, num_rows: int, kind: str, head: str = "") -> tuple[Choice, str]:
     """Return the technique of `technique: auto`, and why."""
     millions = num_parameters / 1e6
+    if head == "masked":
+        return Choice(name="full"), "all weights learn, so that the run's model folder is a base model for a recipe of its own"
     if kind == "decoder" and millions < 50:
         return Choice(name="full"), f"{millions:.1f} M parameters: small enough that all of them can learn"
     return Choice(
@@ -117,7 +119,7 @@ def decide(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
 
 def _epochs(facts: Facts) -> tuple[float, str]:
     rows = facts.num_train
-    if facts.head == "lm":
+    if facts.head in {"lm", "masked"}:
         epochs = 1.0 if rows > 20000 else 3.0 if rows > 2000 else 5.0
         return epochs, f"{rows:,} rows of text; early stopping may end it before"
     epochs = 15.0 if rows < 300 else 10.0 if rows < 3000 else 3.0
@@ -126,7 +128,7 @@ def _epochs(facts: Facts) -> tuple[float, str]:
 
 def _batch_size(facts: Facts) -> tuple[int, str]:
     rows = facts.num_train
-    size = 8 if rows < 200 else 16 if rows < 3000 or facts.head == "lm" else 32
+    size = 8 if rows < 200 else 16 if rows < 3000 or facts.head in {"lm", "masked"} else 32
     return size, f"{rows:,} training rows: {steps_per_epoch(facts.num_units, size):,} steps an epoch"
 
 

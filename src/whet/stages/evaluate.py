@@ -89,7 +89,7 @@ def load_run(path: Path, recipe: Path | None = None, sets: Sequence[str] = ()) -
     measured_by(objective, tuple(asked_metrics(stored).values()), folder)
     check_gate(stored, folder)
     policy = load_tuned(run.model, technique)
-    if objective.head != "lm" and not len(policy.heads):
+    if objective.head not in {"lm", "masked"} and not len(policy.heads):
         raise RunError(
             f"{run.model}: its head is missing. Delete the folder, and make it again with: whet train --resume {quoted(path)}"
         )
@@ -265,6 +265,9 @@ def _prediction(example: Example, output: Output) -> dict[str, Any]:
             "reference": example.response,
             "output": output.text,
         }
+    elif output.token_labels is not None:
+        words = (example.text or "").split()
+        record |= {"tokens": words, "label": example.token_labels, "prediction": output.token_labels}
     else:
         truth = example.label if example.label is not None else example.labels if example.labels is not None else example.value
         answer = output.label if output.label is not None else output.labels if output.labels is not None else output.value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +32,18 @@ from whet.types import Example, Objective, Technique, Unit
 
 UNCUT = 10**9
 """A row's longest length where nothing is cut."""
+
+
+class Kept:
+    """What jobs on the same data set may share: base models and tokenised rows. This one shares nothing."""
+
+    def base(self, name: str, masked: bool) -> Policy:
+        """Return an untuned policy that the job may change; `masked`: with its masked-language head."""
+        return load_policy(name, masked=masked)
+
+    def units(self, key: Hashable, make: Callable[[], list[Unit]]) -> list[Unit]:
+        """Return what `make` gives; the key names all that it depends on."""
+        return make()
 
 
 @dataclass(slots=True)
@@ -67,16 +79,17 @@ class Job:
             classes=self.policy.classes,
             max_length=self.plan.max_length,
             max_tokens=self.plan.max_tokens,
+            masked=self.objective.head == "masked",
         )
 
 
-def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: int | None = None) -> Job:
+def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: int | None = None, kept: Kept = Kept()) -> Job:
     """Load the model, decide every `auto`, tokenise, and look before training. Raises Refused where training cannot work.
 
     `num_steps` are those of a run that goes on; else they follow from the recipe.
     """
     objective = build_objective(recipe.objective, folder)
-    policy = _base(recipe, objective)
+    policy = _base(recipe, objective, kept)
     objective.prepare(policy, dataset.train)
     recipe, decisions = _choose(recipe, objective, policy, dataset, folder)
     technique = build_technique(_chosen(recipe), folder)
@@ -84,11 +97,15 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     limit = _limit(recipe, policy)
     precision = choose_precision()[0] if recipe.train.precision == "auto" else recipe.train.precision
     with computing(precision, policy.device):  # rows may hold what a reference computes
-        whole = objective.units(dataset.train, policy, UNCUT)
+        key = (recipe.model, recipe.objective.model_dump_json(), policy.num_virtual, policy.max_tokens, precision)
+        whole = kept.units((*key, "train", UNCUT), lambda: objective.units(dataset.train, policy, UNCUT))
         longest = _longest(whole)
         fits = longest <= limit and not objective.online  # an answer still comes behind a prompt
-        train = whole if fits else objective.units(dataset.train, policy, limit)
-        units = {"train": train, "validation": objective.units(dataset.validation, policy, limit)}
+        train = whole
+        if not fits:
+            train = kept.units((*key, "train", limit), lambda: objective.units(dataset.train, policy, limit))
+        judged = kept.units((*key, "validation", limit), lambda: objective.units(dataset.validation, policy, limit))
+        units = {"train": train, "validation": judged}
     learnt = {part: learnable(some) for part, some in units.items()}
     recipe, made = decide(recipe, _facts(policy, objective, technique, len(dataset.train), len(learnt["train"]), longest))
     plan = _plan(recipe, folder, planned_steps(recipe.train, len(learnt["train"])) if num_steps is None else num_steps)
@@ -138,9 +155,9 @@ def on_all_rows(job: Job, folder: Path | None, epochs: float) -> Job:
     return replace(job, policy=policy, technique=technique, plan=plan, train_units=units, validation_units=[])
 
 
-def _base(recipe: Recipe, objective: Objective) -> Policy:
+def _base(recipe: Recipe, objective: Objective, kept: Kept = Kept()) -> Policy:
     """Return the base model, which computes in as much memory as training may take. Raises RecipeError where it cannot be trained so."""
-    policy = load_policy(recipe.model)
+    policy = kept.base(recipe.model, objective.head == "masked")
     if objective.head == "lm" and policy.kind == "encoder":
         raise RecipeError(
             f"objective '{recipe.objective.name}' writes text, and {recipe.model} is an encoder, which cannot. "
@@ -161,7 +178,7 @@ def _choose(
     """Return the recipe with technique and metric chosen, and what each `auto` outside `train` became."""
     made: list[Decision] = []
     if recipe.technique == "auto":
-        choice, reason = choose_technique(policy.num_parameters, len(dataset.train), policy.kind)
+        choice, reason = choose_technique(policy.num_parameters, len(dataset.train), policy.kind, objective.head)
         recipe = recipe.model_copy(update={"technique": choice})
         made.append(Decision("technique", choice.name, reason))
     if recipe.evaluate.metric == "auto":

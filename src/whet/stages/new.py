@@ -25,6 +25,7 @@ MODELS = {
     "pretrain": "builtin:seedling",
     "dpo": "builtin:seedling",
     "reward": "builtin:minilm",
+    "tokens": "builtin:minilm",
 }
 WHY_MODEL = {
     "builtin:minilm": "an English encoder that needs no network; good at telling classes apart",

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from whet.data.clean import build_cleaners
 from whet.data.read import Spooled
@@ -20,6 +20,7 @@ from whet.models.template import prompt_ids, stop_ids
 from whet.stages.evaluate import Tuned, load_run
 from whet.stages.prepare import stored_columns
 from whet.types import Example, Message, Objective, Output
+from whet.words import spans
 
 CHUNK = 512  # rows whose answers are made at one time
 ANSWERED = ("prediction", "confidence", "abstained", "error")
@@ -27,12 +28,23 @@ ANSWERED = ("prediction", "confidence", "abstained", "error")
 NOT_FINITE = "the model's scores for this row are not finite numbers, so there is no answer. Train again, with a lower rate."
 
 
+class Entity(TypedDict):
+    """A stretch of words with a kind."""
+
+    kind: str
+    text: str
+    first: int
+    """Number of its first word, from 0."""
+    end: int
+    """Number of the word behind its last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One answer."""
 
-    prediction: str | float | tuple[str, ...] | None
-    """Label, labels, number or written answer; None where the model abstains."""
+    prediction: str | float | tuple[str, ...] | tuple[Entity, ...] | None
+    """Label, labels, number, written answer or the entities of a text; None where the model abstains."""
     confidence: float | None
     """Probability of the label that was chosen, 0..1; None where there is none."""
     abstained: bool = False
@@ -77,7 +89,7 @@ class Predictor:
     def answer(self, examples: Sequence[Example], abstain_below: float = 0.0) -> list[Prediction]:
         """Return one prediction for each example, in order."""
         tuned = self.tuned
-        if tuned.objective.head in {"lm", "value"} and not self.writes:
+        if tuned.objective.head in {"lm", "value", "masked"} and not self.writes:
             raise RunError(
                 f"{tuned.run.path}: a run of '{tuned.card.objective}' gives no answers. Train one with objective 'sft' or 'classify'."
             )
@@ -86,7 +98,7 @@ class Predictor:
         else:
             with computing(tuned.precision, tuned.policy.device):
                 outputs = list(tuned.objective.answers(tuned.policy, examples, tuned.recipe.evaluate.max_new_tokens))
-        return [_prediction(output, abstain_below) for output in outputs]
+        return [_prediction(output, abstain_below, example) for output, example in zip(outputs, examples, strict=True)]
 
     @property
     def longest(self) -> int:
@@ -202,13 +214,15 @@ def file_name(file: Path) -> str:
     return file.shown if isinstance(file, Spooled) else str(file)
 
 
-def _prediction(output: Output, abstain_below: float) -> Prediction:
+def _prediction(output: Output, abstain_below: float, example: Example) -> Prediction:
     if not output.is_finite:
         return Prediction(None, None, error=NOT_FINITE)
     if output.text is not None:
         return Prediction(output.text, None)
     if output.value is not None:
         return Prediction(output.value, None)
+    if output.token_labels is not None:
+        return Prediction(_entities(example, output.token_labels), None)
     chances = output.probabilities or {}
     if output.labels is not None:
         least = min((max(chance, 1 - chance) for chance in chances.values()), default=0.0)
@@ -216,3 +230,11 @@ def _prediction(output: Output, abstain_below: float) -> Prediction:
     assert output.label is not None
     confidence = chances[output.label]
     return Prediction(None, confidence, True) if confidence < abstain_below else Prediction(output.label, confidence)
+
+
+def _entities(example: Example, labels: Sequence[str]) -> tuple[Entity, ...]:
+    words = (example.text or "").split()
+    return tuple(
+        Entity(kind=kind, text=" ".join(words[first:end]), first=first, end=end)
+        for kind, first, end in spans(labels, "prediction")
+    )

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from whet import plugins
 from whet.errors import ServerError, WhetError
 from whet.files import file_hash
+from whet.registry import is_reference
 from whet.run import RUNS
 from whet.server.keys import VARIABLE, read_keys
 from whet.stages.predict import load
+from whet.stages.registry import resolve as resolve_registered
 from whet.store.log import RequestLog
 from whet.types import Engine
 
@@ -186,8 +188,13 @@ def prepare(
 
 
 def resolve(reference: str) -> Path:
-    """Return the folder of the run that a reference names: a path. The only place that knows what references are."""
-    return Path(reference)
+    """Return the folder of the run that a reference names: a path, or a registered NAME@ALIAS. The only place that knows what they are."""
+    return resolve_registered(reference)
+
+
+def served_name(reference: str) -> str:
+    """Return what clients call a run that nobody named: its registered name, or that of its folder."""
+    return reference.partition("@")[0] if is_reference(reference) else Path(reference).resolve().name
 
 
 def load_served(path: Path, recipe: Path | None = None, precision: Literal["fp32", "run"] = "fp32") -> Served:
@@ -232,7 +239,7 @@ def _named(references: Sequence[str | Path], names: Sequence[str]) -> dict[str, 
         raise ServerError(
             f"{len(names)} names for {len(references)} runs. Give --name once for each run, in order, or not at all."
         )
-    chosen = list(names) or [Path(reference).resolve().name for reference in references]
+    chosen = list(names) or [served_name(str(reference)) for reference in references]
     for name in chosen:
         if not NAME.fullmatch(name):
             raise ServerError(f"'{name}': a name has up to 128 letters, digits, and . _ : / -. Choose one with --name.")

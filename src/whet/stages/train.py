@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import whet
+from whet.data.dataset import Dataset
 from whet.engine.fit import TrainPlan
 from whet.engine.machine import describe
 from whet.errors import RunError
@@ -32,12 +34,18 @@ def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None
     """
     path = free_path(out, slug(recipe))
     check_plugins(recipe, folder)
-    dataset = prepare_data(recipe, folder, narrator)
+    return train_on(recipe, prepare_data(recipe, folder, narrator), path, folder, narrator)
+
+
+def train_on(
+    recipe: Recipe, dataset: Dataset, path: Path, folder: Path | None, narrator: Narrator, parents: Sequence[str] = ()
+) -> Run:
+    """Train on data that are prepared, into the folder `path`, which is free. `parents` are the runs that this one comes from."""
     narrator.say(f"Loading {recipe.model} ...")
     job = build_job(recipe, dataset, folder)
     _tell(job, narrator)
     refuse(job.findings)
-    with new_run(path, _manifest(job, folder)) as run:
+    with new_run(path, _manifest(job, folder) | {"parents": list(parents)}) as run:
         write_run(run, job.recipe, job)
     run = Run(path)
     with run.lock(), resumable(run):

@@ -7,6 +7,7 @@ def test_my_loss_keeps_the_laws(tmp_path):
     check_objective(MyLoss(), build_policy, tiny_examples())
 """
 
+from whet.testing.checks import check_check
 from whet.testing.cleaners import check_cleaner
 from whet.testing.compressors import check_compressor
 from whet.testing.engines import check_engine
@@ -14,12 +15,15 @@ from whet.testing.exporters import check_exporter
 from whet.testing.metrics import check_metric
 from whet.testing.objectives import check_objective
 from whet.testing.optimisers import check_optimiser
+from whet.testing.pruners import check_pruner
 from whet.testing.rewards import check_reward
+from whet.testing.samplers import check_sampler
 from whet.testing.schedules import check_schedule
 from whet.testing.techniques import check_technique
 from whet.testing.tiny import policy_factory, tiny_examples, write_tiny
 
 __all__ = [
+    "check_check",
     "check_cleaner",
     "check_compressor",
     "check_engine",
@@ -27,7 +31,9 @@ __all__ = [
     "check_metric",
     "check_objective",
     "check_optimiser",
+    "check_pruner",
     "check_reward",
+    "check_sampler",
     "check_schedule",
     "check_technique",
     "policy_factory",

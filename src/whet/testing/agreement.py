@@ -46,7 +46,7 @@ def same_steps(expected: list[StepRows], found: list[StepRows], when: str) -> No
 
 
 def same_output(left: Output, right: Output, what: str) -> None:
-    for field in ("label", "labels", "text", "num_tokens", "num_characters"):
+    for field in ("label", "labels", "token_labels", "text", "num_tokens", "num_characters"):
         assert getattr(left, field) == getattr(right, field), (
             f"{what}: {field} is {getattr(right, field)!r}, not {getattr(left, field)!r}"
         )

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
@@ -34,7 +35,8 @@ from whet.models.load import load_policy
 from whet.models.policy import Policy
 from whet.types import Example, Message
 
-Architecture = Literal["llama", "gpt2", "bert"]
+Architecture = Literal["llama", "gpt2", "bert", "masked-bert"]
+"""masked-bert is bert with a masked-language head."""
 CONTEXT = 128
 
 THINGS = ("card", "parcel", "ticket")
@@ -109,9 +111,9 @@ def write_tiny(folder: Path, architecture: Architecture, seed: int = 0) -> Path:
     return folder
 
 
-def policy_factory(folder: Path) -> Callable[[], Policy]:
+def policy_factory(folder: Path, *, masked: bool = False) -> Callable[[], Policy]:
     """Return a function that gives a fresh policy of a model folder at each call; the folder is read once."""
-    loaded = load_policy(str(folder))
+    loaded = load_policy(str(folder), masked=masked)
     return lambda: copy.deepcopy(loaded)
 
 
@@ -145,7 +147,7 @@ def tiny_network(architecture: Architecture, vocabulary: int, seed: int = 0) -> 
         max_position_embeddings=CONTEXT,
         **spread,
     )
-    return random_network(BertModel, encoder, seed)
+    return random_network(BertForMaskedLM if architecture == "masked-bert" else BertModel, encoder, seed)
 
 
 def random_network(cls: Any, config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:
@@ -162,7 +164,7 @@ def random_network(cls: Any, config: PreTrainedConfig, seed: int = 0) -> PreTrai
 
 def tiny_tokenizer(architecture: Architecture) -> PreTrainedTokenizerFast:
     """Return a tokenizer of characters for the decoders, of words for the encoder. Llama's puts its start token before a text."""
-    if architecture == "bert":
+    if architecture in {"bert", "masked-bert"}:
         return _word_tokenizer()
     special = ["<|endoftext|>"] if architecture == "gpt2" else ["<unk>", "<s>", "</s>"]
     characters = sorted({*string.ascii_letters, *string.digits, *string.punctuation, " ", "\n"})

@@ -1,0 +1,1 @@
+"""When a search gives a trial up."""

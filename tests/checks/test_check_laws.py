@@ -1,0 +1,79 @@
+"""Every check keeps the laws; values against scipy and by hand; the battery notices a wrong check."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from whet import plugins
+from whet.drift import category_counts, holm
+from whet.testing import check_check
+from whet.types import Check, Score
+
+
+@pytest.mark.parametrize("name", plugins.names("checks"))
+def test_the_laws_hold(name):
+    check_check(plugins.build("checks", name, {}))
+
+
+def test_kolmogorov_smirnov_is_scipys():
+    draw = np.random.default_rng(0)
+    window, baseline = draw.normal(0.3, 1, 70), draw.normal(0, 1, 90)
+    check = plugins.build("checks", "kolmogorov_smirnov", {})
+    assert math.isclose(check.measure(window, baseline).value, stats.ks_2samp(window, baseline).statistic)
+
+
+def test_chi_square_is_scipys():
+    window, baseline = ["a"] * 30 + ["b"] * 50 + ["c"] * 20, ["a"] * 55 + ["b"] * 45 + ["c"] * 25
+    found = stats.chi2_contingency([[30, 50, 20], [55, 45, 25]], correction=False)
+    check = plugins.build("checks", "chi_square", {})
+    assert math.isclose(check.p_value(window, baseline), found.pvalue)
+    assert math.isclose(check.measure(window, baseline).value, math.sqrt(found.statistic / 225))
+
+
+def test_psi_by_hand():
+    # half a value is added to each of two bins: shares 20.5/41 and 30.5/41 against 10.5/41
+    check = plugins.build("checks", "psi", {})
+    found = check.measure(["a"] * 20 + ["b"] * 20, ["a"] * 30 + ["b"] * 10).value
+    p, q = (20.5 / 41, 20.5 / 41), (30.5 / 41, 10.5 / 41)
+    assert math.isclose(found, sum((a - b) * math.log(a / b) for a, b in zip(p, q, strict=True)))
+
+
+def test_rare_categories_go_together_and_none_is_lost():
+    window, baseline = ["a"] * 50 + ["b", "c", "d"], ["a"] * 50 + ["e", "f", "g"] * 3
+    ours, theirs = category_counts(window, baseline)
+    assert ours.sum() == 53 and theirs.sum() == 59
+
+
+def test_holm_by_hand():
+    # Holm 1979: 0.01 * 4, 0.02 * 3, then never less than the one before
+    assert holm([0.02, 0.01, 0.5, 0.03]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([]) == []
+
+
+class Nervous(Check):
+    """Always certain."""
+
+    takes = ("numbers",)
+    smallest = 0.0
+
+    def measure(self, window, baseline):
+        value = float(abs(np.mean(window) - np.mean(baseline)))
+        return Score(value, value, value, len(window))
+
+    def p_value(self, window, baseline):
+        return 0.01
+
+
+class Asleep(Nervous):
+    """Never certain."""
+
+    def p_value(self, window, baseline):
+        return 1.0
+
+
+@pytest.mark.parametrize(("wrong", "words"), [(Nervous, "without drift"), (Asleep, "raises no alarm")])
+def test_the_battery_notices(wrong, words):
+    with pytest.raises(AssertionError, match=words):
+        check_check(wrong())
