@@ -103,3 +103,9 @@ def test_every_metric_of_the_package_says_how_it_is_spoken_of():
     for name in plugins.names("metrics"):
         said = wording(name)
         assert said.title and "{value}" in said.claim and "{rows}" in said.claim
+
+
+@pytest.mark.parametrize(("rows", "refit", "epochs"), [(299, True, 15), (2999, True, 10), (9999, True, 3), (10_000, False, 3)])
+def test_below_ten_thousand_rows_the_validation_rows_are_learnt_from_too(rows, refit, epochs):
+    train = decided({"refit": "auto"}, num_train=rows, num_units=rows)
+    assert (train.refit, train.epochs) == (refit, epochs)

@@ -8,11 +8,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import whet
 from whet.cli import app
 from whet.data.dataset import read_dataset
+from whet.engine import checkpoint
 from whet.errors import DataError, RecipeError, Refused, RunError
 from whet.files import file_hash
 from whet.models.policy import Policy
@@ -214,6 +216,33 @@ def test_refitting_learns_from_the_validation_rows_too(encoder, tmp_path):
     first = [record for record in run.records() if record["kind"] == "step" and record["phase"] == "refit"]
     # 42 + 9 rows in steps of 4: the epochs that early stopping found, over more rows
     assert len(first) == phases["refit"]["steps"] == max(1, round(phases["fit"]["best_step"] / 11 * 13))
+
+
+def validation_loss(run):
+    """The mean of -log p(label) over the validation rows that the run stores."""
+    rows = read_dataset(run.path).validation
+    tuned = whet.load(run).tuned
+    given = tuned.objective.outputs(tuned.policy, rows, tuned.policy.context)
+    return -sum(math.log(one.probabilities[row.label]) for one, row in zip(given, rows, strict=True)) / len(rows)
+
+
+def test_the_saved_model_is_as_sure_as_the_validation_rows_made_it(encoder, tmp_path):
+    # the best of these steps is not the last, and their temperatures differ
+    data = {"path": str(write_table(tmp_path / "data.csv", labelled(60))), "text": "text", "label": "label"}
+    run = train(recipe(encoder, data, "classify", max_steps=30, validate_every=5, learning_rate=0.05), out=tmp_path / "run")
+    fit = run.manifest["phases"]["fit"]
+    assert fit["temperature"] != 1.0
+    assert validation_loss(run) == pytest.approx(fit["best_loss"], rel=1e-4)
+
+
+def test_a_model_trained_again_on_all_rows_keeps_the_temperature_of_the_fit(encoder, tmp_path):
+    data = {"path": str(write_table(tmp_path / "data.csv", labelled(60))), "text": "text", "label": "label"}
+    run = train(recipe(encoder, data, "classify", refit=True), out=tmp_path / "run")
+    phases = run.manifest["phases"]
+    assert phases["refit"]["temperature"] == phases["fit"]["temperature"] != 1.0
+    step = checkpoint.load(run.checkpoints / "refit", phases["refit"]["steps"])
+    saved = whet.load(run).tuned.policy.heads["classify"].weight
+    assert torch.allclose(saved * phases["fit"]["temperature"], step.tensors["model/heads.classify.weight"], rtol=1e-5)
 
 
 def test_an_objective_of_ones_own_is_trained_and_its_hash_kept(encoder, tmp_path):

@@ -21,6 +21,7 @@ def test_it_finds_how_much_too_sure_the_scores_are(sharpness: float) -> None:
     scores, targets = drawn(20_000, sharpness)
     temperature, loss = fit_temperature(scores, targets, several=False)
     assert temperature == pytest.approx(sharpness, rel=0.03)
+    assert loss == pytest.approx(float(class_nll(scores / temperature, targets, several=False)) / 20_000, rel=1e-12)
     assert loss <= float(class_nll(scores, targets, several=False)) / 20_000 + 1e-6
 
 
