@@ -17,11 +17,15 @@ from whet.models.builtin import BUILT_IN
 from whet.testing import (
     check_check,
     check_cleaner,
+    check_compressor,
     check_engine,
+    check_exporter,
     check_metric,
     check_objective,
     check_optimiser,
+    check_pruner,
     check_reward,
+    check_sampler,
     check_schedule,
     check_technique,
 )
@@ -138,6 +142,17 @@ PLUGINS = [
 ]
 
 
+BATTERIES = {
+    "checks": check_check,
+    "cleaners": check_cleaner,
+    "optimisers": check_optimiser,
+    "pruners": check_pruner,
+    "samplers": check_sampler,
+    "schedules": check_schedule,
+}
+"""Of the kinds whose laws need no model."""
+
+
 @pytest.mark.parametrize("block", PLUGINS)
 def test_plugin_shown_keeps_the_laws(block, tmp_path, builder, examples):
     kind = block.note("plugin")
@@ -153,8 +168,13 @@ def test_plugin_shown_keeps_the_laws(block, tmp_path, builder, examples):
         check_reward(made, tiny_sums())
     elif kind == "engines":
         check_engine(made, builder("llama")())
+    elif kind == "compressors":
+        check_compressor(made, builder("bert"), plugins.build("objectives", "classify", {}), examples)
+    elif kind == "exporters":
+        technique, objective = plugins.build("techniques", "lora", {}), plugins.build("objectives", "sft", {})
+        check_exporter(made, builder("llama"), technique, objective, examples)
     else:
-        {"checks": check_check, "cleaners": check_cleaner, "optimisers": check_optimiser, "schedules": check_schedule}[kind](made)
+        BATTERIES[kind](made)
 
 
 def test_every_kind_of_plugin_is_shown():
