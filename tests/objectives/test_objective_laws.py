@@ -22,7 +22,7 @@ SLOW: dict[str, list[dict[str, Any]]] = {
     "dpo": [{"loss_type": "ipo"}],
     "reward": [{"centre": 0.1}],
     "kto": [{"good_weight": 1.5, "bad_weight": 0.5}],
-    "ppo": [{"updates": 3, "gamma": 0.9, "kl": 0.2}],
+    "ppo": [{"updates": 3, "gamma": 0.9, "kl": 0.02}],  # at a kl of 0.2 the pull of the reference outweighs so small a reward
     "grpo": [{"per": "answer", "scale": False, "updates": 2}, {"kl": 0.0}],
 }
 """Settings that are tried in the slow part."""
