@@ -128,6 +128,8 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
     stopper = Stopper(early.patience, early.min_improvement, sign) if early and watching else Stopper(0)
     training = Training.begin(job.policy, job.objective, job.plan)
     _go_back(folder, training, stopper, run, narrator, log_bytes)
+    if training.step:  # killed between a checkpoint and the tidying after it
+        checkpoint.retain(folder, job.recipe.train.checkpoint.keep, stopper.best_step or None)
     title = "Training" if name == "fit" else "Training on all rows"
     with stop_signals() as flag, narrator.bar(title, job.plan.num_steps) as bar:
         try:
