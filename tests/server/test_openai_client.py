@@ -188,7 +188,8 @@ def test_a_mistake_is_named(client, mistake, stream):
 
 
 def test_what_means_nothing_here_is_taken(client):
-    client.chat.completions.create(
+    given = client.chat.completions.create(
         model="chat", messages=QUESTION, max_tokens=2, n=1, user="me", presence_penalty=0, frequency_penalty=0.0,
         response_format={"type": "text"}, store=False, metadata={"channel": "mail"}, logit_bias={}, seed=-5, top_p=0.0, temperature=2.0,
     )  # fmt: skip
+    assert len(given.choices) == 1 and given.usage.completion_tokens <= 2
