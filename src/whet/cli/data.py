@@ -1,0 +1,51 @@
+"""Verbs that look at data: new, prepare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from whet.cli.app import app
+from whet.cli.options import Json, Out, Recipe, Sets
+from whet.cli.say import answer, narrator, say, show_text
+from whet.display import quoted
+
+
+@app.command()
+def new(
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE...", help="Data file or files.")] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the recipe goes.")] = Path("recipe.yaml"),
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of recipes instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at a file and write the recipe that fits it, with the reason for every guess."""
+    if schema:
+        from whet.recipe import schema as recipe_schema
+
+        show_text(json.dumps(recipe_schema(), indent=2))
+        return
+    if not files:
+        raise typer.BadParameter("name at least one data file, or --schema")
+    from whet.stages.new import new as write_recipe
+
+    path, seen = write_recipe(files, out=out, narrator=narrator())
+    say(f"Wrote {path}. Train with: whet train {quoted(path)}")
+    answer(
+        as_json,
+        {"run": None, "recipe": str(path), "objective": seen.objective, "rows": seen.num_rows, "columns": dict(seen.columns)},
+    )
+
+
+@app.command()
+def prepare(recipe: Recipe, out: Out = None, sets: Sets = [], as_json: Json = False) -> None:
+    """Read, clean, deduplicate and split the data, and account for every row. Trains nothing."""
+    from whet.data.accounting import ACCOUNTING
+    from whet.recipe_file import load_recipe
+    from whet.stages.prepare import prepare_run
+
+    run = prepare_run(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=narrator())
+    say(f"Prepared: {run.path}")
+    answer(as_json, {"run": str(run.path), "rows": json.loads((run.path / ACCOUNTING).read_text(encoding="utf-8"))["sources"]})

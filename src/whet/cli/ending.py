@@ -1,0 +1,124 @@
+"""How a command ends: what went wrong in a sentence, and an honest exit code."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from whet.cli.app import app
+from whet.cli.say import begin, fail, say
+from whet.errors import Interrupted, WhetError
+
+GONE = 141
+"""Exit code where the reader of standard output has gone, as of every program that SIGPIPE ends."""
+
+
+def main() -> None:
+    """Run the command line and exit with an honest code.
+
+    0 done, 1 the user can mend it, 2 usage, 3 refused, 130 interrupted, 141 the reader of what is written has gone.
+    """
+    begin()
+    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(kind, signal.default_int_handler)  # whoever stops us, what is half-written goes
+    before, sys.unraisablehook = sys.unraisablehook, _again
+    try:
+        code = _flushed(_run())
+    finally:
+        sys.unraisablehook = before
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command line; return its exit code, and say what went wrong."""
+    try:
+        app()
+    except SystemExit as leaving:
+        return _left(leaving)
+    except BrokenPipeError:
+        return GONE
+    except Exception as error:
+        found = _explained(error)
+        if found is None:
+            raise
+        code, message = found
+        say(f"whet: {message}")
+        fail(type(error).__name__, message, code)
+        return code
+    return 0
+
+
+def _left(leaving: SystemExit) -> int:
+    """Return the exit code that the parser of the command line has chosen, and say what it has not said."""
+    code, cause = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None), leaving.__context__
+    if code == Interrupted.exit_code:
+        say("whet: interrupted. Nothing half-written was left.")
+        fail("Interrupted", "interrupted", code)
+    elif isinstance(cause, OSError) and cause.errno == errno.EPIPE:
+        return GONE
+    elif code:
+        fail("UsageError", str(cause and getattr(cause, "message", cause)), code)
+    return code
+
+
+def _explained(error: Exception) -> tuple[int, str] | None:
+    """Return the exit code and the sentence for what the user can mend; none for a fault of whet's own."""
+    if isinstance(error, WhetError):
+        return error.exit_code, str(error)
+    place = _own_place(error)
+    if place:
+        return 1, f"{place}: {type(error).__name__}: {error}. This file is your own plugin; mend it there."
+    if isinstance(error, UnicodeEncodeError):
+        return 1, f"{error.object[:80]!r}: holds characters that are no Unicode text. Mend them, or rename the file."
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in ("allocate memory", "out of memory"))
+    ):
+        return 1, (
+            "out of memory. Take a smaller model, shorter rows (--set train.max_length=256), "
+            "or fewer tokens at a time (--set train.max_tokens=1024)."
+        )
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return 1, f"{where}{error.strerror or error}. Nothing half-written was left; mend that and run the command again."
+    return None
+
+
+def _own_place(error: BaseException) -> str:
+    """Return the last line of a plugin file of the user's own that an error went through, if it did."""
+    place, step = "", error.__traceback__
+    while step is not None:
+        if str(step.tb_frame.f_globals.get("__name__")).startswith("whet_user_"):
+            place = f"{step.tb_frame.f_code.co_filename}:{step.tb_lineno}"
+        step = step.tb_next
+    return place
+
+
+def _flushed(code: int) -> int:
+    """Write out what is still to be written, and return the exit code."""
+    if sys.stdout is None:
+        return code
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            say(f"whet: standard output: {error.strerror}. The answer is not whole; mend that and run the command again.")
+            code = code or 1
+        code = code or GONE
+    if code in {1, GONE} and isinstance(sys.stdout, io.TextIOWrapper):
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            return code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+    return code
+
+
+def _again(swallowed: sys.UnraisableHookArgs) -> None:
+    """Interrupt again where an interrupt came at a place that swallows it, such as within an import."""
+    if isinstance(swallowed.exc_value, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(swallowed)

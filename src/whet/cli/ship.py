@@ -1,0 +1,52 @@
+"""Verbs that make a trained run ready to go elsewhere: compress, export."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from whet.cli.app import app
+from whet.cli.options import IgnoreGate, Json, Out, Own, PluginSets, RunPath
+from whet.cli.say import answer, narrator, say
+from whet.display import quoted
+
+
+@app.command()
+def compress(
+    run: RunPath,
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="int8, int4, dynamic_int8, magnitude or wanda.")],
+    out: Out = None,
+    sets: PluginSets = [],
+    ignore_gate: IgnoreGate = False,
+    recipe: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Make a trained run smaller, as a run of its own, and say whether it was worth it: size, latency and quality, before and after."""
+    from whet.stages.compress import COMPRESSION
+    from whet.stages.compress import compress as make_smaller
+
+    made = make_smaller(run, method, sets=sets, out=out, recipe=recipe, ignore_gate=ignore_gate, narrator=narrator())
+    found = json.loads((made.path / COMPRESSION).read_text(encoding="utf-8"))
+    say(found["sentence"])
+    say(f"Compressed: {made.path}. Use it: whet predict {quoted(made.path)} FILE")
+    answer(as_json, {"run": str(made.path), **found})
+
+
+@app.command()
+def export(
+    run: RunPath,
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="adapter, merged, gguf or onnx.")],
+    out: Out = None,
+    sets: PluginSets = [],
+    ignore_gate: IgnoreGate = False,
+    recipe: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Write a trained run in a format that other programs read, and check it there on the run's own test rows."""
+    from whet.stages.export import export as write_format
+
+    made = write_format(run, form, sets=sets, out=out, recipe=recipe, ignore_gate=ignore_gate, narrator=narrator())
+    say(f"Exported: {made.path}")
+    answer(as_json, {"run": str(made.path), "format": form, "check": made.manifest["check"]})
