@@ -259,6 +259,15 @@ def test_a_slice_is_called_weak_only_beyond_chance() -> None:
     assert labelled(truth, worse, worse, tags)["verdict"]["weakest_slice"]["name"] == "3"
 
 
+def test_the_more_slices_there_are_the_further_below_one_must_be() -> None:
+    truth = ["a"] * 2000
+    part = [number // 100 for number in range(2000)]  # 20 parts of 100 rows; 24 of them wrong in one part, and 12 in each other
+    tuned = ["b" if number % 100 < (24 if part[number] == 7 else 12) else "a" for number in range(2000)]
+    two, twenty = ["7" if one == 7 else "other" for one in part], [str(one) for one in part]
+    assert labelled(truth, tuned, tuned, two)["verdict"]["weakest_slice"]["name"] == "7"
+    assert labelled(truth, tuned, tuned, twenty)["verdict"]["weakest_slice"] is None, "one of 20 is that far below by chance"
+
+
 def test_several_labels_have_scores_by_class_and_no_matrix() -> None:
     sets = [("a", "b"), ("a",), (), ("b",)] * 10
     examples = [Example(id=number, text="t", labels=labels) for number, labels in enumerate(sets)]

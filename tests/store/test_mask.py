@@ -51,6 +51,10 @@ def test_personal_marks_are_masked(text):
     assert mask(text) == MASKED[text]
 
 
+def test_a_mark_that_shows_only_once_its_neighbour_is_gone_is_masked_too():
+    assert mask("030 1234567(12345678") == "[phone][phone]"
+
+
 @pytest.mark.parametrize("text", KEPT)
 def test_ordinary_numbers_and_words_are_kept(text):
     assert mask(text) == text
