@@ -146,6 +146,16 @@ def test_later_verbs_refuse_what_the_gate_has_not_let_through(run: Run) -> None:
     assert record["verb"] == "export" and "Accuracy at least 40.0 %" in record["objection"]
 
 
+def test_the_gate_on_other_files_leaves_the_run_s_own_decision_alone(run: Run, tmp_path: Path) -> None:
+    assert judged(run).exit_code == 0
+    others = tmp_path / "others.csv"
+    others.write_text("text,label,channel\n" + "".join(f"quite other words {n},nowhere,mail\n" for n in range(30)))
+    found = judged(run, "--test", str(others))
+    assert isinstance(found.exception, Refused) and "Gate failed" in str(found.exception)
+    assert stored_gate(run)["decision"] == "pass"  # type: ignore[index]
+    assert json.loads((run.path / "evaluations" / "others" / "report.json").read_text())["gate"]["decision"] == "fail"
+
+
 def test_predict_warns_of_a_run_that_its_gate_has_not_let_through(run: Run, tmp_path: Path) -> None:
     (tmp_path / "ask.csv").write_text("text\nrouter offline\n")
     found = CliRunner().invoke(cli.app, ["predict", str(run.path), str(tmp_path / "ask.csv")])
