@@ -169,3 +169,37 @@ def test_a_reward_that_tells_no_answer_from_another_stops_the_run_with_a_reason(
     policy = ready(objective, builder("llama"), examples)
     with pytest.raises(TrainingError, match=r"for 3 steps all answers to be compared were worth the same .mean reward 1."):
         train(objective, policy, examples, tiny_plan(policy, num_steps=9, batch_size=2))
+
+
+def answer_logprob(policy, prompt, answer):
+    """Log-probability of an answer after a prompt, by the network itself."""
+    with torch.no_grad():
+        logits = policy.network(input_ids=torch.cat([prompt, answer])[None]).logits[0]
+    chances = torch.log_softmax(logits[len(prompt) - 1 : -1], dim=-1)
+    return float(chances.gather(-1, answer[:, None]).sum())
+
+
+def test_ktos_reference_point_is_that_of_each_prompt_with_the_answer_before_it(builder):
+    policy, objective, given = builder("llama")(), plugins.build("objectives", "kto", {}), tiny_judged()
+    objective.prepare(policy, given)
+    plugins.build("techniques", "full", {}).attach(policy, seed=0)
+    train(objective, policy, given, tiny_plan(policy, num_steps=3, learning_rate=0.01))
+
+    def step():
+        return [unit[0] for unit in whole_step(objective, policy, given).units]
+
+    def point():
+        (found,) = {row.scalars["kl"] for row in step()}
+        return found
+
+    rows, longest = step(), tiny_plan(policy).max_length
+    starts = [row.tokens["supervised"].tolist().index(1.0) if row.tokens["supervised"].any() else len(row.ids) for row in rows]
+    prompts = [row.ids[:start] for row, start in zip(rows, starts, strict=True)]
+    answers = [row.ids[row.tokens["supervised"] == 1.0] for row in rows]  # the template's line break behind it is neither
+    assert any(len(prompt) + len(answer) < len(row.ids) for prompt, answer, row in zip(prompts, answers, rows, strict=True))
+    before = [(prompt, answers[place - 1][: longest - len(prompt)]) for place, prompt in enumerate(prompts)]
+    ratios = [answer_logprob(policy, *pair) - answer_logprob(policy.reference, *pair) if len(pair[1]) else 0.0 for pair in before]
+    expected = sum(ratios) / len(ratios)
+    assert expected > 1e-3 and point() == pytest.approx(expected, rel=1e-4)
+    policy.network, policy.reference.network = policy.reference.network, policy.network
+    assert point() == 0.0, "it is never below 0"

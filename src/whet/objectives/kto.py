@@ -108,6 +108,12 @@ def _reference_point(rows: Sequence[Row], policy: Policy, max_length: int) -> fl
 
 def _exchanged(row: Row, other: Row, max_length: int) -> Row:
     """Return a row's prompt with the answer of another one."""
-    prompt, answer = (one.ids[one.tokens["supervised"] == wanted] for one, wanted in ((row, 0.0), (other, 1.0)))
-    supervised = torch.cat([torch.zeros(len(prompt)), torch.ones(len(answer))])
+    prompt, answer = row.ids[: _answer_start(row)], other.ids[_answer_start(other) :]
+    supervised = torch.cat([torch.zeros(len(prompt)), other.tokens["supervised"][_answer_start(other) :]])
     return Row(row.id, torch.cat([prompt, answer])[:max_length], {"supervised": supervised[:max_length]})
+
+
+def _answer_start(row: Row) -> int:
+    """Return where a row's answer begins; what stands behind it, as a template's line break, is no part of the prompt."""
+    supervised = row.tokens["supervised"].nonzero()
+    return int(supervised[0]) if len(supervised) else len(row.ids)
