@@ -17,6 +17,7 @@ from whet.engine.cut import pack
 from whet.engine.fit import validate
 from whet.errors import TrainingError
 from whet.models.policy import Policy
+from whet.models.reference import part_from_reference
 from whet.models.template import stop_ids
 from whet.testing.steps import ready, tiny_plan, train, whole_step
 from whet.testing.tiny import tiny_judged
@@ -63,6 +64,10 @@ def test_dpo_and_ipo_losses_are_trls(case):
     assert float(sums["dpo"]) / pairs == pytest.approx(case["loss"], rel=1e-5, abs=1e-5)
     assert float(measured["reward_accuracy"]) / rows == pytest.approx(case["accuracy"])
     assert float(measured["reward_margin"]) / rows == pytest.approx(case["margin"], abs=1e-5)
+    mask, theirs, ours = (torch.tensor(TRL[name]) for name in ("completion_mask", "reference_logprobs", "logprobs"))
+    rewards = case["beta"] * ((ours - theirs) * mask[:, 1:]).sum(1)  # of each answer
+    for name, side in (("chosen_reward", 0), ("rejected_reward", 1)):
+        assert float(measured[name]) / rows == pytest.approx(float(rewards[side::2].mean()), abs=1e-5)
 
 
 @pytest.mark.parametrize("case", TRL["kto"], ids=lambda case: f"beta-{case['beta']}-kl-{case['kl']:.1f}-{case['good_weight']}")
@@ -203,3 +208,87 @@ def test_ktos_reference_point_is_that_of_each_prompt_with_the_answer_before_it(b
     assert expected > 1e-3 and point() == pytest.approx(expected, rel=1e-4)
     policy.network, policy.reference.network = policy.reference.network, policy.network
     assert point() == 0.0, "it is never below 0"
+
+
+class Written(Given):
+    """A policy whose log-probabilities are given, and whose values are its states."""
+
+    def __init__(self, logprobs, states=None):
+        super().__init__(logprobs)
+        self.states = states
+        self.heads["value"] = nn.Linear(1, 1)
+        nn.init.ones_(self.heads["value"].weight)
+        nn.init.zeros_(self.heads["value"].bias)
+
+    def hidden(self, batch):
+        return self.states
+
+
+def rollout(**tokens):
+    """Two answers of three tokens, each behind a prompt of two; what is given holds the six numbers of the answers."""
+    rows = []
+    for number in range(2):
+        some = {name: torch.zeros(5) for name in tokens}
+        for name, values in tokens.items():
+            some[name][2:] = torch.tensor(values[3 * number : 3 * number + 3])
+        mask = torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0])
+        rows.append(Row(number, torch.arange(5), {"supervised": mask, **some}, {}, weights={"policy": 3.0, "value": 3.0}))
+    return pack(rows)
+
+
+OLD, NEW = [-1.0, -2.0, -0.5, -1.5, -0.2, -3.0], [-0.4, -2.6, -0.5, -1.1, -0.9, -2.8]
+ADVANTAGES = [1.0, 1.0, 1.0, -0.5, -0.5, -0.5]
+
+
+def flat(values):
+    """Six numbers of two answers at their places, among all tokens."""
+    return torch.tensor([0.0, 0.0, *values[:3], 0.0, 0.0, *values[3:]])
+
+
+def test_grpos_loss_by_hand():
+    reference = [-0.9, -2.0, -0.6, -1.0, -0.2, -3.5]
+    batch = rollout(old_logprobs=OLD, reference_logprobs=reference, advantages=ADVANTAGES)
+    objective = plugins.build("objectives", "grpo", {"reward": REWARD, "clip": 0.1, "clip_high": 0.3, "kl": 0.5})
+    sums, _ = objective.loss(Written(flat(NEW)), batch, {})
+    expected = 0.0
+    for new, old, ref, advantage in zip(NEW, OLD, reference, ADVANTAGES, strict=True):
+        ratio, away = math.exp(new - old), ref - new
+        gained = min(ratio * advantage, min(max(ratio, 1 - 0.1), 1 + 0.3) * advantage)
+        expected += gained - 0.5 * (math.exp(away) - away - 1)
+    assert float(sums["policy"]) == pytest.approx(-expected, rel=1e-6)
+
+
+def test_ppos_losses_by_hand():
+    values, old_values = [0.5, 0.1, -0.2, 0.9, 0.3, 0.0], [0.1, 0.2, -0.2, 0.2, 0.3, 0.4]
+    returns = [1.0, 0.9, 0.8, -0.5, 0.0, 0.5]
+    batch = rollout(old_logprobs=OLD, advantages=ADVANTAGES, old_values=old_values, returns=returns)
+    states = torch.cat([flat(values)[1:], torch.zeros(1)])[:, None]  # the value of a token is read from the state before it
+    objective = plugins.build("objectives", "ppo", {"reward": REWARD, "clip": 0.1, "value_clip": 0.3, "value_weight": 0.25})
+    with torch.no_grad():
+        sums, _ = objective.loss(Written(flat(NEW), states), batch, {})
+    gained = errors = 0.0
+    for new, old, advantage in zip(NEW, OLD, ADVANTAGES, strict=True):
+        ratio = math.exp(new - old)
+        gained += min(ratio * advantage, min(max(ratio, 0.9), 1.1) * advantage)
+    for value, before, returned in zip(values, old_values, returns, strict=True):
+        near = before + min(max(value - before, -0.3), 0.3)
+        errors += max((value - returned) ** 2, (near - returned) ** 2)
+    assert float(sums["policy"]) == pytest.approx(-gained, rel=1e-6)
+    assert float(sums["value"]) == pytest.approx(0.25 * errors / 2, rel=1e-6)
+
+
+def test_an_answers_return_is_its_reward_less_the_price_of_leaving_the_reference(builder, examples):
+    settings = {"reward": REWARD, "max_new_tokens": 6, "kl": 0.5, "lam": 1.0}
+    objective = plugins.build("objectives", "ppo", settings)
+    policy = ready(objective, builder("llama"), examples)
+    part_from_reference(policy)
+    with torch.no_grad():
+        for _, parameter in policy.trainable():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    rows = [unit[0] for unit in whole_step(objective, policy, examples).units]
+    assert max(abs(row.scalars["kl"]) for row in rows) > 0.1, "the policy has not left its reference"
+    for row in rows:
+        first = row.tokens["supervised"].tolist().index(1.0)
+        assert float(row.tokens["returns"][first]) == pytest.approx(row.scalars["reward"] - 0.5 * row.scalars["kl"], abs=1e-4)
+    advantages = torch.cat([row.tokens["advantages"][row.tokens["supervised"] > 0] for row in rows])
+    assert float(advantages.mean()) == pytest.approx(0.0, abs=1e-5) and float(advantages.std()) == pytest.approx(1.0, abs=0.02)
