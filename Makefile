@@ -17,10 +17,10 @@ lint: setup
 	$(BIN)/mypy
 
 test: setup lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not soak"
 
 test-all: setup
-	$(BIN)/pytest -m "slow"
+	$(BIN)/pytest -m "slow and not soak"
 
 soak: setup
 	$(BIN)/pytest -m "soak"

@@ -226,6 +226,25 @@ def test_killed_at_any_write_a_run_ends_in_the_same_bytes(name, recipes, whet, t
         shutil.rmtree(run)
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(200))
+def test_killed_anywhere_again_and_again_a_run_ends_in_the_same_bytes(seed, recipes, whet, tmp_path, ended):
+    draw = random.Random(seed)
+    name = draw.choice([name for name in RECIPES if (recipes / f"{name}.yaml").is_file()])
+    expected = undisturbed(name, recipes, whet, tmp_path, ended)
+    run, num_kills = tmp_path / "killed", 0
+    line = ["train", recipes / f"{name}.yaml", "--out", run]
+    for _ in range(draw.randint(1, 4)):
+        at_a_step = at_step("fit", draw.randint(1, last_step(expected)))
+        code, said = whet(*line, when=draw.choice([at_a_step, at_sync(draw.randint(1, ended[name][1]))]))
+        assert code in {0, -signal.SIGKILL}, said  # 0 where the place lies behind it
+        num_kills += code != 0
+        line = ["train", "--resume", run] if run.exists() else line
+    assert whet(*line)[0] == 0
+    assert end(run) == expected, f"{name}, killed {num_kills} times"
+    assert not [path for path in run.rglob("*") if path.suffix in {".partial", ".before"}]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_stopped_run_exits_130_and_can_be_resumed(number, recipes, whet, tmp_path, ended):
     expected = undisturbed("write", recipes, whet, tmp_path, ended)

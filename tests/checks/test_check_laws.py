@@ -8,6 +8,7 @@ from scipy import stats
 
 from whet import plugins
 from whet.drift import category_counts, holm
+from whet.report.monitor import Seen, Settings, build_monitoring
 from whet.testing import check_check
 from whet.types import Check, Score
 
@@ -77,3 +78,27 @@ class Asleep(Nervous):
 def test_the_battery_notices(wrong, words):
     with pytest.raises(AssertionError, match=words):
         check_check(wrong())
+
+
+@pytest.mark.soak
+def test_ten_thousand_looks_without_drift_raise_no_more_alarms_than_the_level_allows():
+    """All kinds of check in one report, corrected together: at level 0.01, and what is too small to matter is no alarm either."""
+    draw = np.random.default_rng(7)
+    checks = {name: plugins.build("checks", name, {}) for name in plugins.names("checks") if name != "embedding_drift"}
+    rows = [Seen(float(size), float(sure), label) for size, sure, label in _seen(draw, 2000)]
+    false = 0
+    for _ in range(10_000):
+        window = [Seen(float(size), float(sure), label) for size, sure, label in _seen(draw, 200)]
+        found = build_monitoring(
+            window, rows, checks=checks, vectors=None, latency_s=[], first_token_s=[], num_requests=200, num_failed=0,
+            settings=Settings(level=0.01),
+        )  # fmt: skip
+        false += bool(found["alarms"])
+    assert false <= 10_000 * 0.01, f"{false} false alarms in 10,000 looks"
+
+
+def _seen(draw, number):
+    return zip(
+        draw.lognormal(4, 0.5, number).round(), draw.beta(8, 2, number), draw.choice(["a", "b", "c"], number, p=[0.6, 0.3, 0.1]),
+        strict=True,
+    )  # fmt: skip

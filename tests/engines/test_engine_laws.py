@@ -95,3 +95,19 @@ class LeakyWork(Continuous):
 def test_the_battery_notices_rows_that_read_their_neighbours(builder):
     with pytest.raises(AssertionError, match="not the reference's"):
         greedy_is_the_reference(Leaky(), builder("llama")())
+
+
+def test_a_long_text_that_has_ended_takes_no_more_memory(builder):
+    policy = builder("llama")()
+    work = Continuous(policy, 2, 200)
+    work.add(Request("long", [1] + [5] * 80, 2, frozenset()))
+    work.add(Request("short", [1, 5, 6], 30, frozenset()))
+    widest = 0
+    while work.num_running + work.num_waiting:
+        work.step()
+        widest = max(widest, work._mask.shape[1])
+        if work.num_running == 1:
+            break
+    assert widest >= 81 and work.num_running == 1
+    assert work._mask.shape[1] < 20, "the columns that only the long one needed are gone"
+    assert {layer.keys.shape[2] for layer in work._cache.layers} == {work._mask.shape[1]}

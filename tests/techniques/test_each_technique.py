@@ -119,12 +119,13 @@ def test_a_prefix_attends_as_equation_3_says(builder):
         torch.testing.assert_close(module(x)[0][0, :, :8], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["prefix", "prompt"])
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
-def test_a_prompt_computes_what_its_tokens_would(architecture, builder):
-    # untrained, it begins as the embeddings of real tokens: the same as these tokens before each row
+def test_a_prompt_or_prefix_computes_what_its_tokens_would(architecture, name, builder):
+    # untrained, it begins as the embeddings of real tokens, or as their keys and values: the same as these tokens before each row
     policy, plain = builder(architecture)(), builder(architecture)()
     ids = plain.tokenizer("my parcel", add_special_tokens=False)["input_ids"]
-    build("techniques", "prompt", {"text": "my parcel", "length": len(ids)}).attach(policy, 0)
+    build("techniques", name, {"text": "my parcel", "length": len(ids)}).attach(policy, 0)
     rows = [torch.tensor([9, 11, 40]), torch.tensor([20, 21, 5, 6])]
     with torch.no_grad():
         found = policy.hidden(pack([Row(index, row) for index, row in enumerate(rows)]))
