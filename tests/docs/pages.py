@@ -1,7 +1,8 @@
 """The pages of the documentation, their links, and their fenced blocks with the invisible notes to the tests above them.
 
 A note is an HTML comment `<!-- test: ... -->` on a line of its own before a block: `--set KEY=VALUE` (added to `whet train RECIPE`
-and `whet auto`), `exit N`, `interrupt`, `skip REASON`, `needs builtin:NAME`, `replace OLD => NEW`, `file NAME`, `plugin KIND`, `run`.
+and `whet auto`), `exit N`, `interrupt`, `varies BEGINNING; BEGINNING` (shown lines that depend on the settings), `skip REASON`,
+`needs builtin:NAME`, `replace OLD => NEW`, `file NAME`, `plugin KIND`, `run`.
 """
 
 import re
@@ -34,6 +35,11 @@ class Block:
         """What follows `name` in a note of this block, or None."""
         found = [note.removeprefix(name).strip() for note in self.notes if note.split()[0] == name]
         return found[0] if found else None
+
+    @property
+    def shown(self) -> list[str]:
+        """What a console block shows as said, line by line."""
+        return [line for line in self.text.splitlines() if self.language == "console" and not line.startswith("$ ")]
 
     @property
     def commands(self) -> list[str]:

@@ -1,6 +1,7 @@
 """Every page's commands run, in order, in a folder of their own with a copy of examples/, on tiny settings."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,8 @@ BIN = Path(sys.executable).parent
 RUN_PAGES = [page for page in PAGES if page.is_relative_to(ROOT / "docs") and page.parent.name != "reference"]
 RUN_PAGES = [page for page in RUN_PAGES if any(block.language in SHELLS or "run" in block.notes for block in blocks(page))]
 LONGEST_S = 300
+MANY_LETTERS = 4
+"""Fewer of them at the beginning of a line say nothing."""
 QUICK = "--set evaluate.resamples=100 --set evaluate.max_rows=40"
 """Added to whatever trains, besides the page's own notes."""
 
@@ -53,7 +56,8 @@ def is_there(model: str) -> bool:
     )
 
 
-def shell(command: str, folder: Path, expected: int = 0) -> None:
+def shell(command: str, folder: Path, expected: int = 0) -> str:
+    """Run a command. Returns all that it said."""
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
@@ -66,6 +70,25 @@ def shell(command: str, folder: Path, expected: int = 0) -> None:
     said = f"{command}\nexit {done.returncode}, expected {expected}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert done.returncode == expected, said
     assert "Traceback" not in done.stderr, said
+    return done.stdout + done.stderr
+
+
+def is_said(block: Block, said: str) -> None:
+    """Each line that a page shows begins as a line that was said, up to its first number or name: those depend on the settings.
+
+    Tables do too, and lines whose beginnings a note `varies` names.
+    """
+    varying = tuple((block.note("varies") or "Training: ").split("; "))
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    whole = " ".join(lines)
+    for line in block.shown:
+        words = re.split(r"[\d'\"]|\.\.\.| %", line)[0].strip()
+        if len(words) < MANY_LETTERS or "  " in line or line.startswith(varying):
+            continue
+        words = " ".join(words.split())
+        assert any(one.startswith(words) for one in lines) or words in whole, (
+            f"{block.page}:{block.line} shows a line that is not said: {line}"
+        )
 
 
 def interrupt(command: str, folder: Path) -> None:
@@ -123,13 +146,16 @@ def test_commands_of_the_page_run(page, tmp_path):
             shell("python snippet.py", tmp_path)
             ran += 1
         elif block.language in SHELLS:
+            said = ""
             for command in block.commands:
                 command = shortened(replaced(command, block), block)
                 if block.note("interrupt") is not None:
                     interrupt(command, tmp_path)
                 else:
-                    shell(command, tmp_path, int(block.note("exit") or 0))
+                    said += shell(command, tmp_path, int(block.note("exit") or 0))
                 ran += 1
+            if said:
+                is_said(block, said)
     if not ran and absent:
         pytest.skip(f"{', '.join(sorted(absent))} is not there")
 
