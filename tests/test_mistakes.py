@@ -332,6 +332,27 @@ MISTAKES = {
     "predict nothing piped in": ("predict classified -", 1, "empty"),
     "resume nothing": ("train --resume nosuch", 1, "nosuch", "no such run"),
     "resume prepared data": ("train --resume prepared", 1, "prepared", "'prepare'", "cannot be resumed"),
+    # runs to go on from
+    "no such parent": (f"{TRAIN} parents=[nosuch]", 1, "--set parents: nosuch", "no such run"),
+    "a parent without a model": (f"{TRAIN} parents=[prepared]", 1, "'prepare'", "no model to go on from"),
+    "a parent of another model": (f"{TRAIN} parents=[written]", 1, "written was trained on", "llama", "write model:"),
+    "a parent twice": (f"{TRAIN} parents=[classified,classified]", 1, "classified stands twice", "once"),
+    "the parent's own rows": (
+        f"{TRAIN} parents=[classified] --set data.split.seed=5",
+        3,
+        "new training rows",
+        "classified",
+        "at most 20%",
+    ),
+    "continual without parents": (f"{TRAIN} continual.replay=0.1", 1, "'continual'", "beside `parents`"),
+    "replay below nothing": (f"{TRAIN} parents=[classified] --set continual.replay=-1", 1, "continual.replay", "0"),
+    "replay as a word": (f"{TRAIN} parents=[classified] --set continual.replay=some", 1, "continual.replay", "number"),
+    "unknown continual key": (
+        f"{TRAIN} parents=[classified] --set continual.repaly=1",
+        1,
+        "continual.repaly",
+        "continual.replay",
+    ),
     # usage
     "no arguments": ("train", 2, "recipe", "--resume"),
     "resume and set": ("train --resume classified --set train.epochs=3", 2, "--resume", "--set"),

@@ -242,11 +242,24 @@ class Search(Section):
     """Seed of what is tried; that of training is train.seed."""
 
 
+class Continual(Section):
+    """How a run that goes on from `parents` keeps what they have learnt."""
+
+    replay: float = Field(0.2, ge=0, le=100)
+    """Rows that the parents have learnt from and that are learnt again, as a share of the new training rows; 0: none."""
+    seed: int = Field(0, ge=0)
+    """Seed of the draw of the parents' rows."""
+
+
 class Recipe(Section):
     """The whole configuration of a run."""
 
     model: str
     """builtin:minilm, builtin:seedling, a Hugging Face id, or a folder."""
+    parents: Names = ()
+    """Finished runs of the same model and objective. The run goes on from the last one's weights and classes, and is judged on all
+    their test rows too."""
+    continual: Continual = Continual()
     data: Data
     objective: Plugin
     technique: Auto | Plugin = "auto"
@@ -265,6 +278,15 @@ class Recipe(Section):
         return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
 
     __hash__ = None  # type: ignore[assignment]  # its plugins' settings may be lists
+
+    @pydantic.field_validator("continual")
+    @classmethod
+    def _has_parents(cls, continual: Continual, info: pydantic.ValidationInfo) -> Continual:
+        if not info.data.get("parents") and continual != Continual():
+            raise ValueError(
+                "other than its defaults only beside `parents`, the finished runs to go on from: parents: [runs/first]"
+            )
+        return continual
 
     def place(self, *path: str) -> str:
         """Return where a key was written, such as `recipe.yaml:7` or `--set train.epochs`: the key's own place, or the nearest above it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -111,8 +111,9 @@ class _Work:
     files: dict[str, None] = field(default_factory=dict)
 
 
-def prepare(data: Data, needs: tuple[str, ...], folder: Path | None) -> Dataset:
-    """Return the data of a run. `needs` are the objective's; `folder` is the recipe's, for cleaners of the user's own.
+def prepare(data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = ()) -> Dataset:
+    """Return the data of a run. `needs` are the objective's; `folder` is the recipe's, for cleaners of the user's own; `known` are the
+    classes of the runs that it goes on from, whose spelling stays.
 
     Paths are relative to the current directory. Raises DataError for data that cannot be used, Refused where too many training
     rows also stand in a held-out file.
@@ -122,8 +123,8 @@ def prepare(data: Data, needs: tuple[str, ...], folder: Path | None) -> Dataset:
     num_rows = sum(work.rows.values())
     check_rejects([*chain.from_iterable(work.rejects.values())], num_rows, data)
     if data.clean == "auto":
-        _merge_labels(work)
-    classes = _classes(work, columns, needs)
+        _merge_labels(work, known)
+    classes = _classes(work, columns, needs, known)
     disagreeing = conflicts([*work.examples["path"], *work.examples["validation"]])
     if disagreeing:
         work.notices.append(
@@ -190,17 +191,20 @@ def _counting(cleaners: Cleaners, cleaned: Counter[str]) -> Callable[[str], str]
     return clean
 
 
-def _merge_labels(work: _Work) -> None:
-    """Write labels that differ by case, spaces, - or _ as their most frequent spelling, in all sources."""
-    merged = merged_labels(
-        Counter(label for examples in work.examples.values() for example in examples for label in labels_of(example))
-    )
+def _merge_labels(work: _Work, known: Sequence[str]) -> None:
+    """Write labels that differ by case, spaces, - or _ as their most frequent spelling, in all sources; as a known one where there is one."""
+    counts = Counter(label for examples in work.examples.values() for example in examples for label in labels_of(example))
+    total = sum(counts.values())
+    merged = merged_labels(counts + Counter(dict.fromkeys(known, total)))
+    merged = {spelling: best for spelling, best in merged.items() if spelling not in known}
     if not merged:
         return
     for examples in work.examples.values():
         examples[:] = [_relabelled(example, merged) for example in examples]
     shown = ", ".join(f"'{spelling}' is '{best}'" for spelling, best in list(merged.items())[:5])
-    work.notices.append(f"{counted(len(merged), 'spelling')} of labels merged into the most frequent one: {shown}.")
+    work.notices.append(
+        f"{counted(len(merged), 'spelling')} of labels merged into the most frequent{' or known' * bool(known)} one: {shown}."
+    )
 
 
 def _relabelled(example: Example, merged: Mapping[str, str]) -> Example:
@@ -211,12 +215,14 @@ def _relabelled(example: Example, merged: Mapping[str, str]) -> Example:
     return example
 
 
-def _classes(work: _Work, columns: Data, needs: Sequence[str]) -> tuple[str, ...]:
+def _classes(work: _Work, columns: Data, needs: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """Return the classes in order. Raises DataError where there is nothing to tell apart."""
     if not {"label", "labels"} & set(needs):
         return ()
     found = {label for examples in work.examples.values() for example in examples for label in labels_of(example)}
     learnt = {label for example in work.examples["path"] for label in labels_of(example)}
+    if learnt and known:  # one new class beside those that are known is enough
+        return in_order(found)
     if len(learnt) < 2 and "response" in needs:
         raise DataError(
             f"{', '.join(columns.path)}: the answers are all '{next(iter(learnt), 'unlabelled')}' by '{columns.label}'; what is learnt is to "
@@ -229,9 +235,12 @@ def _classes(work: _Work, columns: Data, needs: Sequence[str]) -> tuple[str, ...
             f"{', '.join(columns.path)}: the label column '{name}' has {what}; a classifier needs at least two classes. "
             "Name another column as data.label, or add rows of another class."
         )
-    return tuple(
-        sorted(found, key=lambda label: (0, int(label), label) if label.isdecimal() and label.isascii() else (1, 0, label))
-    )
+    return in_order(found)
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return labels in the order that people expect: numbers by their size, then words by the alphabet."""
+    return tuple(sorted(labels, key=lambda one: (0, int(one), one) if one.isdecimal() and one.isascii() else (1, 0, one)))
 
 
 def _drop(work: _Work) -> None:

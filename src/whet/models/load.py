@@ -58,7 +58,6 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     place = _place(name)
-    source_name = name if name.startswith("builtin:") else str(place)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = _explained(name, lambda: AutoConfig.from_pretrained(place, **_options(place)))
@@ -69,7 +68,7 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
             raise ModelError(f"{name}: a decoder, which has no masked-language head. {MASKED}")
         network = _network(name, place, kind, masked)
     folder = Path(place) if Path(place).is_dir() else _snapshot(name)
-    source = Source(source_name, folder, model_hash(folder))
+    source = Source(source_name(name), folder, model_hash(folder))
     network.eval()
     network.requires_grad_(False)
     _check_vocabulary(name, tokenizer, network)
@@ -85,6 +84,11 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
             "model_max_length in tokenizer_config.json."
         )
     return policy
+
+
+def source_name(name: str) -> str:
+    """Return how a model folder's card calls the base model `name`."""
+    return name if name.startswith("builtin:") else _place(name)
 
 
 def probe(network: PreTrainedModel, kind: Kind) -> Ability:

@@ -13,6 +13,7 @@ from whet.data.preflight import Finding, preflight
 from whet.engine.fit import TrainPlan
 from whet.engine.machine import choose_precision, computing
 from whet.errors import DataError, RecipeError, Refused
+from whet.models.heads import keep_heads
 from whet.models.load import load_policy
 from whet.models.policy import Policy
 from whet.models.save import Card
@@ -28,6 +29,7 @@ from whet.stages.decide import (
     planned_steps,
     steps_per_epoch,
 )
+from whet.stages.lineage import start_policy
 from whet.types import Example, Objective, Technique, Unit
 
 UNCUT = 10**9
@@ -37,9 +39,9 @@ UNCUT = 10**9
 class Kept:
     """What jobs on the same data set may share: base models and tokenised rows. This one shares nothing."""
 
-    def base(self, name: str, masked: bool) -> Policy:
-        """Return an untuned policy that the job may change; `masked`: with its masked-language head."""
-        return load_policy(name, masked=masked)
+    def base(self, key: Hashable, make: Callable[[], Policy]) -> Policy:
+        """Return the policy that `make` gives, which the job may change; the key names all that it depends on."""
+        return make()
 
     def units(self, key: Hashable, make: Callable[[], list[Unit]]) -> list[Unit]:
         """Return what `make` gives; the key names all that it depends on."""
@@ -89,15 +91,19 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     `num_steps` are those of a run that goes on; else they follow from the recipe.
     """
     objective = build_objective(recipe.objective, folder)
-    policy = _base(recipe, objective, kept)
-    objective.prepare(policy, dataset.train)
+    policy = _prepared(recipe, objective, dataset.train, folder, kept)
     recipe, decisions = _choose(recipe, objective, policy, dataset, folder)
     technique = build_technique(_chosen(recipe), folder)
+    if recipe.parents and not technique.mergeable:
+        raise RecipeError(
+            f"technique '{_chosen(recipe).name}' cannot be folded into the weights, which a run that goes on from `parents` ends in. Use "
+            "lora, full, bitfit, ia3 or head."
+        )
     policy.num_virtual = getattr(technique, "num_virtual", 0)  # rows leave room for them; a plugin need not say that it has none
     limit = _limit(recipe, policy)
     precision = choose_precision()[0] if recipe.train.precision == "auto" else recipe.train.precision
     with computing(precision, policy.device):  # rows may hold what a reference computes
-        key = (recipe.model, recipe.objective.model_dump_json(), policy.num_virtual, policy.max_tokens, precision)
+        key = (recipe.model, recipe.parents, recipe.objective.model_dump_json(), policy.num_virtual, policy.max_tokens, precision)
         whole = kept.units((*key, "train", UNCUT), lambda: objective.units(dataset.train, policy, UNCUT))
         longest = _longest(whole)
         fits = longest <= limit and not objective.online  # an answer still comes behind a prompt
@@ -144,8 +150,7 @@ def refuse(findings: Sequence[Finding]) -> None:
 def on_all_rows(job: Job, folder: Path | None, epochs: float) -> Job:
     """Return a fresh job that learns from training and validation rows together, for so many epochs."""
     both: tuple[Example, ...] = (*job.dataset.train, *job.dataset.validation)
-    policy = _base(job.recipe, job.objective)
-    job.objective.prepare(policy, both)
+    policy = _prepared(job.recipe, job.objective, both, folder)
     technique = build_technique(_chosen(job.recipe), folder)
     technique.attach(policy, job.plan.seed)
     with computing(job.plan.precision, policy.device):
@@ -155,9 +160,24 @@ def on_all_rows(job: Job, folder: Path | None, epochs: float) -> Job:
     return replace(job, policy=policy, technique=technique, plan=plan, train_units=units, validation_units=[])
 
 
-def _base(recipe: Recipe, objective: Objective, kept: Kept = Kept()) -> Policy:
-    """Return the base model, which computes in as much memory as training may take. Raises RecipeError where it cannot be trained so."""
-    policy = kept.base(recipe.model, objective.head == "masked")
+def _prepared(
+    recipe: Recipe, objective: Objective, examples: Sequence[Example], folder: Path | None, kept: Kept = Kept()
+) -> Policy:
+    """Return the policy that learning begins with: the base model, or the last parent's with its head and room for new classes."""
+    policy = _base(recipe, objective, folder, kept)
+    heads, classes = dict(policy.heads.items()), policy.classes
+    objective.prepare(policy, examples)
+    keep_heads(policy, heads, classes)
+    return policy
+
+
+def _base(recipe: Recipe, objective: Objective, folder: Path | None, kept: Kept) -> Policy:
+    """Return the model to begin with, which computes in as much memory as training may take. Raises RecipeError where it cannot be trained so."""
+    masked = objective.head == "masked"
+    if recipe.parents:
+        policy = kept.base(("parents", recipe.parents), lambda: start_policy(recipe, folder))
+    else:
+        policy = kept.base((recipe.model, masked), lambda: load_policy(recipe.model, masked=masked))
     if objective.head == "lm" and policy.kind == "encoder":
         raise RecipeError(
             f"objective '{recipe.objective.name}' writes text, and {recipe.model} is an encoder, which cannot. "

@@ -9,26 +9,35 @@ from pathlib import Path
 
 from whet.data.accounting import ACCOUNTING
 from whet.data.dataset import Dataset, prepare, read_dataset
+from whet.data.replay import SOURCE, Past, with_past
 from whet.errors import RunError
 from whet.files import write_whole
 from whet.recipe import Data, Recipe
 from whet.recipe_file import dump_recipe
 from whet.run import Run, free_path, new_run
 from whet.stages.build import build_objective, check_plugins
+from whet.stages.lineage import ancestors, find_parents
 from whet.stages.narrate import SILENT, Narrator
 
 
 def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILENT) -> Dataset:
     """Return the recipe's data set, read, cleaned and split. Raises DataError, or Refused where test rows are learnt from."""
     objective = build_objective(recipe.objective, folder)
+    pasts = [Past(str(run.path), stored_dataset(run)) for run in ancestors([one.run for one in find_parents(recipe, folder)])]
+    known = tuple(dict.fromkeys(label for past in pasts for label in past.dataset.classes))
     paths = recipe.data.path
     narrator.say(f"Reading {', '.join(Path(name).name for name in paths) if len(paths) > 1 else paths[0]} ...")
-    dataset = prepare(located(recipe.data, folder), objective.needs, folder)
+    dataset = prepare(located(recipe.data, folder), objective.needs, folder, known)
+    if pasts:
+        dataset = with_past(dataset, pasts, recipe.continual.replay, recipe.continual.seed)
     for notice in dataset.notices:
         narrator.say(f"Note: {notice}")
     narrator.say(dataset.accounting.sentence())
     sizes = f"{len(dataset.train):,} to learn from, {len(dataset.validation):,} to stop by, {len(dataset.test):,} to be judged on"
     narrator.say(f"{sizes}.")
+    if pasts:
+        again = dataset.accounting.sources[SOURCE].used["train"]
+        narrator.say(f"{again:,} of the rows to learn from are of {', '.join(past.name for past in pasts)} (continual.replay).")
     return dataset
 
 
@@ -37,7 +46,8 @@ def prepare_run(recipe: Recipe, *, folder: Path | None = None, out: Path | None 
     path = free_path(out, f"{slug(recipe)}-data")
     check_plugins(recipe, folder)
     dataset = prepare_data(recipe, folder, narrator)
-    with new_run(path, {"kind": "prepare", "parents": [], "data_sha256": dataset.hash}) as run:
+    parents = [parent.record() for parent in find_parents(recipe, folder)]
+    with new_run(path, {"kind": "prepare", "parents": parents, "data_sha256": dataset.hash}) as run:
         write_whole(run.path / "recipe.yaml", dump_recipe(recipe))
         dataset.write(run.path)
     return Run(path)

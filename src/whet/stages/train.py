@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,16 @@ from whet.models.save import check_base, read_card, save_policy
 from whet.recipe import Choice, Recipe
 from whet.recipe_file import dump_recipe, load_recipe
 from whet.run import Run, free_path, new_run, open_run
-from whet.stages.build import check_plugins, plugin_files, plugin_folder, watched_metric
+from whet.stages.build import build_technique, check_plugins, plugin_files, plugin_folder, watched_metric
 from whet.stages.job import Job, build_job, on_all_rows, refuse
+from whet.stages.lineage import as_stored, find_parents
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.phase import Outcome, resumable, run_phase
 from whet.stages.prepare import prepare_data, slug, stored_dataset
 from whet.stages.score import scoring
+
+WHOLE = Choice(name="full")
+"""How weights are kept that a technique was folded into."""
 
 
 def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None, narrator: Narrator = SILENT) -> Run:
@@ -41,11 +45,12 @@ def train_on(
     recipe: Recipe, dataset: Dataset, path: Path, folder: Path | None, narrator: Narrator, parents: Sequence[str] = ()
 ) -> Run:
     """Train on data that are prepared, into the folder `path`, which is free. `parents` are the runs that this one comes from."""
-    narrator.say(f"Loading {recipe.model} ...")
+    came_from = [parent.record() for parent in find_parents(recipe, folder)]
+    narrator.say(f"Loading {came_from[-1]['path'] if came_from else recipe.model} ...")
     job = build_job(recipe, dataset, folder)
     _tell(job, narrator)
     refuse(job.findings)
-    with new_run(path, _manifest(job, folder) | {"parents": list(parents)}) as run:
+    with new_run(path, _manifest(job, folder) | {"parents": [*came_from, *parents]}) as run:
         write_run(run, job.recipe, job)
     run = Run(path)
     with run.lock(), resumable(run):
@@ -63,7 +68,7 @@ def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILEN
         if _is_trained(run, narrator):
             narrator.say(f"{path} is already trained.")
             return run
-        stored = load_recipe(run.path / "recipe.yaml")
+        stored = as_stored(run, load_recipe(run.path / "recipe.yaml"))
         folder = plugin_folder(run, recipe)
         job = build_job(stored, stored_dataset(run), folder, num_steps=manifest["plan"]["num_steps"])
         check_base(job.policy, manifest["base"]["sha256"])
@@ -92,7 +97,7 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
         fitted = Outcome(**phases["fit"])
         num_train, num_validation = len(job.dataset.train), len(job.dataset.validation)
         narrator.say(
-            f"Training again from the untuned model on all {num_train + num_validation:,} training and validation rows, for as many "
+            f"Training again from the {'parent' if job.recipe.parents else 'untuned'} model on all {num_train + num_validation:,} training and validation rows, for as many "
             f"epochs as were best: {num_validation:,} rows that were only stopped by are learnt from too (train.refit)."
         )
         job = on_all_rows(job, folder, epochs=fitted.best_step / job.steps_per_epoch)
@@ -103,9 +108,18 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
     learning = sum(tensor.numel() for _, tensor in job.policy.trainable())
     job.policy.fold_temperature()
     with whole_folder(run.model) as model:  # appears last: a run that has it is trained
-        save_policy(job.policy, job.technique, job.card(), model)
+        _save(job, model)
         run.note(phases=phases, trainable_parameters=learning, actual={"train_s": round(seconds, 2), "tokens": tokens})
     return run
+
+
+def _save(job: Job, folder: Path) -> None:
+    """Write the model. One that went on from parents has its technique folded in, so that it needs neither them nor their adapters."""
+    technique, card = job.technique, job.card()
+    if job.recipe.parents:
+        technique.merge(job.policy)
+        technique, card = build_technique(WHOLE, None), replace(card, technique=WHOLE.name, technique_settings={})
+    save_policy(job.policy, technique, card, folder)
 
 
 def _is_trained(run: Run, narrator: Narrator) -> bool:

@@ -11,7 +11,6 @@ from pathlib import Path
 from whet.data.dataset import Dataset
 from whet.engine.fit import Training, fit, validation
 from whet.errors import DataError, TrainingError
-from whet.models.load import load_policy
 from whet.models.policy import Policy
 from whet.recipe import Recipe
 from whet.stages.job import Job, Kept, build_job, refuse
@@ -24,15 +23,13 @@ class Shared(Kept):
     """Base models and tokenised rows, read once; every job gets a copy of the model, and the one that was read never learns."""
 
     def __init__(self) -> None:
-        self.models: dict[tuple[str, bool], Policy] = {}
+        self.models: dict[Hashable, Policy] = {}
         self.rows: dict[Hashable, list[Unit]] = {}
 
-    def base(self, name: str, masked: bool) -> Policy:
-        if (name, masked) not in self.models:
-            self.models = {
-                (name, masked): load_policy(name, masked=masked)
-            }  # one at a time: a search over models must not hold them all
-        return copy.deepcopy(self.models[name, masked])
+    def base(self, key: Hashable, make: Callable[[], Policy]) -> Policy:
+        if key not in self.models:
+            self.models = {key: make()}  # one at a time: a search over models must not hold them all
+        return copy.deepcopy(self.models[key])
 
     def units(self, key: Hashable, make: Callable[[], list[Unit]]) -> list[Unit]:
         if key not in self.rows:
