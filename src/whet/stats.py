@@ -128,6 +128,27 @@ def paired(
     return Score(value, low, high, n)
 
 
+def paired_mean(
+    reduce: Reduce,
+    pairs: Sequence[tuple[Statistics, Statistics]],
+    resamples: int = 1000,
+    seed: int = 0,
+    redrawn: Callable[[Statistics], Redrawn] | None = None,
+) -> Score:
+    """Mean over several sets of examples of what `paired` gives, with its 95 % interval; each set is drawn by itself."""
+    values, draws = [], []
+    for place, (ours, theirs) in enumerate(pairs):
+        assert len(ours) == len(theirs), f"a paired comparison needs the same examples: {len(ours)} and {len(theirs)}"
+        values.append(float(reduce(ours)) - float(reduce(theirs)))
+        score, other = ((redrawn or redrawn_by(reduce))(statistics) for statistics in (ours, theirs))
+        draws.append([score(rows) - other(rows) for rows in _draws(len(ours), resamples, seed + place)])
+    value, n = sum(values) / len(values), sum(len(ours) for ours, _ in pairs)
+    if min(len(ours) for ours, _ in pairs) < 2:
+        return Score(value, NAN, NAN, n)
+    low, high = _interval(np.array(draws).mean(axis=0), value)
+    return Score(value, low, high, n)
+
+
 def share_score(score: Score) -> Score:
     """The score of a share, with an honest interval where every example was right, or every one wrong.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from markupsafe import Markup
 
 from whet.report.svg import element, picture
+from whet.report.wording import shown, wording
 
 MOST_LABELLED = 20
 WIDE_CELL, NARROW_CELL = 40, 31
@@ -82,6 +84,55 @@ def _compact(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
                 place = {"x": j, "y": i, "width": "1", "height": "1"}
                 marks.append(element("rect", element("title", words), class_=kind, fill_opacity=0.25 + 0.75 * share, **place))
     return picture("Confusion matrix", _words(labels, counts), marks, class_="heat compact", viewBox=f"0 0 {size} {size}")
+
+
+def stage_map(continual: Mapping[str, Any]) -> Markup:
+    """The score of every stage's model (rows) on every stage's test rows (columns); darker is better."""
+    stages, metric = [_name(one) for one in continual["stages"]], continual["metric"]
+    tests = [_name(one["name"]) for one in continual["tests"]]
+    values = [[cell["value"] for cell in row] for row in continual["matrix"]]
+    known = [value for row in values for value in row if value is not None] or [0.0]
+    share, sign = wording(metric).share, -1 if continual["lower_is_better"] else 1
+    low, high = (0.0, 1.0) if share else (min(known), max(known))
+    longest = min(max(map(len, (*stages, *tests))), LONGEST_LABEL)
+    left, top, wide, tall = max(20 + 6.6 * longest, AXIS_NAME + 20), NAME_LINE + 22 + 4.8 * longest, 76, 40
+    marks: list[str] = [
+        element("text", "model after", class_="axis-name", x=left - 10, y=top - 8, text_anchor="end"),
+        element("text", "test rows of", class_="axis-name", x=left, y="12"),
+    ]
+    for j, name in enumerate(tests):
+        x = left + wide * j + wide / 2
+        marks.append(element("text", _short(name), x=x, y=top - 8, transform=f"rotate(-38 {x:.0f} {top - 8:.0f})"))
+    for i, name in enumerate(stages):
+        y = top + tall * i
+        marks.append(element("text", _short(name), x=left - 10, y=y + tall / 2 + 4, text_anchor="end"))
+        for j, value in enumerate(values[i]):
+            part = 0.0 if value is None or high == low else (value - low) / (high - low)
+            shade = 0.12 + 0.88 * (part if sign > 0 else 1 - part)
+            hint = element("title", f"{tests[j]} after {name}: {shown(metric, value)}, {continual['tests'][j]['n']:,} rows")
+            place = {"x": left + wide * j + 1, "y": y + 1, "width": wide - 2, "height": tall - 2, "rx": "4"}
+            fill = element("rect", class_="hit", fill_opacity=shade, **place)
+            ink = "on-dark" if shade > DARK else "on-light"
+            x = left + wide * j + wide / 2
+            marks.append(
+                element(
+                    "g",
+                    hint,
+                    fill,
+                    element("text", shown(metric, value), class_=ink, x=x, y=y + tall / 2 + 4, text_anchor="middle"),
+                )
+            )
+    width, height = left + max(wide * len(tests) + 4.8 * longest, AXIS_NAME + 20), top + tall * len(stages) + 2
+    words = "; ".join(
+        f"after {name}: " + ", ".join(f"{test} {shown(metric, value)}" for test, value in zip(tests, row, strict=True))
+        for name, row in zip(stages, values, strict=True)
+    )
+    size = {"viewBox": f"0 0 {width:.0f} {height:.0f}", "width": f"{width:.0f}", "height": f"{height:.0f}"}
+    return picture("Every stage on every stage's test rows", words, marks, class_="heat", **size)
+
+
+def _name(run: str) -> str:
+    return PurePath(run).name
 
 
 def _words(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:

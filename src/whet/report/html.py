@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 
 from whet.report import charts
-from whet.report.heat import MOST_LABELLED, heat_map
+from whet.report.heat import MOST_LABELLED, heat_map, stage_map
 from whet.report.hints import first_phase
 from whet.report.svg import Axis, axis_around
 from whet.report.wording import baseline_title, interval, shown, wording
@@ -67,6 +67,7 @@ def render(report: Mapping[str, Any], context: Mapping[str, Any]) -> str:
             rate=charts.learning_rate(log),
             heat=heat_map(report["confusion"]) if report.get("confusion") else None,
             is_compact=bool(report.get("confusion")) and len(report["confusion"]["labels"]) > MOST_LABELLED,
+            stages=stage_map(report["continual"]) if report.get("continual") else None,
             reliability=charts.reliability(report["calibration"]) if report.get("calibration") else None,
             flow=_flow(accounted(context["data"])),
             settings=_dotted(context["recipe"]),

@@ -41,6 +41,8 @@ def show_report(report: Mapping[str, Any], console: Console, page: str = "") -> 
     if report.get("gate"):
         console.print()
         console.print(_gate(report["gate"]))
+    if report.get("continual"):
+        console.print(Padding(Text(report["continual"]["sentence"]), (1, 0, 0, 0)))
     for hint in report.get("hints") or ():
         console.print(Padding(Text(f"! {hint}", style="yellow"), (1, 0, 0, 0)))
     if page:

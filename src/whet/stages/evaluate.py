@@ -29,7 +29,9 @@ from whet.report.html import render
 from whet.run import Run, open_run
 from whet.stages.build import asked_metrics, build_objective, build_technique, measured_by, metric_settings, plugin_folder
 from whet.stages.decide import choose_metric
+from whet.stages.forgetting import measure_forgetting
 from whet.stages.gate import GATE, check_gate, gate_record, store_gate
+from whet.stages.lineage import recorded
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
 from whet.types import Example, Objective, Output
@@ -169,11 +171,23 @@ def _evaluate(
     )
     if test:
         report |= {"test": [path.name for path in test], "rows_sha256": examples_hash({"test": examples})}
+    if not test and recorded(tuned.run):
+        report |= _forgetting(tuned, metric, recipe, report["hints"], narrator)
     report |= {"samples": samples, "settings": settings.model_dump(mode="json") | {"metric": metric}}
     if metric.endswith(".py") and tuned.folder is not None:
         report["plugins"] = {metric: file_hash(tuned.folder / metric)}
     _write(tuned, run, report, groups, dataset, records, time.monotonic() - begun)
     return run
+
+
+def _forgetting(tuned: Tuned, metric: str, recipe: Path | None, hints: list[str], narrator: Narrator) -> dict[str, Any]:
+    """Return what became of the stages before; where a run before is not there any more, a hint says so, and nothing is returned."""
+    try:
+        return {"continual": measure_forgetting(tuned, metric, lambda path: load_run(path, recipe), narrator)}
+    except RunError as error:
+        hints.append(f"What was forgotten is not measured: {error}")
+        narrator.say(f"Note: {hints[-1]}")
+        return {}
 
 
 def _beside(run: Run, test: Sequence[Path], examples: Sequence[Example]) -> Run:
