@@ -692,6 +692,14 @@ def test_chat_reads_lines_and_ends_with_the_input(desk):
     assert call(desk, "chat classified", b"\xff\xfe not utf-8\n").code == 0
 
 
+def test_a_conversation_longer_than_the_model_reads_loses_its_oldest_turns_and_says_so(desk):
+    said = call(desk, "chat written --system calm", b"one line\n" * 8)
+    assert said.code == 0 and said.out.count("\n") >= 8
+    assert "Note: the conversation is longer than the model reads; its first 2 turns are left out." in said.err
+    said = call(desk, "chat written", b"word " * 400 + b"\n")
+    assert said.code == 0 and "Note: this message is longer than the model reads; its beginning is cut." in said.err
+
+
 def test_predict_reads_standard_input(desk):
     said = call(
         desk, "predict classified --format jsonl", b'{"text": "my card is lost"}\n{"text": ""}\n{"text": "where is it"}\n'
@@ -870,7 +878,7 @@ def test_names_that_no_file_can_have(desk):
     ],
 )
 def test_a_chat_template_is_held_to_a_limit(desk, tmp_path, monkeypatch, template, word):
-    monkeypatch.setattr("whet.models.template.SECONDS", 0.2)
+    monkeypatch.setattr("whet.models.template.SECONDS", 0.2 if word == "not done after" else 60.0)
     shutil.copytree(desk / "llama", tmp_path / "model")
     (tmp_path / "model" / "chat_template.jinja").write_text(template)
     said = call(desk, f"{WRITE} model={tmp_path / 'model'} --out {tmp_path / 'new'}")

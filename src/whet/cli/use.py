@@ -80,7 +80,7 @@ def chat(
     from whet.stages.chat import converse
 
     show = show_text if not as_json else say
-    turns = converse(run, temperature=temperature, system=system, recipe=recipe, show=show, message=message)
+    turns = converse(run, temperature=temperature, system=system, recipe=recipe, show=show, message=message, say=say)
     answer(as_json, {"run": str(run), "messages": turns})
 
 

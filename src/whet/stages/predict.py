@@ -13,7 +13,7 @@ from whet.data.read import Spooled
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import question
 from whet.data.write import read_prediction_rows
-from whet.engine.generate import GREEDY, Sampling, generate
+from whet.engine.generate import GREEDY, Sampling, fitted, generate
 from whet.engine.machine import computing
 from whet.errors import DataError, RunError
 from whet.models.template import prompt_ids, stop_ids
@@ -128,10 +128,22 @@ class Predictor:
             sure = "" if found.confidence is None else f" ({found.confidence:.0%} sure)"
             return f"{found.prediction}{sure}"
         policy, longest = self.tuned.policy, max_new_tokens or self.tuned.recipe.evaluate.max_new_tokens
-        prompt = prompt_ids(policy.tokenizer, [Message(message.role, self.clean(message.content)) for message in messages])
+        prompt = self._prompt(messages)
         with computing(self.tuned.precision, policy.device):
             ids = next(generate(policy, [prompt], longest, stop_ids(policy.tokenizer), sampling))
         return str(policy.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def fits(self, messages: Sequence[Message]) -> bool:
+        """Whether the model reads the whole conversation, with room for the longest answer; one that classifies reads the last turn."""
+        if not self.writes:
+            return True
+        prompt = self._prompt(messages)
+        return len(fitted(self.tuned.policy, prompt, self.tuned.recipe.evaluate.max_new_tokens)[0]) == len(prompt)
+
+    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        return prompt_ids(
+            self.tuned.policy.tokenizer, [Message(message.role, self.clean(message.content)) for message in messages]
+        )
 
 
 def load(path: Path | str, recipe: Path | None = None) -> Predictor:
