@@ -93,8 +93,17 @@ def serve(
             "--name", metavar="NAME", help="What clients call a run; once for each, in order. Default: its folder's name."
         ),
     ] = [],
-    host: Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs an API key.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = 8000,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; any but this machine's own needs an API key. Default: 127.0.0.1.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes any free one. Default: 8000.")] = None,
+    contract: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROVIDER",
+            help="Be what a provider's network asks for, with its port and routes besides: sagemaker, vertex or azureml.",
+        ),
+    ] = None,
     api_key_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File with an API key on each line; default: the variable WHET_API_KEY.")
     ] = None,
@@ -128,6 +137,7 @@ def serve(
     options = stage.Options(
         host=host,
         port=port,
+        contract=contract,
         api_key_file=api_key_file,
         engine=engine,
         precision="run" if precision == "run" else "fp32",

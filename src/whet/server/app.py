@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 
 from whet import __version__
 from whet.server import asking, page, schema, writing
-from whet.server.gate import RETRY_AFTER_S, Gate, refuse
+from whet.server.gate import RETRY_AFTER_S, Gate, form_of, refuse
+from whet.server.invoke import invoke
 from whet.server.refusals import Refusal
 from whet.server.service import Service, answer, service_of, ticket_of
 
@@ -31,6 +32,9 @@ def build_app(service: Service) -> ASGIApp:
     """Return the application behind its gate."""
     # their pages would fetch scripts from elsewhere; /openapi.json stays
     app = FastAPI(title="whet", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    if service.agreed is not None:  # first: what a provider has agreed on wins over a path of ours
+        app.add_api_route(service.agreed.predict, invoke, methods=["POST"], response_class=Response)
+        app.add_api_route(service.agreed.health, ready, methods=["GET"], response_class=Response)
     for path, (endpoint, body) in POSTS.items():
         described = {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
         app.add_api_route(path, endpoint, methods=["POST"], response_class=Response, openapi_extra=described)
@@ -98,7 +102,7 @@ def _model(request: Request, name: str) -> dict[str, Any]:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return refuse(ticket_of(request), error)
+    return refuse(ticket_of(request), error, form_of(service_of(request), request.url.path))
 
 
 async def _not_here(request: Request, error: Exception) -> Response:
@@ -107,6 +111,6 @@ async def _not_here(request: Request, error: Exception) -> Response:
     said = {404: f"there is nothing here. Ask at: {known}.", 405: "this path is not asked this way; see /openapi.json."}
     codes = {404: "unknown_path", 405: "method_not_allowed"}
     refusal = Refusal(error.status_code, said.get(error.status_code, str(error.detail)), code=codes.get(error.status_code))
-    response = refuse(ticket_of(request), refusal)
+    response = refuse(ticket_of(request), refusal, form_of(service_of(request), request.url.path))
     response.headers.update(error.headers or {})
     return response

@@ -31,8 +31,12 @@ from whet.types import Example, Output
 
 async def classify(request: Request) -> Response:
     """Give texts, or rows with the columns of training, their label, labels or number."""
+    return answer(await classified(request, parse(await read_body(request, service_of(request)), ClassifyRequest)))
+
+
+async def classified(request: Request, asked: ClassifyRequest) -> dict[str, Any]:
+    """Return the answer of `/v1/classify`. Raises Refusal."""
     service, ticket = service_of(request), ticket_of(request)
-    asked = parse(await read_body(request, service), ClassifyRequest)
     served = service.shelf.get(asked.model)
     if not served.labels:
         raise Refusal(
@@ -66,7 +70,7 @@ async def classify(request: Request) -> Response:
         )
     head = {"id": f"classify-{ticket.id}", "object": "list", "created": int(time.time()), "model": asked.model}
     usage = {"prompt_tokens": record.prompt_tokens, "total_tokens": record.prompt_tokens}
-    return answer({**head, "system_fingerprint": f"whet-{served.fingerprint[:12]}", "data": found, "usage": usage})
+    return {**head, "system_fingerprint": f"whet-{served.fingerprint[:12]}", "data": found, "usage": usage}
 
 
 def _examples(served: Served, items: Sequence[str | dict[str, Any]]) -> tuple[list[Example], list[int]]:
@@ -89,8 +93,12 @@ def _note(output: Output, item: Item, threshold: float) -> None:
 
 async def embed(request: Request) -> Response:
     """Turn texts into unit vectors."""
+    return answer(await embedded(request, parse(await read_body(request, service_of(request)), EmbeddingRequest)))
+
+
+async def embedded(request: Request, asked: EmbeddingRequest) -> dict[str, Any]:
+    """Return the answer of `/v1/embeddings`. Raises Refusal."""
     service, ticket = service_of(request), ticket_of(request)
-    asked = parse(await read_body(request, service), EmbeddingRequest)
     served = service.shelf.get(asked.model)
     if not served.embeds:
         raise Refusal(
@@ -115,7 +123,7 @@ async def embed(request: Request) -> Response:
         for index, vector in enumerate(vectors)
     ]
     usage = {"prompt_tokens": record.prompt_tokens, "total_tokens": record.prompt_tokens}
-    return answer({"object": "list", "data": data, "model": asked.model, "usage": usage})
+    return {"object": "list", "data": data, "model": asked.model, "usage": usage}
 
 
 def _rows(served: Served, inputs: Sequence[str | list[int]]) -> tuple[list[list[int]], list[str]]:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -20,6 +20,7 @@ from whet.server.service import GONE, Service, Ticket, answer
 OPEN = frozenset({"/", "/health", "/ready"})
 """Paths that need no key: they tell nothing about models or requests."""
 RETRY_AFTER_S = 5
+Form = Callable[[Refusal], dict[str, Any]]
 SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -56,16 +57,15 @@ class Gate:
             await self._app(scope, receive, tagged)
         except Refusal as refusal:
             if not begun:
-                await refuse(ticket, refusal)(scope, receive, tagged)
+                await refuse(ticket, refusal, self._form(scope))(scope, receive, tagged)
         except ClientDisconnect:
             ticket.status = GONE
         except Exception as error:  # the last line: nobody gets a traceback, and the server lives on
             print(f"whet: {type(error).__name__} in {scope['path']!a}; answered with 500.", file=sys.stderr)
             traceback.print_tb(error.__traceback__)
             if not begun:
-                await refuse(ticket, Refusal(500, "the server failed on this request.", code="internal_error"))(
-                    scope, receive, tagged
-                )
+                failed = Refusal(500, "the server failed on this request.", code="internal_error")
+                await refuse(ticket, failed, self._form(scope))(scope, receive, tagged)
         finally:
             self._service.num_at_work -= 1
             self._note(scope, ticket)
@@ -76,14 +76,20 @@ class Gate:
         host = headers.get("host", "").rsplit(":", 1)[0] if not headers.get("host", "").endswith("]") else headers["host"]
         if service.hosts and host.strip("[]").lower() not in service.hosts:
             raise Refusal(403, f"this server is not reached by the name '{host[:80]}'.", code="unknown_host")
-        if service.keys and scope["path"] not in OPEN and not service.keys.open(headers.get("authorization")):
+        agreed = service.agreed
+        is_open = scope["path"] in OPEN or (agreed is not None and scope["path"] in {agreed.predict, agreed.health})
+        if service.keys and not is_open and not service.keys.open(headers.get("authorization")):
             raise Refusal(401, "the API key is missing or wrong. Send it as: Authorization: Bearer KEY", code="invalid_api_key")
         if scope["method"] != "POST":
             return
         if service.draining:
             raise Refusal(503, "the server is stopping. Ask again, or another one.", code="stopping", retry_after_s=RETRY_AFTER_S)
-        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Refusal(415, "the body's content-type is not application/json.", code="unsupported_media_type")
+        takes = agreed.contract.takes if agreed is not None and scope["path"] == agreed.predict else ("application/json",)
+        if headers.get("content-type", "").partition(";")[0].strip().lower() not in takes:
+            raise Refusal(415, f"the body's content-type is not {' or '.join(takes)}.", code="unsupported_media_type")
+
+    def _form(self, scope: MutableMapping[str, Any]) -> Form:
+        return form_of(self._service, scope["path"])
 
     def _note(self, scope: MutableMapping[str, Any], ticket: Ticket) -> None:
         """Count the request and write its record."""
@@ -99,10 +105,16 @@ class Gate:
             self._service.log.write(record)
 
 
-def refuse(ticket: Ticket, refusal: Refusal) -> Response:
+def form_of(service: Service, path: str) -> Form:
+    """Return the form of an error at a path: a provider's on its own route."""
+    agreed = service.agreed
+    return agreed.contract.error if agreed is not None and path == agreed.predict else Refusal.body
+
+
+def refuse(ticket: Ticket, refusal: Refusal, form: Form) -> Response:
     """Return the answer that a refusal is."""
     ticket.status, ticket.error = refusal.status, refusal.code
-    return answer(refusal.body(), refusal.status, refusal.headers())
+    return answer(form(refusal), refusal.status, refusal.headers())
 
 
 async def read_body(request: Request, service: Service) -> bytes:

@@ -215,12 +215,22 @@ NAMES = frozenset(name for model in MODELS for name in model.model_fields)
 
 def parse(body: bytes, model: type[Asked]) -> Asked:
     """Return the body of a request. Raises Refusal that names the value."""
+    return checked(read_object(body), model)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return a JSON object. Raises Refusal."""
     try:
         values = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Refusal(400, f"the body is not valid JSON: {error}.", code="invalid_json") from None
     if not isinstance(values, dict):
         raise Refusal(400, f"the body is a JSON {type(values).__name__}; allowed: an object with keys.", code="invalid_json")
+    return values
+
+
+def checked(values: Mapping[str, Any], model: type[Asked]) -> Asked:
+    """Return values as the body of a request. Raises Refusal that names the value."""
     fields = model.model_fields
     kept = {}
     for key, value in values.items():

@@ -39,6 +39,8 @@ class Served:
     clean: Callable[[str], str]
     slices: tuple[str, ...]
     """Columns whose values are kept in the request log."""
+    asks: tuple[str, ...]
+    """Columns that are asked about: the text's, and that of its pair where it has one."""
     reader: PreTrainedTokenizerBase
     """The policy's tokenizer once more, for the thread that reads requests."""
 

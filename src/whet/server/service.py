@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from whet.server.contracts import Agreed
 from whet.server.keys import Keys
 from whet.server.metrics import Metrics
 from whet.server.served import Served, Shelf
@@ -50,6 +51,8 @@ class Service:
     draining: bool = False
     reading: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "whet reading"))
     """Where requests are turned into tokens: a tokenizer is for one thread at a time."""
+    agreed: Agreed | None = None
+    """The contract of a provider whose routes are there besides."""
     num_at_work: int = 0
     """Requests that came and are not answered to the end."""
 

@@ -22,7 +22,7 @@ from whet.models.template import prompt_ids, stop_ids
 from whet.server.clients import in_reading_thread, unless_gone
 from whet.server.gate import read_body
 from whet.server.refusals import Refusal
-from whet.server.schema import ChatRequest, CompletionRequest, Writing, parse
+from whet.server.schema import ChatMessage, ChatRequest, CompletionRequest, Writing, parse
 from whet.server.served import Served
 from whet.server.service import GONE, Service, Ticket, answer, item_of, service_of, ticket_of
 from whet.server.shapes import ChatShape, CompletionShape, Shape, Whole
@@ -52,8 +52,13 @@ class Prompt:
 
 async def chat(request: Request) -> Response:
     """Answer a conversation."""
+    asked = parse(await read_body(request, service_of(request)), ChatRequest)
+    return await conversed(request, asked, [asked.messages])
+
+
+async def conversed(request: Request, asked: ChatRequest, conversations: Sequence[Sequence[ChatMessage]]) -> Response:
+    """Answer conversations: a choice for each. Raises Refusal."""
     service, ticket = service_of(request), ticket_of(request)
-    asked = parse(await read_body(request, service), ChatRequest)
     served = service.shelf.get(asked.model)
     if not served.chats:
         hint = "/v1/classify" if served.labels else "/v1/completions" if served.writes else "/v1/embeddings"
@@ -62,15 +67,19 @@ async def chat(request: Request) -> Response:
         )
     if asked.top_logprobs and not asked.logprobs:
         raise Refusal(400, "'top_logprobs' needs 'logprobs': true.", param="top_logprobs", code="invalid_value")
-    prompt = await in_reading_thread(request, lambda: _conversation(served, asked))
+    prompts = await in_reading_thread(request, lambda: [_conversation(served, messages) for messages in conversations])
     shape = ChatShape(_head("chatcmpl", ticket, asked, served), served.reader.decode, bool(asked.logprobs))
-    return await _write(request, asked, served, [prompt], asked.limit, asked.top_logprobs or 0, shape)
+    return await _write(request, asked, served, prompts, asked.limit, asked.top_logprobs or 0, shape)
 
 
 async def complete(request: Request) -> Response:
     """Go on with texts."""
+    return await completed(request, parse(await read_body(request, service_of(request)), CompletionRequest))
+
+
+async def completed(request: Request, asked: CompletionRequest) -> Response:
+    """Return the answer of `/v1/completions`. Raises Refusal."""
     service, ticket = service_of(request), ticket_of(request)
-    asked = parse(await read_body(request, service), CompletionRequest)
     served = service.shelf.get(asked.model)
     if not served.writes:
         raise Refusal(
@@ -81,8 +90,8 @@ async def complete(request: Request) -> Response:
     return await _write(request, asked, served, prompts, asked.limit or USUAL_COMPLETION, asked.logprobs or 0, shape)
 
 
-def _conversation(served: Served, asked: ChatRequest) -> Prompt:
-    turns = [Message(_role(turn.role), served.clean(turn.text)) for turn in asked.messages]
+def _conversation(served: Served, messages: Sequence[ChatMessage]) -> Prompt:
+    turns = [Message(_role(turn.role), served.clean(turn.text)) for turn in messages]
     if turns[-1].role == "assistant":
         raise Refusal(
             400, "the last message is the assistant's, so there is nothing to answer.", param="messages", code="invalid_value"

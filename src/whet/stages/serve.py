@@ -20,8 +20,9 @@ from whet.errors import ServerError, WhetError
 from whet.files import file_hash
 from whet.registry import is_reference
 from whet.run import RUNS
+from whet.server.contracts import agree
 from whet.server.keys import VARIABLE, read_keys
-from whet.stages.predict import load
+from whet.stages.predict import Predictor, load
 from whet.stages.registry import resolve as resolve_registered
 from whet.store.log import RequestLog
 from whet.types import Engine
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 LOCAL = ("localhost", "127.0.0.1", "::1")
+PORT = 8000
 
 Say = Callable[[str], None]
 
@@ -41,10 +43,12 @@ Say = Callable[[str], None]
 class Options:
     """How runs are served."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on; another one than this machine's own needs an API key."""
-    port: int = 8000
-    """0 takes any free one."""
+    host: str | None = None
+    """Address to listen on; another one than this machine's own needs an API key. None: 127.0.0.1, and 0.0.0.0 with a contract."""
+    port: int | None = None
+    """0 takes any free one. None: 8000, and the provider's with a contract."""
+    contract: str | None = None
+    """Provider whose routes are there besides, and whose network decides who may ask: sagemaker, vertex or azureml."""
     api_key_file: Path | None = None
     """File with an API key on each line; without one, the variable WHET_API_KEY."""
     engine: str = "torch"
@@ -154,20 +158,27 @@ def prepare(
     from whet.server.worker import Worker
 
     keys = read_keys(options.api_key_file, environment)
-    if not _is_local(options.host) and not keys:
+    agreed = None if options.contract is None else agree(options.contract, environment)
+    host = options.host or (LOCAL[1] if agreed is None else "0.0.0.0")
+    port = options.port if options.port is not None else PORT if agreed is None else agreed.port
+    if agreed is not None and len(references) > 1:
+        raise ServerError(f"{options.contract}: has one route for predictions, and {len(references)} runs were named. Name one.")
+    if not _is_local(host) and not keys and agreed is None:
         raise ServerError(
-            f"{options.host}: others could reach the server there, and it has no API key. "
+            f"{host}: others could reach the server there, and it has no API key. "
             f"Set {VARIABLE}, or name a file with --api-key-file; or listen on 127.0.0.1."
         )
     named = _named(references, names)
     engine: Engine = plugins.build("engines", options.engine, {})
-    taken = _take(options.host, options.port)
+    taken = _take(host, port)
     try:
         shelf, worker = Shelf(), Worker(engine, options.max_requests)
         for name, reference in named.items():
             shelf.put(name, load_served(resolve(reference), recipe, options.precision))
-        hosts = frozenset() if keys else frozenset({*LOCAL, options.host.lower()})
-        service = Service(shelf, worker, keys, Limits(max_new_tokens=options.max_new_tokens), hosts, options.abstain_below)
+        hosts = frozenset() if keys or agreed is not None else frozenset({*LOCAL, host.lower()})
+        most = Limits().max_body_bytes if agreed is None else agreed.contract.max_body_bytes
+        limits = Limits(max_body_bytes=most, max_new_tokens=options.max_new_tokens)
+        service = Service(shelf, worker, keys, limits, hosts, options.abstain_below, agreed=agreed)
         if options.log is not None:
             service.log = RequestLog(
                 options.log,
@@ -199,10 +210,14 @@ def served_name(reference: str) -> str:
 
 def load_served(path: Path, recipe: Path | None = None, precision: Literal["fp32", "run"] = "fp32") -> Served:
     """Return a run as the server needs it. Raises RunError, ModelError, and ServerError for one that has nothing to answer with."""
+    return served_of(load(path, recipe), precision)
+
+
+def served_of(predictor: Predictor, precision: Literal["fp32", "run"] = "fp32") -> Served:
+    """Return a loaded run as the server needs it. Raises ServerError for one that has nothing to answer with."""
     from whet.server.served import Served
 
-    predictor = load(path, recipe)
-    tuned = predictor.tuned
+    tuned, columns = predictor.tuned, predictor.columns
     served = Served(
         run=tuned.run.path.resolve().name,
         fingerprint=fingerprint(tuned.run.model),
@@ -215,11 +230,12 @@ def load_served(path: Path, recipe: Path | None = None, precision: Literal["fp32
         examples=predictor.examples,
         clean=predictor.clean,
         slices=tuned.recipe.data.slices,
+        asks=tuple(column for column in (columns.text or columns.prompt or "text", columns.text_pair) if column is not None),
         reader=copy.deepcopy(tuned.policy.tokenizer),
     )
     if not (served.writes or served.labels or served.embeds):
         raise ServerError(
-            f"{path}: a run of '{tuned.card.objective}' on an {tuned.policy.kind} has no endpoint here. "
+            f"{tuned.run.path}: a run of '{tuned.card.objective}' on an {tuned.policy.kind} has no endpoint here. "
             "Runs that write texts, give labels or embed can be served."
         )
     return served
