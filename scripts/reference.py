@@ -35,6 +35,7 @@ KINDS = {
     "samplers": "What a search tries next. Named in `search.sampler`.",
     "pruners": "When a search gives a trial up. Named in `search.pruner`.",
     "engines": "What writes a served run's texts. Named in `whet serve --engine`.",
+    "targets": "What a run is bundled for. Named behind `whet deploy RUN`.",
     "checks": "Whether production still looks like the rows that the model was judged on. Named in `whet monitor --check`.",
 }
 LISTED = {

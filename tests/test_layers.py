@@ -28,11 +28,12 @@ PLUGINS = {
     "samplers",
     "pruners",
     "checks",
+    "targets",
 }
 LAYERS = {
     **dict.fromkeys(["", "errors", "types", "files", "display"], 0),
     **dict.fromkeys(["recipe", "recipe_file", "plugins", "run", "registry"], 1),
-    **dict.fromkeys(["models", "engine", "stats", "words", "drift"], 2),
+    **dict.fromkeys(["models", "engine", "stats", "words", "drift", "bundle"], 2),
     "data": 3,
     **dict.fromkeys(PLUGINS, 4),
     **dict.fromkeys(["report", "server", "store"], 5),

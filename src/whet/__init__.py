@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from whet.api import auto as auto
     from whet.api import compress as compress
+    from whet.api import deploy as deploy
     from whet.api import evaluate as evaluate
     from whet.api import export as export
     from whet.api import load as load
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from whet.api import serve as serve
     from whet.api import train as train
 
-VERBS = ("auto", "compress", "evaluate", "export", "load", "new", "prepare", "search", "serve", "train")
+VERBS = ("auto", "compress", "deploy", "evaluate", "export", "load", "new", "prepare", "search", "serve", "train")
 __all__ = ["__version__", *VERBS]  # noqa: PLE0604
 
 

@@ -10,6 +10,7 @@ from whet.recipe_file import load_recipe
 from whet.run import Run
 from whet.stages.auto import auto as _auto
 from whet.stages.compress import compress as _compress
+from whet.stages.deploy import deploy as _deploy
 from whet.stages.evaluate import evaluate as _evaluate
 from whet.stages.export import export as _export
 from whet.stages.new import new as _new
@@ -106,6 +107,24 @@ def export(
     """
     place = run.path if isinstance(run, Run) else Path(run)
     return _export(place, form, sets=sets, out=_optional(out), recipe=_optional(recipe), ignore_gate=ignore_gate)
+
+
+def deploy(
+    run: Run | Place,
+    target: str,
+    *,
+    sets: Sequence[str] = (),
+    out: Place | None = None,
+    recipe: Place | None = None,
+    ignore_gate: bool = False,
+) -> Path:
+    """Bundle a trained run for docker, kubernetes, systemd, sagemaker, vertex or azureml. Returns the folder; its README.md says what to type.
+
+    `sets` are the target's settings, such as "memory_mib=4096". Raises RecipeError, RunError, ServerError where the run has nothing to
+    answer with, and Refused where its gate has refused it.
+    """
+    place = run.path if isinstance(run, Run) else run
+    return _deploy(place, target, sets=sets, out=_optional(out), recipe=_optional(recipe), ignore_gate=ignore_gate)
 
 
 def load(run: Run | Place, *, recipe: Place | None = None) -> Predictor:

@@ -36,6 +36,7 @@ KINDS = (
     "checks",
     "samplers",
     "pruners",
+    "targets",
 )
 PACKAGE = Path(__file__).parent
 _folder: contextvars.ContextVar[Path | None] = contextvars.ContextVar("whet_recipe_folder", default=None)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import device as Device
     from torch.optim import Optimizer
 
+    from whet.bundle.subject import Entry, Subject
     from whet.engine.continuous import Request, Written
     from whet.models.policy import Policy
     from whet.models.save import Card
@@ -584,4 +585,16 @@ class Pruner(Protocol):
     @abstractmethod
     def build(self) -> Any:
         """Return an optuna pruner; a trial reports the score of each of its validations, counted from 1."""
+        ...
+
+
+class Target(Protocol):
+    """A place that a trained run is bundled for."""
+
+    @abstractmethod
+    def write(self, subject: Subject, folder: Path) -> Entry:
+        """Write what the place asks for into a folder that holds the run, its packages and whet, and return how it is started there.
+
+        The same subject gives the same bytes. Raises RecipeError where the settings do not fit the run.
+        """
         ...

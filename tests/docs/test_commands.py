@@ -28,7 +28,9 @@ from whet.testing import (
     check_reward,
     check_sampler,
     check_schedule,
+    check_target,
     check_technique,
+    tiny_run,
 )
 from whet.testing.tiny import tiny_sums
 
@@ -192,6 +194,8 @@ def test_plugin_shown_keeps_the_laws(block, tmp_path, builder, examples):
         check_metric(made, examples)
     elif kind == "rewards":
         check_reward(made, tiny_sums())
+    elif kind == "targets":
+        check_target(made, tiny_run(tmp_path))
     elif kind == "engines":
         check_engine(made, builder("llama")())
     elif kind == "compressors":

@@ -1,8 +1,9 @@
-"""Verbs that make a trained run ready to go elsewhere: compress, export."""
+"""Verbs that make a trained run ready to go elsewhere: compress, export, deploy."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,3 +51,29 @@ def export(
     made = write_format(run, form, sets=sets, out=out, recipe=recipe, ignore_gate=ignore_gate, narrator=narrator())
     say(f"Exported: {made.path}")
     answer(as_json, {"run": str(made.path), "format": form, "check": made.manifest["check"]})
+
+
+@app.command()
+def deploy(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a registered NAME, NAME@ALIAS or NAME@VERSION.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="docker, kubernetes, systemd, sagemaker, vertex or azureml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the bundle; default bundles/NAME-TARGET.")
+    ] = None,
+    sets: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="A setting of the target; may be given several times.")
+    ] = [],
+    ignore_gate: IgnoreGate = False,
+    recipe: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Bundle a trained run with everything that a place needs to serve it: model, packages, image or unit, limits, probes."""
+    from whet.stages.deploy import BUNDLE
+    from whet.stages.deploy import deploy as make_bundle
+
+    made = make_bundle(run, target, sets=sets, out=out, recipe=recipe, ignore_gate=ignore_gate, narrator=narrator())
+    found = json.loads((made / BUNDLE).read_text(encoding="utf-8"))
+    size = sum(file["bytes"] for file in found["files"].values()) / 2**20
+    say(f"Bundled: {made} ({size:,.0f} MiB). What to type now stands in {made / 'README.md'}.")
+    named = {key: found[key] for key in ("target", "endpoint", "model_sha256", "memory_mib", "entry", "expected")}
+    answer(as_json, {"run": run, "bundle": str(made), **named})

@@ -18,7 +18,8 @@ from whet.models.policy import Policy
 from whet.models.tensors import load_tensors, save_tensors
 from whet.types import Technique
 
-POLICY, HEADS = "policy.json", "heads.safetensors"
+POLICY, HEADS, BASE = "policy.json", "heads.safetensors", "base"
+"""BASE is the base model's folder within a model folder that brings it along, as that of a bundle does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,13 @@ def _fault(error: ValueError | OSError) -> str:
     return str(error)
 
 
-def load_base(card: Card) -> Policy:
-    """Return the base model that a card names, untuned. Raises RunError where its weights are others now."""
-    policy = load_policy(card.source, masked=card.masked)
+def load_base(card: Card, folder: Path | None = None) -> Policy:
+    """Return the base model that a card names, untuned; the one in the model folder, where that has one.
+
+    Raises RunError where its weights are others now.
+    """
+    own = folder is not None and (folder / BASE).is_dir()
+    policy = load_policy(f"{folder}/{BASE}" if own else card.source, masked=card.masked)
     check_base(policy, card.source_sha256)
     policy.max_tokens = card.max_tokens
     return policy
@@ -98,7 +103,7 @@ def load_tuned(folder: Path, technique: Technique) -> Policy:
     """Return the tuned policy of a model folder; `technique` is the one its card names. Raises RunError where its base has changed."""
     card = read_card(folder)
     own_weights = (folder / "config.json").is_file()
-    policy = load_policy(str(folder), masked=card.masked) if own_weights else load_base(card)
+    policy = load_policy(str(folder), masked=card.masked) if own_weights else load_base(card, folder)
     policy.max_tokens = card.max_tokens
     if (folder / HEADS).is_file():
         _load_heads(policy, card, folder / HEADS)

@@ -29,6 +29,7 @@ from whet.types import (
     Reward,
     Sampler,
     Schedule,
+    Target,
     Technique,
 )
 
@@ -48,6 +49,7 @@ PROTOCOLS: dict[str, Any] = {
     "checks": Check,
     "samplers": Sampler,
     "pruners": Pruner,
+    "targets": Target,
 }
 
 

@@ -141,7 +141,7 @@ def _groups(
     given, of_answers = measured_by(objective, (_metric(tuned, dataset), *asked_metrics(tuned.recipe).values()), tuned.folder)
     changed = {name: metric_settings(tuned.recipe, name) for name in (*given, *of_answers)}
     if objective.reference:
-        before.reference = after.reference = load_base(tuned.card)
+        before.reference = after.reference = load_base(tuned.card, tuned.run.model)
     groups = []
     if given:
         narrator.say(f"Asking {len(examples):,} test rows before and after ...")

@@ -36,7 +36,7 @@ from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
 from whet.types import Example, Objective, Output
 
-WITH_MODEL = {"train", "compress"}
+WITH_MODEL = {"train", "compress", "deploy"}
 """Kinds of run that end in a model."""
 
 
@@ -214,7 +214,7 @@ def _groups(
     objective, settings, limit = tuned.objective, tuned.recipe.evaluate, tuned.card.max_length
     given, of_answers = measured_by(objective, (metric, *asked_metrics(tuned.recipe).values()), tuned.folder)
     changed = {name: metric_settings(tuned.recipe, name) for name in (*given, *of_answers)}
-    base = load_base(tuned.card)
+    base = load_base(tuned.card, tuned.run.model)
     if objective.reference:
         tuned.policy.reference = base
     groups = []

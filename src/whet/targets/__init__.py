@@ -1,0 +1,1 @@
+"""Places that a trained run is bundled for."""
