@@ -308,10 +308,10 @@ def _started(bundle: Path, entry: Entry) -> Iterator[_Live]:
                 script = root / place.lstrip("/")
                 script.write_text(_here(script.read_text(encoding="utf-8"), entry, root, port, moved), encoding="utf-8")
         command = [_moved(word, moved, root) for word in _with_port(entry.command, entry, port)]
-        process = subprocess.Popen(
-            [*_program(command[0]), *command[1:]], cwd=root, env=environment, stdin=subprocess.DEVNULL,
-            stdout=output.open("wb"), stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        with output.open("wb") as told:
+            process = subprocess.Popen(
+                [*_program(command[0]), *command[1:]], cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=told, stderr=told
+            )
         live = _Live(process, f"http://127.0.0.1:{port}", entry, root, set(), output)
         live.before = live.files()
         try:
