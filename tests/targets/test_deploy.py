@@ -186,6 +186,20 @@ def test_a_registered_name_is_what_clients_call_it(labels, tmp_path, monkeypatch
     assert (made / "whet-intent.service").is_file()
 
 
+def test_a_folders_odd_name_is_acted_on_by_nothing(labels, tmp_path):
+    odd = tmp_path / 'an "odd" %n\nRUN rm -rf ${HOME} # run'
+    shutil.copytree(labels, odd)
+    for target, file in (
+        ("docker", "Dockerfile"),
+        ("systemd", "whet-an-odd-n-run-rm-rf-home-run.service"),
+        ("kubernetes", "kubernetes.yaml"),
+    ):
+        made = whet.deploy(odd, target, out=tmp_path / target)
+        text = (made / file).read_text()
+        assert "an-odd-n-RUN-rm--rf-HOME-run" in text and "rm -rf" not in text and "%n" not in text
+        assert json.loads((made / "bundle.json").read_text())["run"] == "an-odd-n-RUN-rm--rf-HOME-run"
+
+
 def test_a_model_that_learnt_from_a_reward_run_needs_it_no_more(chat):
     card = read_card(chat / "model")
     from dataclasses import replace

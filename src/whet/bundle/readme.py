@@ -31,7 +31,7 @@ def readme(subject: Subject, entry: Entry, named: Mapping[str, Any], folder: Pat
     settings = ", ".join(f"{key}={value}" for key, value in named["settings"].items()) or "all as they are by default"
     secrets = ", ".join(f"`{name}`" for name in entry.secrets)
     keys = (
-        f"The key comes from {secrets}, which is set at that place and is not in here."
+        f"The key comes from {secrets}, which is set at that place and is not in here. Put TLS in front of it."
         if secrets
         else "It asks for no key: who may reach it is decided before it."
     )
@@ -70,7 +70,7 @@ The last one asks what is in `smoke.json`. The run's own answer to it stands in 
 
 ## What to know
 
-- {keys} Put TLS in front of it.
+- {keys}
 - {log}
 - After SIGTERM it takes nothing new and ends what runs; {entry.stop_s:g} s after it, what is left is killed.
 - Alive: `GET {entry.health}`. Ready: `GET {entry.ready}`. It fetches nothing when it starts: no hub, no package index.

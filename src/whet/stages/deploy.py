@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -109,8 +110,8 @@ def write_bundle(
 
 def _subject(name: str, predictor: Predictor, served: Served, torch_version: str, own: tuple[str, ...]) -> Subject:
     return Subject(
-        name=name,
-        run=served.run,
+        name=written(name),
+        run=written(served.run),
         model_sha256=served.fingerprint,
         endpoint=endpoint_of(served),
         item=_item(predictor.columns, served),
@@ -119,6 +120,11 @@ def _subject(name: str, predictor: Predictor, served: Served, torch_version: str
         torch=torch_version,
         own_files=own,
     )
+
+
+def written(name: str) -> str:
+    """Return a name of the user's with nothing in it that a Dockerfile, YAML or a unit would act on; it names the same to clients."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:128] or "run"
 
 
 def endpoint_of(served: Served) -> Endpoint:

@@ -310,7 +310,12 @@ def _started(bundle: Path, entry: Entry) -> Iterator[_Live]:
         command = [_moved(word, moved, root) for word in _with_port(entry.command, entry, port)]
         with output.open("wb") as told:
             process = subprocess.Popen(
-                [*_program(command[0]), *command[1:]], cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=told, stderr=told
+                [*_program(command[0]), *command[1:]],
+                cwd=root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=told,
             )
         live = _Live(process, f"http://127.0.0.1:{port}", entry, root, set(), output)
         live.before = live.files()
