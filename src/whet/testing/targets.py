@@ -308,6 +308,8 @@ def _started(bundle: Path, entry: Entry) -> Iterator[_Live]:
                 script = root / place.lstrip("/")
                 script.write_text(_here(script.read_text(encoding="utf-8"), entry, root, port, moved), encoding="utf-8")
         command = [_moved(word, moved, root) for word in _with_port(entry.command, entry, port)]
+        outside = [word for word in command[1:] if word.startswith("/") and not Path(word).is_relative_to(root)]
+        assert not outside, f"the command names {', '.join(outside)}, and the entry neither puts nor writes anything there"
         with output.open("wb") as told:
             process = subprocess.Popen(
                 [*_program(command[0]), *command[1:]],
