@@ -166,7 +166,7 @@ def desk(tmp_path_factory, tiny_folder):
     """A folder with good and bad files, a finished run of each kind, and one of preparation; no case may leave anything in it."""
     folder = tmp_path_factory.mktemp("mistakes") / "desk"
     folder.mkdir()
-    for architecture in ("bert", "llama"):
+    for architecture in ("bert", "llama", "t5"):
         shutil.copytree(tiny_folder(architecture), folder / architecture)
     write_files(folder)
     assert call(folder, "train classify.yaml --out classified").code == 0
@@ -260,6 +260,18 @@ MISTAKES = {
     "unknown architecture": (f"{TRAIN} model=unknown-kind", 1, "unknown-kind", "nosuch"),
     "encoder-decoder": (f"{TRAIN} model=two-sided", 1, "two-sided"),
     "sft on an encoder": (f"{WRITE} model=bert", 1, "'sft'", "encoder", "decoder"),
+    "sft on an encoder-decoder": (f"{WRITE} model=t5", 1, "'sft'", "encoder-decoder", "'seq2seq'"),
+    "seq2seq on a decoder": (f"{WRITE} objective=seq2seq", 1, "'seq2seq'", "llama is a decoder", "'sft'"),
+    "seq2seq on an encoder": (f"{WRITE} objective=seq2seq --set model=bert", 1, "'seq2seq'", "bert is an encoder", "'classify'"),
+    "seq2seq with a typo": (f"{WRITE} objective=seq2seq --set objective.prefx=a", 1, "'prefx'", "did you mean 'prefix'"),
+    "masked on an encoder-decoder": (f"{WRITE} model=t5 --set objective=masked", 1, "encoder-decoder", "no masked-language head"),
+    "a prompt for an encoder-decoder": (
+        f"{WRITE} model=t5 --set objective=seq2seq --set technique=prompt",
+        1,
+        "prompt",
+        "t5 is an encoder-decoder",
+        "'lora'",
+    ),
     "head on a decoder that writes": (f"{WRITE} technique=head", 1, "'head'", "'lora' or 'full'"),
     # recipe
     "missing recipe": ("train nosuch.yaml", 1, "nosuch.yaml", "no such recipe", "whet new"),

@@ -1,6 +1,6 @@
 """The vocabulary: examples, the rows and batches made of them, steps, scores, and the protocols of the plugins.
 
-Shapes: R rows of a batch, T tokens of it (rows laid end to end, nothing padded), D width, V vocabulary, K classes, N examples
+Shapes: R rows of a batch, T tokens of it (rows laid end to end, nothing padded), S tokens of their sources, D width, V vocabulary, K classes, N examples
 of an evaluation, S statistics of a metric.
 """
 
@@ -94,6 +94,18 @@ class Row:
     """Per loss term: what this row adds to the number the step's sum is divided by. Known before any forward pass."""
     example: Example | None = None
     """What the row was made of, for an objective that scores answers to it later."""
+    source: Ints | None = None  # [S]
+    """What an encoder-decoder reads to write `ids`; None for every other model, and where its encoder alone is asked."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the row costs, its source's too."""
+        return len(self.ids) + (0 if self.source is None else len(self.source))
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer of its sequences, which is what a model's context limits."""
+        return len(self.ids) if self.source is None else max(len(self.ids), len(self.source))
 
 
 Unit = tuple[Row, ...]
@@ -132,6 +144,13 @@ class Batch:
     vectors: Mapping[str, Floats]  # each [R, K]
     weights: Mapping[str, float]
     """Per loss term, over this micro-batch."""
+    source: Ints | None = None  # [S]
+    source_lengths: tuple[int, ...] = ()  # R of them where there are sources
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the rows and of their sources."""
+        return len(self.ids) + (0 if self.source is None else len(self.source))
 
     def to(self, device: Device) -> Batch:
         """Return the batch with its tensors on a device."""
@@ -147,6 +166,7 @@ class Batch:
             tokens=moved[0],
             scalars=moved[1],
             vectors=moved[2],
+            source=None if self.source is None else self.source.to(device),
         )
 
 
@@ -241,8 +261,8 @@ class Plan(Protocol):
 class Objective(Protocol):
     """What is learnt. A plugin class names this protocol as its base to get what has a default: all that is not abstract."""
 
-    head: ClassVar[Literal["lm", "classify", "value", "tokens", "masked"]]
-    """What answers: the network's output head (lm, masked), or a head of its own."""
+    head: ClassVar[Literal["lm", "classify", "value", "tokens", "masked", "seq2seq"]]
+    """What answers: the network's output head (lm of a decoder, seq2seq of an encoder-decoder, masked), or a head of its own."""
     reference: ClassVar[bool] = False
     online: ClassVar[bool] = False
     """It learns from its own rollouts, so nothing may be fetched ahead."""

@@ -111,11 +111,14 @@ def test_a_models_own_code_is_never_run(folder, tmp_path):
     assert not mark.exists()
 
 
-def test_an_encoder_decoder_is_refused_by_name(folder):
+def test_an_encoder_decoder_without_its_weights_and_one_that_reads_no_text_are_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "t5", "is_encoder_decoder": True, "architectures": ["T5ForConditionalGeneration"]}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="encoder-decoder"):
+    with pytest.raises(ModelError, match=r"of the weights of a T5ForConditionalGeneration, .* would be random"):
+        load_policy(str(folder))
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "whisper"}))
+    with pytest.raises(ModelError, match="architecture 'whisper' is an encoder-decoder that transformers has no text head for"):
         load_policy(str(folder))
 
 

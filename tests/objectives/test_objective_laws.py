@@ -26,8 +26,10 @@ SLOW: dict[str, list[dict[str, Any]]] = {
     "grpo": [{"per": "answer", "scale": False, "updates": 2}, {"kl": 0.0}],
 }
 """Settings that are tried in the slow part."""
-ONLY: dict[str, tuple[Architecture, ...]] = {"lm": ("llama",), "masked": ("masked-bert",)}
+ONLY: dict[str, tuple[Architecture, ...]] = {"lm": ("llama",), "masked": ("masked-bert",), "seq2seq": ("t5", "bart")}
 """Where a head is of some architectures only."""
+LONG = {("seq2seq", "bart")}
+"""What is tried in the slow part, since another architecture is in the quick one."""
 EXAMPLES = {"kto": tiny_judged}
 """Where the usual examples do not have what is learnt from."""
 
@@ -39,7 +41,12 @@ def cases() -> list[Any]:
         architectures: tuple[Architecture, ...] = ONLY.get(head, ("llama", "bert"))
         required = REQUIRED.get(name, {})
         for settings in [{}, *VARIANTS.get(name, [])]:
-            found += [(name, required | settings, architecture) for architecture in architectures]
+            found += [
+                pytest.param(
+                    name, required | settings, architecture, marks=[pytest.mark.slow] if (name, architecture) in LONG else []
+                )
+                for architecture in architectures
+            ]
         for settings in SLOW.get(name, []):
             found += [pytest.param(name, required | settings, "llama", marks=pytest.mark.slow)]
     return found

@@ -11,6 +11,8 @@ from whet.testing.techniques import TECHNIQUE_LAWS, num_trainable
 from whet.testing.tiny import Architecture
 
 CASES: list[tuple[Architecture, str]] = [("llama", "sft"), ("gpt2", "sft"), ("bert", "classify"), ("llama", "classify")]
+TWO_SIDED = ("full", "lora", "ia3", "adapter")
+"""Techniques for encoder-decoders."""
 HEAD_ONLY = {"head"}
 """Techniques that need an objective with a head of its own."""
 NO_BIASES = ("bitfit", "llama")
@@ -38,6 +40,9 @@ def cases() -> list[Any]:
             label = "-".join([name, *map(str, settings.values()), architecture, objective])
             marks = [] if quick else [pytest.mark.slow]
             found.append(pytest.param(name, settings, architecture, objective, marks=marks, id=label))
+    for name, architecture in [*((name, "t5") for name in TWO_SIDED), ("lora", "bart")]:
+        marks = [] if (name, architecture) == ("lora", "t5") else [pytest.mark.slow]
+        found.append(pytest.param(name, {}, architecture, "seq2seq", marks=marks, id=f"{name}-{architecture}-seq2seq"))
     return found
 
 

@@ -16,6 +16,12 @@ from whet.types import Row, Unit
 Level = Literal["refuse", "warn", "note"]
 OPEN, CLOSE = "⟦", "⟧"  # around what is learnt in a rendered example
 SUPERVISED = "supervised"
+WRITES = {"lm", "seq2seq"}  # heads whose rows say which of their tokens are learnt
+LONGER = {
+    "lm": "Qwen/Qwen2.5-0.5B reads 32,768",
+    "seq2seq": "google/long-t5-tglobal-base reads 4,096 and more",
+    "": "answerdotai/ModernBERT-base reads 8,192",
+}
 FEW_TRAIN, FEW_TEST = 10, 30  # rows below which a warning is due
 
 
@@ -47,16 +53,17 @@ def preflight(
     """Return what was found, the gravest first.
 
     `units` are the rows of each part as they will be learnt; `full_lengths` are their tokens before anything was cut, one number
-    per row in the same order; `context` is the most tokens that the model can read. For head 'lm' each row has `tokens["supervised"]`, above 0 where the token is learnt.
+    per row in the same order; `context` is the most tokens that the model can read. For heads 'lm' and 'seq2seq' each row has
+    `tokens["supervised"]`, above 0 where the token is learnt.
     """
     findings = [*_sizes(dataset), *_classes(dataset), *_leaks(dataset)]
     for part, some in units.items():
         rows = [row for unit in some for row in unit]
         findings += _cut(part, rows, full_lengths.get(part, ()), head, max_length, context)
-        if head == "lm" and rows:
-            findings += _supervision(part, rows, max_length, end_id, context)
+        if head in WRITES and rows:
+            findings += _supervision(part, rows, head, max_length, end_id, context)
     first = next((row for unit in units.get("train", ()) for row in unit), None)
-    if first is not None and head == "lm":
+    if first is not None and head in WRITES:
         findings.append(
             Finding(
                 "note",
@@ -68,8 +75,20 @@ def preflight(
 
 
 def rendered(row: Row, tokenizer: Tokenizer, longest: int = 400) -> str:
-    """Return the text of a row as the model sees it, with what is learnt marked; the middle of a long one is left out."""
-    ids, flags = [int(token) for token in row.ids.tolist()], _flags(row)
+    """Return the text of a row as the model sees it, with what is learnt marked; the middle of a long one is left out.
+
+    What an encoder reads stands before it, in a line of its own.
+    """
+    return "\n".join(_rendered(*side, tokenizer, longest) for side in _sides(row))
+
+
+def _sides(row: Row) -> list[tuple[list[int], list[bool]]]:
+    """Return the tokens of a row's source, if it has one, and of the row, with what is learnt."""
+    before = [] if row.source is None else [(row.source.tolist(), [False] * len(row.source))]
+    return [*before, (row.ids.tolist(), _flags(row))]
+
+
+def _rendered(ids: Sequence[int], flags: Sequence[bool], tokenizer: Tokenizer, longest: int) -> str:
     spans: list[tuple[bool, list[int]]] = []
     for token, flag in zip(ids, flags, strict=True):
         if not spans or spans[-1][0] != flag:
@@ -183,12 +202,12 @@ def _room(max_length: int, context: int | None, head: str) -> str:
     """How longer rows fit: by the setting, or only by another model."""
     if context is None or max_length < context:
         return "Raise train.max_length"
-    longer = "Qwen/Qwen2.5-0.5B reads 32,768" if head == "lm" else "answerdotai/ModernBERT-base reads 8,192"
+    longer = LONGER.get(head, LONGER[""])
     return f"The model reads no more than {context:,} tokens: take one with a longer context ({longer})"
 
 
 def _cut(part: str, rows: Sequence[Row], full: Sequence[int], head: str, max_length: int, context: int | None) -> list[Finding]:
-    cut = [row for row, length in zip(rows, full, strict=False) if length > max_length or length > len(row.ids)]
+    cut = [row for row, length in zip(rows, full, strict=False) if length > max_length or length > row.length]
     if not cut:
         return []
     remedy = f"{_room(max_length, context, head)}, or shorten the rows; the longest has {max(full):,} tokens."
@@ -200,13 +219,15 @@ def _cut(part: str, rows: Sequence[Row], full: Sequence[int], head: str, max_len
             remedy,
         )
     ]
-    lost = sum(not any(_flags(row)) for row in cut) if head == "lm" else 0
+    lost = sum(not any(_flags(row)) for row in cut) if head in WRITES else 0
     if lost:
         findings.append(Finding("warn", f"In {lost:,} of them ({part}) the answer is cut away entirely.", remedy))
     return findings
 
 
-def _supervision(part: str, rows: Sequence[Row], max_length: int, end_id: int | None, context: int | None) -> list[Finding]:
+def _supervision(
+    part: str, rows: Sequence[Row], head: str, max_length: int, end_id: int | None, context: int | None
+) -> list[Finding]:
     flags = [_flags(row) for row in rows]
     empty = sum(not any(one) for one in flags)
     if empty == len(rows):
@@ -223,7 +244,7 @@ def _supervision(part: str, rows: Sequence[Row], max_length: int, end_id: int | 
             Finding(
                 "warn",
                 f"{empty:,} of {counted(len(rows), f'{part} row')} have no token to learn.",
-                f"{_room(max_length, context, 'lm')}, or look into rejects.jsonl.",
+                f"{_room(max_length, context, head)}, or look into rejects.jsonl.",
             )
         )
     if end_id is not None:
@@ -237,7 +258,9 @@ def _supervision(part: str, rows: Sequence[Row], max_length: int, end_id: int | 
                     "warn",
                     f"{endless:,} of {counted(len(whole), f'{part} row')} do not teach the model to stop: "
                     f"the end token ({end_id}) is not learnt.",
-                    "Check the chat template: each answer must end with the end token.",
+                    "Check the chat template: each answer must end with the end token."
+                    if head == "lm"
+                    else "Shorten the answers, or raise train.max_length: each must end with the end token.",
                 )
             )
     return findings

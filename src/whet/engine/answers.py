@@ -22,7 +22,7 @@ from whet.types import Batch, Example, Message, Row
 def answer_row(example: Example, answer: str, policy: Policy, max_length: int) -> Row:
     """Return prompt and answer as a row; with a decoder this answer, and no earlier one, is supervised to its end token."""
     prompt = example.prompt or ()
-    if policy.kind == "encoder":
+    if policy.kind != "decoder":
         shown = "\n".join(message.content for message in prompt)
         ids = policy.tokenizer(shown, answer, truncation=True, max_length=max_length, verbose=False)["input_ids"]
         return Row(example.id, torch.tensor(ids))

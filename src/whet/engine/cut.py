@@ -10,7 +10,7 @@ from whet.types import Batch, Row, Unit
 
 
 def cut(units: Iterable[Unit], max_tokens: int) -> Iterator[Batch]:
-    """Yield packed batches of at most `max_tokens` tokens each; a unit that is longer is a batch of its own.
+    """Yield packed batches of at most `max_tokens` tokens each, sources counted too; a unit that is longer is a batch of its own.
 
     Rows are laid by length, so that neighbours of equal length share one dense attention product. Sums do not depend on it.
     """
@@ -18,7 +18,7 @@ def cut(units: Iterable[Unit], max_tokens: int) -> Iterator[Batch]:
     held: list[Unit] = []
     size = 0
     for unit in ordered:
-        tokens = sum(len(row.ids) for row in unit)
+        tokens = sum(row.num_tokens for row in unit)
         if held and size + tokens > max_tokens:
             yield pack([row for group in held for row in group])
             held, size = [], 0
@@ -29,13 +29,14 @@ def cut(units: Iterable[Unit], max_tokens: int) -> Iterator[Batch]:
 
 
 def pack(rows: Sequence[Row]) -> Batch:
-    """Return the rows end to end. All rows carry the same named fields."""
+    """Return the rows end to end. All rows carry the same named fields, and all have a source or none."""
     lengths = tuple(len(row.ids) for row in rows)
     weights: dict[str, float] = {}
     for row in rows:
         for term, weight in row.weights.items():
             weights[term] = weights.get(term, 0.0) + weight
-    first = rows[0]
+    first, sources = rows[0], [row.source for row in rows if row.source is not None]
+    assert len(sources) in {0, len(rows)}, "some rows of a batch have a source, and some have none"
     return Batch(
         ids=torch.cat([row.ids for row in rows]),
         positions=torch.cat([torch.arange(length) for length in lengths]),
@@ -45,6 +46,8 @@ def pack(rows: Sequence[Row]) -> Batch:
         scalars={name: torch.tensor([row.scalars[name] for row in rows]) for name in first.scalars},
         vectors={name: torch.stack([row.vectors[name] for row in rows]) for name in first.vectors},
         weights=weights,
+        source=torch.cat(sources) if sources else None,
+        source_lengths=tuple(len(source) for source in sources),
     )
 
 
@@ -58,4 +61,4 @@ def total_weights(batches: Iterable[Batch]) -> dict[str, float]:
 
 
 def _longest(unit: Unit) -> int:
-    return max(len(row.ids) for row in unit)
+    return max(row.num_tokens for row in unit)

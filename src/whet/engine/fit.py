@@ -113,7 +113,7 @@ def fit(policy: Policy, objective: Objective, steps: Iterable[StepRows], plan: T
         training.optimiser.zero_grad(set_to_none=True)
         training.objective_state = objective.update(training.objective_state, metrics) | rows.carry
         training.step, training.cursor = number, rows.after
-        num_rows, num_tokens = sum(len(batch.row_ids) for batch in batches), sum(len(batch.ids) for batch in batches)
+        num_rows, num_tokens = sum(len(batch.row_ids) for batch in batches), sum(batch.num_tokens for batch in batches)
         yield Step(number, losses, metrics, rate, float(norm), num_rows, num_tokens, rows.after)
 
 

@@ -55,14 +55,14 @@ def continuations(
 ) -> Iterator[list[int]]:
     """Yield what `generate` does, with the stop token behind the answers that end with one."""
     found: dict[int, list[int]] = {}
-    for chosen in _batches([len(prompt) + max_new_tokens for prompt in prompts], CHEAPER * policy.max_tokens):
+    for chosen in batches([len(prompt) + max_new_tokens for prompt in prompts], CHEAPER * policy.max_tokens):
         written = _batch(policy, [prompts[i] for i in chosen], chosen, max_new_tokens, stops, sampling)
         found |= dict(zip(chosen, written, strict=True))
     for index in range(len(prompts)):
         yield found[index]
 
 
-def _batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
     """Yield the prompts that are answered together, the shortest first: at most `max_tokens` tokens, padded, and BATCH of them."""
     held: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):

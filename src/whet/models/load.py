@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import socket
 import urllib.request
@@ -26,11 +27,16 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 from transformers.utils import cached_file
 
 from whet.display import brief
@@ -49,6 +55,7 @@ TOLERANCE = 1e-4
 MASKED = (
     "Name an encoder that was saved with one, such as google-bert/bert-base-uncased, answerdotai/ModernBERT-base, or a folder."
 )
+KINDS: dict[Kind, str] = {"encoder": "an encoder", "decoder": "a decoder", "encoder-decoder": "an encoder-decoder"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
@@ -64,8 +71,8 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
         tokenizer = _tokenizer(name, place)
         kind = _kind(name, config)
         _check_config(name, place, config, tokenizer)
-        if masked and kind == "decoder":
-            raise ModelError(f"{name}: a decoder, which has no masked-language head. {MASKED}")
+        if masked and kind != "encoder":
+            raise ModelError(f"{name}: {KINDS[kind]}, which has no masked-language head. {MASKED}")
         network = _network(name, place, kind, masked)
     folder = Path(place) if Path(place).is_dir() else _snapshot(name)
     source = Source(source_name(name), folder, model_hash(folder))
@@ -74,7 +81,7 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
     _check_vocabulary(name, tokenizer, network)
     if kind == "decoder" and tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
-    ability = probe(network, kind)
+    ability = probe_two_sided(network, name) if kind == "encoder-decoder" else probe(network, kind)
     if (folder / COMPRESSED).is_file():
         restore_rounded(network, folder)
     policy = Policy(network.to(device()), tokenizer, kind, source, ability)
@@ -83,6 +90,8 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
             f"{name}: its files say that it reads {policy.context} tokens at most. Mend max_position_embeddings in config.json, or "
             "model_max_length in tokenizer_config.json."
         )
+    if kind == "encoder-decoder":
+        policy.start_id  # noqa: B018  # raises where there is none
     return policy
 
 
@@ -118,6 +127,53 @@ def probe(network: PreTrainedModel, kind: Kind) -> Ability:
     if not difference <= TOLERANCE:  # nan too
         network.set_attn_implementation(default)
     return Ability(packs=difference <= TOLERANCE, difference=difference, plain_head=plain)
+
+
+def probe_two_sided(network: PreTrainedModel, name: str = "the model") -> Ability:
+    """Try an encoder-decoder: do encoder and decoder, asked one after the other, give the network's own logits, and by which scale?
+
+    Raises ModelError where they cannot be asked so. Its rows are padded, never packed.
+    """
+    config = network.config.get_text_config()
+    generator = torch.Generator().manual_seed(0)
+    low, high = min(10, config.vocab_size - 1), config.vocab_size
+    source, target = (torch.randint(low, high, (1, length), generator=generator) for length in (9, 5))
+    try:
+        with torch.no_grad():
+            logits = network(input_ids=source, decoder_input_ids=target, use_cache=False).logits
+            mask = torch.ones_like(source)
+            read = network.get_encoder()(input_ids=source, attention_mask=mask).last_hidden_state
+            states = network.get_decoder()(
+                input_ids=target,
+                attention_mask=torch.ones_like(target),
+                encoder_hidden_states=read,
+                encoder_attention_mask=mask,
+                use_cache=False,
+            ).last_hidden_state
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
+        raise ModelError(
+            f"{name}: its encoder and decoder ('{config.model_type}') cannot be asked one after the other ({reason}). Name a T5, BART, "
+            "Pegasus, Marian or another text encoder-decoder."
+        ) from None
+    if not torch.isfinite(logits).all():
+        raise ModelError(f"{name}: its weights give numbers that are not finite. Save or download the model again.")
+    for scale in (1.0, float(config.hidden_size) ** -0.5):
+        ability = Ability(packs=False, difference=math.inf, plain_head=True, scale=scale)
+        if _is_plain(network, states, logits, ability):
+            return ability
+    return Ability(packs=False, difference=math.inf, plain_head=False)
+
+
+def _is_plain(network: PreTrainedModel, states: torch.Tensor, logits: torch.Tensor, ability: Ability) -> bool:
+    """Whether the output embedding times these states, scaled, with the bias beside it, gives the network's own logits."""
+    head = network.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear) or head.in_features != states.shape[-1]:
+        return False
+    made = head(states * ability.scale)
+    beside = dict(network.named_buffers(recurse=False)).get("final_logits_bias")
+    made = made if beside is None else made + beside
+    return made.shape == logits.shape and bool((made - logits).abs().max() <= TOLERANCE * logits.std())
 
 
 def _plain_head(network: PreTrainedModel, row: torch.Tensor) -> bool:
@@ -264,19 +320,25 @@ def _check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, network: Pr
 
 def _kind(name: str, config: transformers.PretrainedConfig) -> Kind:
     if config.is_encoder_decoder:
-        raise ModelError(f"{name}: an encoder-decoder ({config.model_type}); this version trains encoders and decoders.")
+        if config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            return "encoder-decoder"
+        raise ModelError(
+            f"{name}: architecture '{config.model_type}' is an encoder-decoder that transformers has no text head for."
+        )
     if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
         return "encoder"
     if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "decoder"
     raise ModelError(
-        f"{name}: architecture '{config.model_type}' is neither an encoder with masked-language weights nor a causal decoder."
+        f"{name}: architecture '{config.model_type}' is neither an encoder with masked-language weights, nor a causal decoder, nor an "
+        "encoder-decoder."
     )
 
 
 def _network(name: str, place: str, kind: Kind, masked: bool) -> PreTrainedModel:
-    cls = AutoModelForCausalLM if kind == "decoder" else AutoModelForMaskedLM if masked else AutoModel
-    extra = {} if kind == "decoder" or masked else {"add_pooling_layer": False}
+    classes = {"decoder": AutoModelForCausalLM, "encoder-decoder": AutoModelForSeq2SeqLM, "encoder": AutoModel}
+    cls = AutoModelForMaskedLM if masked else classes[kind]
+    extra = {} if kind != "encoder" or masked else {"add_pooling_layer": False}
 
     def load() -> tuple[PreTrainedModel, dict[str, Any]]:
         if (Path(place) / COMPRESSED).is_file():

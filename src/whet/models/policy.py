@@ -2,11 +2,15 @@
 
 The only place that casts what transformers returns. Every objective sees packed tensors, whatever the architecture can do.
 
-Shapes: R rows, T tokens of all rows, D width, K classes, V vocabulary, N supervised tokens.
+Of an encoder-decoder the rows are what its decoder reads, begun with its start token, so that a target is predicted from what stands
+before it as in any decoder; their sources go to the encoder. A batch without sources asks the encoder alone.
+
+Shapes: R rows, T tokens of all rows, S tokens of all sources, D width, K classes, V vocabulary, N supervised tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +22,7 @@ from transformers.utils import ModelOutput
 
 from whet.engine.attention import packed
 from whet.engine.losses import target_logprobs
+from whet.errors import ModelError
 from whet.types import Batch
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
@@ -44,7 +49,9 @@ class Ability:
     difference: float
     """Largest difference of packed from separate, over the spread of the output."""
     plain_head: bool
-    """Logits are the output embedding times the last hidden state, with at most a soft cap."""
+    """Logits are the output embedding times the last hidden state, with at most a soft cap; of an encoder-decoder also a scale and a bias."""
+    scale: float = 1.0
+    """What the last hidden state is multiplied by before the output embedding; T5's width ** -0.5."""
 
 
 class Policy:
@@ -110,8 +117,22 @@ class Policy:
                 parameter.div_(self.temperature)
         self.temperature = 1.0
 
+    @property
+    def start_id(self) -> int:
+        """The token that an encoder-decoder's decoder begins with. Raises ModelError where the model does not say."""
+        known = (self.network.config, self.network.generation_config)
+        named = [getattr(some, name, None) for name in ("decoder_start_token_id", "bos_token_id") for some in known]
+        found = next((token for token in named if isinstance(token, int)), None)
+        if found is None:
+            raise ModelError(
+                f"{self.source.name}: does not say which token its decoder begins with. Add decoder_start_token_id to its config.json."
+            )
+        return found
+
     def hidden(self, batch: Batch) -> Tensor:
         """Return the last hidden state of each token. [T, D]"""
+        if self.kind == "encoder-decoder":
+            return self._coded(batch)
         body = self.network.base_model
         if self.ability.packs:
             with packed(batch.lengths):
@@ -133,10 +154,21 @@ class Policy:
             head = self.network.get_output_embeddings()
             cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
             states = self.hidden(batch) if states is None else states
-            values = target_logprobs(states[targets - 1], head.weight, head.bias, batch.ids[targets], cap)
+            values = target_logprobs(self.head_inputs(states[targets - 1]), head.weight, self.head_bias, batch.ids[targets], cap)
         else:
             values = self.distributions(batch).gather(-1, batch.ids[targets, None]).squeeze(-1)
         return torch.zeros(len(batch.ids), dtype=values.dtype, device=values.device).index_put((targets,), values)
+
+    def head_inputs(self, states: Tensor) -> Tensor:
+        """Return hidden states as a plain output head reads them. [N, D]"""
+        return states if self.ability.scale == 1.0 else states * self.ability.scale
+
+    @property
+    def head_bias(self) -> Tensor | None:
+        """What a plain output head adds: its own bias, or the one that BART and Marian keep beside it. [V]"""
+        bias: Tensor | None = self.network.get_output_embeddings().bias
+        beside = dict(self.network.named_buffers(recurse=False)).get("final_logits_bias")
+        return bias if beside is None else beside[0] if bias is None else bias + beside[0]
 
     def distributions(self, batch: Batch) -> Tensor:
         """Return the log-probability of every token of the vocabulary at each supervised place. [N, V], at least fp32"""
@@ -164,7 +196,10 @@ class Policy:
         return logits
 
     def pooled(self, batch: Batch) -> Tensor:
-        """Return one vector per row: the mean of an encoder's tokens, a decoder's last token. [R, D], at least fp32"""
+        """Return one vector per row: the mean of an encoder's tokens, a decoder's last token. [R, D], at least fp32
+
+        An encoder-decoder is asked as an encoder: its rows have no source.
+        """
         states = self.hidden(batch)
         states = states.to(torch.float64 if states.dtype == torch.float64 else torch.float32)
         ends = torch.tensor(batch.lengths, device=states.device).cumsum(0)
@@ -175,7 +210,45 @@ class Policy:
         sums = torch.zeros(len(sizes), states.shape[-1], dtype=states.dtype, device=states.device).index_add(0, rows, states)
         return sums / sizes[:, None]
 
+    def _coded(self, batch: Batch) -> Tensor:
+        """Return the decoder's last hidden states, or where there is no source the encoder's. [T, D]"""
+        ids, mask = padded(batch)
+        if batch.source is None:
+            states: Tensor = self.network.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+            return states[mask.bool()]
+        source, source_mask = padded_sources(batch)
+        read = self.network.get_encoder()(input_ids=source, attention_mask=source_mask).last_hidden_state
+        out = self.network.get_decoder()(
+            input_ids=ids,
+            attention_mask=mask,
+            encoder_hidden_states=read,
+            encoder_attention_mask=source_mask,
+            use_cache=False,
+        )
+        written: Tensor = out.last_hidden_state[mask.bool()]
+        return written
+
+    def _written_logits(self, batch: Batch, keep: Tensor) -> Tensor:
+        """Return an encoder-decoder's logits at some places of its rows, by its own head, whatever that is made of. [N, V]"""
+        (ids, mask), (source, source_mask) = padded(batch), padded_sources(batch)
+
+        def choose(module: nn.Module, given: object, out: ModelOutput) -> ModelOutput:
+            out.last_hidden_state = out.last_hidden_state[mask.bool()][keep][None]
+            return out
+
+        hook = self.network.get_decoder().register_forward_hook(choose)
+        try:
+            out = self.network(
+                input_ids=source, attention_mask=source_mask, decoder_input_ids=ids, decoder_attention_mask=mask, use_cache=False
+            )
+        finally:
+            hook.remove()
+        logits: Tensor = out.logits[0]
+        return logits
+
     def _public_logits(self, batch: Batch, keep: Tensor) -> Tensor:
+        if self.kind == "encoder-decoder":
+            return self._written_logits(batch, keep)
         if self.ability.packs:
             with packed(batch.lengths):
                 out = self.network(
@@ -199,7 +272,16 @@ def _targets(batch: Batch) -> Tensor:
 
 def padded(batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the rows side by side, padded on the right, and their mask. [R, longest] each"""
-    rows = list(torch.split(batch.ids, list(batch.lengths)))
-    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    mask = torch.arange(ids.shape[1], device=ids.device)[None] < torch.tensor(batch.lengths, device=ids.device)[:, None]
+    return _side_by_side(batch.ids, batch.lengths)
+
+
+def padded_sources(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the rows' sources side by side, padded on the right, and their mask. [R, longest] each"""
+    assert batch.source is not None, "a row of an encoder-decoder that writes needs a source"
+    return _side_by_side(batch.source, batch.source_lengths)
+
+
+def _side_by_side(tokens: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    ids = nn.utils.rnn.pad_sequence(list(torch.split(tokens, list(lengths))), batch_first=True)
+    mask = torch.arange(ids.shape[1], device=ids.device)[None] < torch.tensor(lengths, device=ids.device)[:, None]
     return ids, mask.long()

@@ -174,7 +174,12 @@ def are_there(policy: Policy) -> bool:
 
 
 def check_room(policy: Policy, number: int, technique: str) -> None:
-    """Raise ModelError where virtual tokens leave no context for a row."""
+    """Raise ModelError where virtual tokens have no place: in an encoder-decoder, or where they leave no context for a row."""
+    if policy.kind == "encoder-decoder":
+        raise ModelError(
+            f"{technique}: {policy.source.name} is an encoder-decoder, and virtual tokens are put into encoders and decoders only. Use "
+            "technique 'lora', 'ia3', 'adapter' or 'full'."
+        )
     context = policy.context + policy.num_virtual
     if number >= context:
         raise ModelError(
@@ -195,11 +200,10 @@ def attending_layers(policy: Policy) -> tuple[Attention, ...]:
     if not found:
         return ()
     ids = few_ids(policy)
-    more = {"decoder_input_ids": ids} if policy.kind == "encoder-decoder" else {}
     with torch.no_grad():
-        before = policy.network.base_model(input_ids=ids, use_cache=False, **more).last_hidden_state
+        before = policy.network.base_model(input_ids=ids, use_cache=False).last_hidden_state
         policy.network.set_attn_implementation(NAME)
-        after = policy.network.base_model(input_ids=ids, use_cache=False, **more).last_hidden_state
+        after = policy.network.base_model(input_ids=ids, use_cache=False).last_hidden_state
     if not float((after - before).abs().max() / before.std()) <= TOLERANCE:
         raise ModelError(
             f"{policy.source.name}: its attention gives other numbers through transformers' interface, so that virtual tokens "

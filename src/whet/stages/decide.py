@@ -12,6 +12,8 @@ from whet.types import Example
 
 REFIT_BELOW = 10_000
 """Training rows below which the validation rows are worth learning from as well."""
+OF_TEXT = {"lm", "masked", "seq2seq"}
+"""Heads that learn from every token of a text or answer, and so from fewer rows."""
 SKEWED = 0.65
 """Share of the commonest class above which accuracy flatters a model that always gives it."""
 
@@ -62,7 +64,7 @@ def choose_technique(num_parameters: int, num_rows: int, kind: str, head: str = 
     millions = num_parameters / 1e6
     if head == "masked":
         return Choice(name="full"), "all weights learn, so that the run's model folder is a base model for a recipe of its own"
-    if kind == "decoder" and millions < 50:
+    if kind != "encoder" and millions < 50:
         return Choice(name="full"), f"{millions:.1f} M parameters: small enough that all of them can learn"
     return Choice(
         name="lora"
@@ -119,7 +121,7 @@ def decide(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
 
 def _epochs(facts: Facts) -> tuple[float, str]:
     rows = facts.num_train
-    if facts.head in {"lm", "masked"}:
+    if facts.head in OF_TEXT:
         epochs = 1.0 if rows > 20000 else 3.0 if rows > 2000 else 5.0
         return epochs, f"{rows:,} rows of text; early stopping may end it before"
     epochs = 15.0 if rows < 300 else 10.0 if rows < 3000 else 3.0
@@ -128,7 +130,7 @@ def _epochs(facts: Facts) -> tuple[float, str]:
 
 def _batch_size(facts: Facts) -> tuple[int, str]:
     rows = facts.num_train
-    size = 8 if rows < 200 else 16 if rows < 3000 or facts.head in {"lm", "masked"} else 32
+    size = 8 if rows < 200 else 16 if rows < 3000 or facts.head in OF_TEXT else 32
     return size, f"{rows:,} training rows: {steps_per_epoch(facts.num_units, size):,} steps an epoch"
 
 

@@ -91,7 +91,7 @@ def load_run(path: Path, recipe: Path | None = None, sets: Sequence[str] = ()) -
     measured_by(objective, tuple(asked_metrics(stored).values()), folder)
     check_gate(stored, folder)
     policy = load_tuned(run.model, technique)
-    if objective.head not in {"lm", "masked"} and not len(policy.heads):
+    if objective.head not in {"lm", "seq2seq", "masked"} and not len(policy.heads):
         raise RunError(
             f"{run.model}: its head is missing. Delete the folder, and make it again with: whet train --resume {quoted(path)}"
         )

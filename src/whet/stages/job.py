@@ -14,7 +14,7 @@ from whet.engine.fit import TrainPlan
 from whet.engine.machine import choose_precision, computing
 from whet.errors import DataError, RecipeError, Refused
 from whet.models.heads import keep_heads
-from whet.models.load import load_policy
+from whet.models.load import KINDS, load_policy
 from whet.models.policy import Policy
 from whet.models.save import Card
 from whet.recipe import Choice, Recipe
@@ -131,12 +131,12 @@ def learnable(units: Sequence[Unit]) -> list[Unit]:
 
 def full_lengths(whole: Sequence[Unit], units: Sequence[Unit]) -> list[int]:
     """Return each row's tokens before anything was cut. A text that goes on in further rows is not cut."""
-    full = {(row.id, place): len(row.ids) for unit in whole for place, row in enumerate(unit)}
+    full = {(row.id, place): row.length for unit in whole for place, row in enumerate(unit)}
     kept: Counter[tuple[int, int]] = Counter()
     for unit in units:
         for place, row in enumerate(unit):
-            kept[row.id, place] += len(row.ids)
-    pairs = [((row.id, place), len(row.ids)) for unit in units for place, row in enumerate(unit)]
+            kept[row.id, place] += row.length
+    pairs = [((row.id, place), row.length) for unit in units for place, row in enumerate(unit)]
     return [length if kept[key] >= full[key] else full[key] for key, length in pairs]
 
 
@@ -178,14 +178,32 @@ def _base(recipe: Recipe, objective: Objective, folder: Path | None, kept: Kept)
         policy = kept.base(("parents", recipe.parents), lambda: start_policy(recipe, folder))
     else:
         policy = kept.base((recipe.model, masked), lambda: load_policy(recipe.model, masked=masked))
-    if objective.head == "lm" and policy.kind == "encoder":
-        raise RecipeError(
-            f"objective '{recipe.objective.name}' writes text, and {recipe.model} is an encoder, which cannot. "
-            "Name a decoder, such as builtin:seedling, or use objective 'classify'."
-        )
+    _check_kind(recipe, objective, policy)
     asked = recipe.train.max_tokens
     policy.max_tokens = choose_max_tokens(_accelerated(policy))[0] if asked == "auto" else asked
     return policy
+
+
+def _check_kind(recipe: Recipe, objective: Objective, policy: Policy) -> None:
+    """Raise RecipeError where the objective is not for this kind of model, with what is."""
+    name, kind = recipe.objective.name, policy.kind
+    writes = objective.head == "lm"
+    if objective.head == "seq2seq" and kind != "encoder-decoder":
+        other = "objective 'sft'" if kind == "decoder" else "objective 'classify'"
+        raise RecipeError(
+            f"objective '{name}' is for encoder-decoders, and {recipe.model} is {KINDS[kind]}. Use {other} with it, or name an "
+            "encoder-decoder, such as google/flan-t5-small or a folder."
+        )
+    if writes and kind == "encoder-decoder":
+        raise RecipeError(
+            f"objective '{name}' is for decoders, and {recipe.model} is an encoder-decoder. Use objective 'seq2seq' with it, or name a "
+            "decoder, such as builtin:seedling."
+        )
+    if writes and kind == "encoder":
+        raise RecipeError(
+            f"objective '{name}' writes text, and {recipe.model} is an encoder, which cannot. "
+            "Name a decoder, such as builtin:seedling, or use objective 'classify'."
+        )
 
 
 def _accelerated(policy: Policy) -> bool:
@@ -223,7 +241,7 @@ def _limit(recipe: Recipe, policy: Policy) -> int:
 
 
 def _longest(whole: Sequence[Unit]) -> int:
-    lengths = [len(row.ids) for unit in whole for row in unit]
+    lengths = [row.length for unit in whole for row in unit]
     if not lengths:
         raise DataError(
             "no training row has anything to learn from. Look at the rows with: whet prepare, and name the columns in `data:`."

@@ -15,6 +15,7 @@ from whet.data.shapes import question
 from whet.data.write import read_prediction_rows
 from whet.engine.generate import GREEDY, Sampling, fitted, generate
 from whet.engine.machine import computing
+from whet.engine.targets import source_ids, source_text
 from whet.errors import DataError, RunError
 from whet.models.template import prompt_ids, stop_ids
 from whet.stages.evaluate import Tuned, load_run
@@ -22,6 +23,7 @@ from whet.stages.prepare import stored_columns
 from whet.types import Example, Message, Objective, Output
 from whet.words import spans
 
+WHOLE = 10**9  # tokens: nothing is cut
 CHUNK = 512  # rows whose answers are made at one time
 ANSWERED = ("prediction", "confidence", "abstained", "error")
 """What is added to each row."""
@@ -89,7 +91,7 @@ class Predictor:
     def answer(self, examples: Sequence[Example], abstain_below: float = 0.0) -> list[Prediction]:
         """Return one prediction for each example, in order."""
         tuned = self.tuned
-        if tuned.objective.head in {"lm", "value", "masked"} and not self.writes:
+        if tuned.objective.head in {"lm", "seq2seq", "value", "masked"} and not self.writes:
             raise RunError(
                 f"{tuned.run.path}: a run of '{tuned.card.objective}' gives no answers. Train one with objective 'sft' or 'classify'."
             )
@@ -128,6 +130,8 @@ class Predictor:
             sure = "" if found.confidence is None else f" ({found.confidence:.0%} sure)"
             return f"{found.prediction}{sure}"
         policy, longest = self.tuned.policy, max_new_tokens or self.tuned.recipe.evaluate.max_new_tokens
+        if policy.kind == "encoder-decoder":
+            return self._written(messages, sampling, longest)
         prompt = self._prompt(messages)
         with computing(self.tuned.precision, policy.device):
             ids = next(generate(policy, [prompt], longest, stop_ids(policy.tokenizer), sampling))
@@ -137,13 +141,27 @@ class Predictor:
         """Whether the model reads the whole conversation, with room for the longest answer; one that classifies reads the last turn."""
         if not self.writes:
             return True
+        policy = self.tuned.policy
+        if policy.kind == "encoder-decoder":
+            return len(source_ids(policy, source_text(self._cleaned(messages)), WHOLE)) <= policy.context
         prompt = self._prompt(messages)
-        return len(fitted(self.tuned.policy, prompt, self.tuned.recipe.evaluate.max_new_tokens)[0]) == len(prompt)
+        return len(fitted(policy, prompt, self.tuned.recipe.evaluate.max_new_tokens)[0]) == len(prompt)
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
-        return prompt_ids(
-            self.tuned.policy.tokenizer, [Message(message.role, self.clean(message.content)) for message in messages]
-        )
+        return prompt_ids(self.tuned.policy.tokenizer, self._cleaned(messages))
+
+    def _cleaned(self, messages: Sequence[Message]) -> list[Message]:
+        return [Message(message.role, self.clean(message.content)) for message in messages]
+
+    def _written(self, messages: Sequence[Message], sampling: Sampling, max_new_tokens: int) -> str:
+        """Return the target that an encoder-decoder writes. Raises RunError where it should be drawn."""
+        if sampling.temperature:
+            raise RunError(
+                f"{self.tuned.run.path}: an encoder-decoder writes its likeliest answer only. Leave the temperature at 0."
+            )
+        asked = Example(id=0, messages=tuple(self._cleaned(messages)))
+        with computing(self.tuned.precision, self.tuned.policy.device):
+            return next(self.tuned.objective.answers(self.tuned.policy, [asked], max_new_tokens)).text or ""
 
 
 def load(path: Path | str, recipe: Path | None = None) -> Predictor:

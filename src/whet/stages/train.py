@@ -177,5 +177,5 @@ def _tell(job: Job, narrator: Narrator) -> None:
     for finding in job.findings:
         if finding.level == "warn":
             narrator.say(f"Note: {finding.sentence} {finding.remedy}")
-    if not job.policy.ability.packs:
+    if not job.policy.ability.packs and job.policy.kind != "encoder-decoder":
         narrator.say("This architecture does not keep packed rows apart, so rows are padded: slower, same result.")

@@ -101,7 +101,7 @@ class PrefixTuning:
         """Return the attending layers. Raises ModelError where there are none, or they differ, or the context is too short."""
         check_room(policy, self.length, "prefix")
         layers = attending_layers(policy)
-        if len({layer.key.shape[1::2] for layer in layers}) != 1 or policy.kind == "encoder-decoder":
+        if len({layer.key.shape[1::2] for layer in layers}) != 1:
             raise ModelError(
                 f"prefix: {policy.source.name} ({policy.network.config.model_type}) has no attention of one shape that keys and values "
                 "can be put into from outside. Use technique 'prompt' or 'lora'."

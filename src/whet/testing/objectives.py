@@ -47,7 +47,7 @@ def cutting_changes_nothing(objective: Objective, build_policy: BuildPolicy, exa
         policy = ready(objective, build_policy, examples, double=double)
         rows = whole_step(objective, policy, examples)
         alone = slope(objective, policy, rows, max_tokens=1)
-        longest = max(len(row.ids) for unit in rows.units for row in unit)
+        longest = max(row.num_tokens for unit in rows.units for row in unit)
         for max_tokens in (2 * longest, 4 * longest, ALL_TOKENS):
             same_slope(
                 alone,
@@ -63,7 +63,7 @@ def padding_changes_nothing(objective: Objective, build_policy: BuildPolicy, exa
         policy = ready(objective, build_policy, examples, double=double)
         rows = whole_step(objective, policy, examples)
         packed = slope(objective, policy, rows)
-        longest = max(len(row.ids) for unit in rows.units for row in unit)
+        longest = max(row.num_tokens for unit in rows.units for row in unit)
         for max_tokens in (2 * longest, ALL_TOKENS):
             same_slope(
                 packed, slope(objective, policy, rows, max_tokens=max_tokens, padded=True), double, "padding instead of packing"
@@ -132,7 +132,7 @@ def unsupervised_tokens_get_no_gradient(objective: Objective, build_policy: Buil
     same_slope(
         before, slope(objective, policy, replace(rows, units=(*rows.units, blank))), False, "a row without supervised tokens"
     )
-    if policy.kind != "decoder":
+    if policy.kind == "encoder" or (policy.kind == "encoder-decoder" and rows.units[0][0].source is None):
         return
     for added in (5, 6):  # a decoder's last tokens are nobody's context: only as targets could they matter
         longer = tuple(tuple(_longer(row, added) for row in unit) for unit in rows.units)

@@ -18,6 +18,7 @@ from whet.engine import checkpoint
 from whet.engine.cut import cut, pack
 from whet.engine.fit import Training, validate
 from whet.engine.generate import generate
+from whet.engine.targets import never_written, target_start, written_targets
 from whet.errors import ModelError
 from whet.models.policy import Policy
 from whet.models.save import Card, load_tuned, save_policy
@@ -139,8 +140,11 @@ def packing_and_padding_change_nothing(
 def what_is_written_is_the_likeliest(
     technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
 ) -> None:
-    """A tuned decoder writes, in a batch and with a cache, the tokens that it gives the highest likelihood to without either."""
+    """What a tuned policy writes, in a batch and with a cache, are the tokens that it gives the highest likelihood to without either."""
     policy = _trained(technique, build_policy, objective, examples)
+    if objective.head == "seq2seq":
+        _targets_are_the_likeliest(policy, objective, examples[:4])
+        return
     head = policy.network.get_output_embeddings()
     if policy.kind != "decoder" or head is None:
         return
@@ -154,6 +158,21 @@ def what_is_written_is_the_likeliest(
             best = float(scores.max() - scores[token])
             assert best <= NEAR, f"it wrote a token whose score is {best:.3g} below the best after {len(ids)} tokens"
             ids.append(token)
+
+
+def _targets_are_the_likeliest(policy: Policy, objective: Objective, examples: Sequence[Example]) -> None:
+    sources = [row.source for unit in objective.units(examples, policy, policy.context) for row in unit if row.source is not None]
+    start, never = target_start(policy), never_written(policy)
+    for source, written in zip(sources, written_targets(policy, [one.tolist() for one in sources], NUM_WRITTEN), strict=True):
+        if not written:
+            continue
+        supervised = torch.tensor([0.0] * len(start) + [1.0] * len(written))
+        row = Row(0, torch.tensor([*start, *written]), {"supervised": supervised}, source=source)
+        with torch.no_grad():
+            scores = policy.distributions(pack([row]).to(policy.device))
+        scores[:, never] = -torch.inf
+        away = float((scores.max(-1).values - scores[torch.arange(len(written)), written]).max())
+        assert away <= NEAR, f"it wrote a token whose score is {away:.3g} below the best"
 
 
 def saved_is_loaded(technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]) -> None:

@@ -17,6 +17,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
     BertModel,
@@ -27,16 +29,20 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.t5.modeling_t5 import T5LayerNorm
 from transformers.utils.logging import disable_progress_bar
 
 from whet.models.load import load_policy
 from whet.models.policy import Policy
 from whet.types import Example, Message
 
-Architecture = Literal["llama", "gpt2", "bert", "masked-bert"]
-"""masked-bert is bert with a masked-language head."""
+Architecture = Literal["llama", "gpt2", "bert", "masked-bert", "t5", "bart"]
+"""masked-bert is bert with a masked-language head; t5 and bart are encoder-decoders."""
+
 CONTEXT = 128
 
 THINGS = ("card", "parcel", "ticket")
@@ -139,6 +145,8 @@ def tiny_network(architecture: Architecture, vocabulary: int, seed: int = 0) -> 
     if architecture == "gpt2":
         config = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, bos_token_id=0, eos_token_id=0, **spread)
         return random_network(GPT2LMHeadModel, config, seed)
+    if architecture in {"t5", "bart"}:
+        return _two_sided(architecture, vocabulary, seed)
     encoder = BertConfig(
         hidden_size=32,
         intermediate_size=64,
@@ -148,6 +156,46 @@ def tiny_network(architecture: Architecture, vocabulary: int, seed: int = 0) -> 
         **spread,
     )
     return random_network(BertForMaskedLM if architecture == "masked-bert" else BertModel, encoder, seed)
+
+
+def _two_sided(architecture: Architecture, vocabulary: int, seed: int) -> PreTrainedModel:
+    if architecture == "t5":  # its own draws are for a factor of 1; relative positions, so it has no longest row
+        config = T5Config(
+            vocab_size=vocabulary,
+            d_model=32,
+            d_kv=8,
+            d_ff=64,
+            num_layers=2,
+            num_heads=4,
+            relative_attention_num_buckets=8,
+            relative_attention_max_distance=32,
+            pad_token_id=0,
+            eos_token_id=2,
+            decoder_start_token_id=0,
+        )
+        return random_network(T5ForConditionalGeneration, config, seed)
+    config = BartConfig(
+        vocab_size=vocabulary,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=CONTEXT,
+        init_std=0.1,
+        dropout=0.0,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+        forced_eos_token_id=2,
+    )
+    network = random_network(BartForConditionalGeneration, config, seed)
+    generator = torch.Generator().manual_seed(seed)
+    network.get_buffer("final_logits_bias").copy_(torch.randn(1, vocabulary, generator=generator) * 0.1)  # as Marian's is
+    return network
 
 
 def random_network(cls: Any, config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:
@@ -163,10 +211,11 @@ def random_network(cls: Any, config: PreTrainedConfig, seed: int = 0) -> PreTrai
 
 
 def tiny_tokenizer(architecture: Architecture) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of characters for the decoders, of words for the encoder. Llama's puts its start token before a text."""
+    """Return a tokenizer of characters, of words for the encoder. Llama's puts its start token before a text, T5's an end behind it."""
     if architecture in {"bert", "masked-bert"}:
         return _word_tokenizer()
-    special = ["<|endoftext|>"] if architecture == "gpt2" else ["<unk>", "<s>", "</s>"]
+    two_sided = architecture in {"t5", "bart"}
+    special = ["<|endoftext|>"] if architecture == "gpt2" else ["<pad>" if two_sided else "<unk>", "<s>", "</s>"]
     characters = sorted({*string.ascii_letters, *string.digits, *string.punctuation, " ", "\n"})
     vocabulary = {token: number for number, token in enumerate([*special, *characters])}
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=special[0]))
@@ -176,6 +225,12 @@ def tiny_tokenizer(architecture: Architecture) -> PreTrainedTokenizerFast:
         names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
         made.post_processor = processors.TemplateProcessing(
             single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)]
+        )
+    if two_sided:
+        names = {"pad_token": "<pad>", "eos_token": "</s>"} | ({"bos_token": "<s>"} if architecture == "bart" else {})
+        before = "<s> " if architecture == "bart" else ""
+        made.post_processor = processors.TemplateProcessing(
+            single=f"{before}$A </s>", pair=f"{before}$A </s> $B:1 </s>:1", special_tokens=[("<s>", 1), ("</s>", 2)]
         )
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=CONTEXT, **names)
 
@@ -197,10 +252,10 @@ def _word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def as_float64(policy: Policy) -> Policy:
-    """Turn the policy into double precision, in place, Llama's norms too, which transformers computes in fp32 at most."""
+    """Turn the policy into double precision, in place, norms too, which transformers computes in fp32 at most in Llama and T5."""
     for network in (policy.network, *((policy.reference.network,) if policy.reference is not None else ())):
         for name, module in list(network.named_modules()):
-            if isinstance(module, LlamaRMSNorm):
+            if isinstance(module, LlamaRMSNorm | T5LayerNorm):
                 norm = nn.RMSNorm(module.weight.shape[0], eps=float(module.variance_epsilon))
                 norm.weight = module.weight
                 network.set_submodule(name, norm)
