@@ -27,12 +27,12 @@ from whet.stages.train import train as _train
 Place = str | Path
 
 
-def new(files: Place | Sequence[Place], out: Place = "recipe.yaml") -> Path:
-    """Look at a file or files and write the recipe that fits. Returns the recipe's path.
+def new(files: Place | Sequence[Place], out: Place = "recipe.yaml", model: str | None = None) -> Path:
+    """Look at a file or files and write the recipe that fits, for `model` or a built-in one. Returns the recipe's path.
 
     Raises DataError where nothing fits, RecipeError where `out` exists.
     """
-    return _new(_paths(files), out=Path(out))[0]
+    return _new(_paths(files), out=Path(out), model=model)[0]
 
 
 def prepare(recipe: Recipe | Place, *, sets: Sequence[str] = (), out: Place | None = None) -> Run:

@@ -18,6 +18,10 @@ from whet.display import quoted
 def new(
     files: Annotated[list[Path] | None, typer.Argument(metavar="FILE...", help="Data file or files.")] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the recipe goes.")] = Path("recipe.yaml"),
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="builtin:minilm, builtin:seedling, a Hugging Face id or a folder; default: chosen."),
+    ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of recipes instead.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -31,7 +35,7 @@ def new(
         raise typer.BadParameter("name at least one data file, or --schema")
     from whet.stages.new import new as write_recipe
 
-    path, seen = write_recipe(files, out=out, narrator=narrator())
+    path, seen = write_recipe(files, out=out, model=model, narrator=narrator())
     say(f"Wrote {path}. Train with: whet train {quoted(path)}")
     answer(
         as_json,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,11 @@ WHY_MODEL = {
 }
 
 
-def new(paths: Sequence[Path], *, out: Path, narrator: Narrator = SILENT) -> tuple[Path, Profile]:
-    """Write a commented recipe for these files. Returns its path and what was seen. An existing recipe is never overwritten."""
+def new(paths: Sequence[Path], *, out: Path, model: str | None = None, narrator: Narrator = SILENT) -> tuple[Path, Profile]:
+    """Write a commented recipe for these files. Returns its path and what was seen. An existing recipe is never overwritten.
+
+    `model` is the one to be trained; none: a built-in one is chosen.
+    """
     if out.exists():
         raise RecipeError(f"{out}: this file exists and is not overwritten. Name another one with --out.")
     fault = name_fault(out)
@@ -42,15 +47,15 @@ def new(paths: Sequence[Path], *, out: Path, narrator: Narrator = SILENT) -> tup
         raise RecipeError(f"{str(out)!r}: {fault} Name another one with --out.")
     if not out.parent.is_dir():
         raise RecipeError(f"{out}: its folder {out.parent} does not exist. Make it first, or name another place with --out.")
-    seen = look(paths)
-    values = guess_recipe(seen, paths)
+    seen = fitting(look(paths), model)
+    values = guess_recipe(seen, paths, model=model)
     build_recipe(values, str(out))
     text = _commented(values, seen, out)
     parse_recipe(text, str(out))
     write_whole(out, text)
     for notice in seen.notices:
         narrator.say(f"Note: {notice}")
-    narrator.say(tell(seen))
+    narrator.say(tell(seen, model))
     return out, seen
 
 
@@ -67,8 +72,8 @@ def look(paths: Sequence[Path]) -> Profile:
     return profile(read_files(paths, notices), notices)
 
 
-def guess_recipe(seen: Profile, paths: Sequence[Path], test: Sequence[Path] = ()) -> dict[str, Any]:
-    """Return the values of the recipe that fits. Raises DataError where nothing fits."""
+def guess_recipe(seen: Profile, paths: Sequence[Path], test: Sequence[Path] = (), model: str | None = None) -> dict[str, Any]:
+    """Return the values of the recipe that fits, with `model` or a built-in one. Raises DataError where nothing fits."""
     if seen.objective is None:
         raise DataError(
             f"{', '.join(seen.files)}: nothing here says what is to be learnt; found the columns {listed(seen.found_columns)}. "
@@ -86,7 +91,24 @@ def guess_recipe(seen: Profile, paths: Sequence[Path], test: Sequence[Path] = ()
         objective = {"name": "classify", "kind": "several"}
     elif seen.shape == "text and number":
         objective = {"name": "classify", "kind": "number"}
-    return {"model": MODELS[seen.objective], "data": data, "objective": objective}
+    return {"model": model or MODELS[seen.objective], "data": data, "objective": objective}
+
+
+def fitting(seen: Profile, model: str | None) -> Profile:
+    """Return what was seen with the objective that this model learns it by: seq2seq where it is an encoder-decoder's folder."""
+    if seen.objective != "sft" or model is None or not _is_encoder_decoder(model):
+        return seen
+    reason = f"The objective is seq2seq instead: {model} is an encoder-decoder."
+    return replace(seen, objective="seq2seq", reasons=(*seen.reasons, reason))
+
+
+def _is_encoder_decoder(model: str) -> bool:
+    """Whether a model folder says that it is one. Of a model on the hub nothing is known before it is loaded."""
+    try:
+        config = json.loads((Path(model).expanduser() / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False  # loading it says what is wrong
+    return isinstance(config, dict) and config.get("is_encoder_decoder") is True
 
 
 def auto_recipe(paths: Sequence[Path], test: Sequence[Path], model: str | None, sets: Sequence[str]) -> tuple[Recipe, Profile]:
@@ -94,10 +116,8 @@ def auto_recipe(paths: Sequence[Path], test: Sequence[Path], model: str | None, 
     for path in (*paths, *test):
         if not path.exists():
             raise DataError(f"{path}: there is no such file. Check the spelling; you are in {Path.cwd()}.")
-    seen = look(paths)
-    values = guess_recipe(seen, paths, test)
-    if model is not None:
-        values["model"] = model
+    seen = fitting(look(paths), model)
+    values = guess_recipe(seen, paths, test, model)
     values["train"] = {"refit": "auto"}
     return build_recipe(values, "the recipe made for you", sets), seen
 
@@ -148,7 +168,7 @@ def _commented(values: dict[str, Any], seen: Profile, out: Path) -> str:
             ]
         )
     )
-    tree.yaml_add_eol_comment(WHY_MODEL[model], "model")
+    tree.yaml_add_eol_comment(WHY_MODEL.get(model, "as you said"), "model")
     stream = io.StringIO()
     yaml.dump(tree, stream)
     return stream.getvalue()
