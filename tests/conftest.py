@@ -46,6 +46,12 @@ def builder(tiny_folder: Callable[[Architecture], Path]) -> Builder:
 
 
 @pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of another tiny Llama with the same tokenizer."""
+    return write_tiny(tmp_path_factory.mktemp("teacher") / "llama", "llama", seed=1)
+
+
+@pytest.fixture(scope="session")
 def examples() -> list[Example]:
     return tiny_examples()
 

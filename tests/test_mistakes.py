@@ -208,6 +208,7 @@ def inventory(folder):
 
 TRAIN = "train classify.yaml --out new --set"
 WRITE = "train write.yaml --out new --set"
+DISTILL = f"{WRITE} objective.name=distill --set"
 MISTAKES = {
     # files
     "missing file": ("auto missing.csv", 1, "missing.csv", "no such file"),
@@ -272,6 +273,18 @@ MISTAKES = {
         "t5 is an encoder-decoder",
         "'lora'",
     ),
+    "distill without a teacher": (f"{WRITE} objective=distill", 1, "'teacher' is missing"),
+    "a teacher that is not there": (
+        f"{DISTILL} objective.teacher=./none",
+        1,
+        "objective.teacher",
+        "./none",
+        "no such model folder",
+    ),
+    "a teacher that classifies": (f"{DISTILL} objective.teacher=classified", 1, "'classified'", "a run of 'classify'", "decoder"),
+    "a teacher of another family": (f"{DISTILL} objective.teacher=t5", 1, "'t5'", "encoder-decoder", "decoder"),
+    "a teacher that is a run of data": (f"{DISTILL} objective.teacher=prepared", 1, "objective.teacher", "no trained model here"),
+    "distill with too much of a teacher": (f"{DISTILL} objective.teacher=llama --set objective.alpha=2", 1, "'alpha' is 2", "1"),
     "head on a decoder that writes": (f"{WRITE} technique=head", 1, "'head'", "'lora' or 'full'"),
     # recipe
     "missing recipe": ("train nosuch.yaml", 1, "nosuch.yaml", "no such recipe", "whet new"),

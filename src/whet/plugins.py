@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PosixPath
 from types import ModuleType
-from typing import Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import pydantic
 
@@ -122,6 +122,51 @@ def inner(kind: str, choice: Any) -> Any:
             f"a plugin of kind '{kind}' needs a name. Allowed: {', '.join(names(kind))}, or a file such as ./mine.py."
         )
     return build(kind, name, settings, _folder.get())
+
+
+def beside_recipe(name: str) -> str:
+    """Return where a folder lies that a setting names: as data, from the current folder, or else beside the recipe."""
+    folder = _folder.get()
+    if folder is None or not isinstance(name, str) or name.startswith("builtin:"):
+        return name
+    try:
+        found = not Path(name).expanduser().exists() and (folder / name).exists()
+    except (OSError, ValueError):  # no name of a file at all; whoever opens it says so
+        return name
+    return str(folder / name) if found else name
+
+
+@dataclass(frozen=True)
+class Named:
+    """Marks a setting that names a run or a model which is learnt from."""
+
+
+Place = Annotated[str, pydantic.BeforeValidator(beside_recipe), Named()]
+"""A setting that names the folder of a run, or a base model; it is recorded with its hash where something learns from it."""
+
+
+def places(made: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plugin's settings with every Place as it was found, those of plugins that they name too."""
+    found = dict(settings)
+    for name, field in type(made).__pydantic_fields__.items():
+        value = getattr(made, name)
+        if name in found and any(isinstance(one, Named) for one in field.metadata):
+            found[name] = value
+        elif hasattr(type(value), "__whet_plugin__") and isinstance(found.get(name), Mapping):
+            found[name] = places(value, found[name])
+    return found
+
+
+def named_places(made: Any) -> list[str]:
+    """Return every Place that a plugin's settings name, and those of plugins that they name."""
+    found: list[str] = []
+    for name, field in type(made).__pydantic_fields__.items():
+        value = getattr(made, name)
+        if any(isinstance(one, Named) for one in field.metadata):
+            found.append(value)
+        elif hasattr(type(value), "__whet_plugin__"):
+            found += named_places(value)
+    return found
 
 
 def explain(error: pydantic.ValidationError, known: list[str]) -> list[str]:

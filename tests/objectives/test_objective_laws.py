@@ -16,9 +16,16 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 """Settings to try besides the defaults."""
 REWARDED = {"reward": {"name": "regex", "pattern": "[a-f]"}, "max_new_tokens": 6}
-REQUIRED: dict[str, dict[str, Any]] = {"ppo": REWARDED, "grpo": REWARDED | {"group": 4, "max_new_tokens": 3}}
+TEACHER = "TEACHER"
+"""Stands for the folder of a tiny model that is not the one which learns."""
+REQUIRED: dict[str, dict[str, Any]] = {
+    "distill": {"teacher": TEACHER},
+    "ppo": REWARDED,
+    "grpo": REWARDED | {"group": 4, "max_new_tokens": 3},
+}
 """Settings without a default."""
 SLOW: dict[str, list[dict[str, Any]]] = {
+    "distill": [{"alpha": 1.0, "temperature": 0.7}, {"of": "text"}],
     "dpo": [{"loss_type": "ipo"}],
     "reward": [{"centre": 0.1}],
     "kto": [{"good_weight": 1.5, "bad_weight": 0.5}],
@@ -59,6 +66,7 @@ def label(case: object) -> str | None:
 
 @pytest.mark.parametrize("law", OBJECTIVE_LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize(("name", "settings", "architecture"), cases(), ids=label)
-def test_objective_keeps_the_law(law, name, settings, architecture, builder, examples):
+def test_objective_keeps_the_law(law, name, settings, architecture, builder, examples, teacher):
+    settings = {key: str(teacher) if value == TEACHER else value for key, value in settings.items()}
     made = EXAMPLES[name]() if name in EXAMPLES else examples
     law(plugins.build("objectives", name, settings), builder(architecture), made)

@@ -73,6 +73,14 @@ def target_logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets
     return logprobs
 
 
+def plain_logits(states: Tensor, weight: Tensor, bias: Tensor | None, cap: float | None = None) -> Tensor:
+    """Return states @ weight.T + bias, capped where there is a cap. [N, D] -> [N, V], at least fp32"""
+    compute = _compute_dtype(states)
+    logits: Tensor = (states.to(compute) @ weight.to(compute).T).to(_at_least_fp32(states))
+    logits = logits if bias is None else logits + bias
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
 def _softmax_inputs(states: Tensor, matrix: Tensor, bias: Tensor | None, cap: float | None) -> tuple[Tensor, Tensor | None]:
     """Return logits in at least fp32, and the slope of the soft cap where there is one."""
     logits = (states @ matrix.T).to(_at_least_fp32(states))

@@ -74,7 +74,7 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
         if masked and kind != "encoder":
             raise ModelError(f"{name}: {KINDS[kind]}, which has no masked-language head. {MASKED}")
         network = _network(name, place, kind, masked)
-    folder = Path(place) if Path(place).is_dir() else _snapshot(name)
+    folder = source_folder(name)
     source = Source(source_name(name), folder, model_hash(folder))
     network.eval()
     network.requires_grad_(False)
@@ -206,6 +206,12 @@ def _place(name: str) -> str:
             f"{name}: there is no such model folder. Allowed: builtin:minilm, builtin:seedling, a folder, or a Hugging Face id."
         )
     return name
+
+
+def source_folder(name: str) -> Path:
+    """Return the local folder of a base model's files; of a hub model, its snapshot in the cache. Raises ModelError."""
+    place = _place(name)
+    return Path(place) if Path(place).is_dir() else _snapshot(name)
 
 
 def _options(place: str) -> dict[str, bool]:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from whet.engine.attention import packed
-from whet.engine.losses import target_logprobs
+from whet.engine.losses import plain_logits, target_logprobs
 from whet.errors import ModelError
 from whet.types import Batch
 
@@ -80,6 +80,8 @@ class Policy:
         """Share of the learning rate that a parameter learns at, by name; 1 where it is not named."""
         self.reference: Policy | None = None
         """What the policy was before it learnt, frozen; only where an objective asks for it (`models/reference.py`)."""
+        self.teacher: Policy | None = None
+        """What the policy learns from, frozen; rows must be short enough for both."""
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +99,8 @@ class Policy:
         longest = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 2048)
         if config.model_type in {"roberta", "xlm-roberta", "camembert"}:
             longest -= 2  # their positions begin behind the padding index
-        return min(longest, int(min(self.tokenizer.model_max_length, 10**9))) - self.num_virtual
+        own = min(longest, int(min(self.tokenizer.model_max_length, 10**9))) - self.num_virtual
+        return own if self.teacher is None else min(own, self.teacher.context)
 
     @property
     def end_id(self) -> int | None:
@@ -162,6 +165,11 @@ class Policy:
     def head_inputs(self, states: Tensor) -> Tensor:
         """Return hidden states as a plain output head reads them. [N, D]"""
         return states if self.ability.scale == 1.0 else states * self.ability.scale
+
+    def head_logits(self, states: Tensor) -> Tensor:
+        """Return what a plain output head makes of hidden states. [N, D] -> [N, V], at least fp32"""
+        cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
+        return plain_logits(self.head_inputs(states), self.network.get_output_embeddings().weight, self.head_bias, cap)
 
     @property
     def head_bias(self) -> Tensor | None:

@@ -3,18 +3,16 @@
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from whet.engine.fields import missing
 from whet.engine.generate import generate
 from whet.engine.measure import likelihoods, nll
 from whet.engine.order import shuffled
-from whet.errors import DataError
+from whet.engine.text_rows import chat_row
 from whet.models.policy import Policy
-from whet.models.template import encode_chat, prompt_ids, stop_ids
+from whet.models.template import prompt_ids, stop_ids
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+from whet.types import Batch, Cursor, Example, Objective, Output, Plan, State, StepRows, Unit
 
 
 @plugin
@@ -30,7 +28,7 @@ class Sft(Objective):
     written_metrics: ClassVar[tuple[str, ...]] = ("rouge_l", "rouge_1", "rouge_2", "bleu", "chrf", "exact_match")
 
     def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
-        return [(_row(example, policy, max_length),) for example in examples]
+        return [(chat_row(example, policy, max_length),) for example in examples]
 
     def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
         return shuffled(units, plan, cursor)
@@ -55,16 +53,3 @@ class Sft(Objective):
 def _before_answer(example: Example) -> Sequence:  # type: ignore[type-arg]
     messages = example.messages or ()
     return messages[:-1] if messages and messages[-1].role == "assistant" else messages
-
-
-def _row(example: Example, policy: Policy, max_length: int) -> Row:
-    if example.messages is None:
-        raise missing(example, "messages")
-    try:
-        chat = encode_chat(policy.tokenizer, example.messages)
-    except DataError as error:
-        raise DataError(f"{example.file}:{example.line}: {error}") from None
-    supervised = torch.tensor(chat.supervised[:max_length])
-    return Row(
-        example.id, torch.tensor(chat.ids[:max_length]), {"supervised": supervised}, weights={"lm": float(supervised.sum())}
-    )

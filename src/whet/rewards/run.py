@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import AfterValidator
 
-from whet import plugins
 from whet.engine.answers import answer_row, numbered
 from whet.engine.scores import reward_scores
 from whet.errors import RecipeError, RunError
+from whet.models.named import load_run_model
 from whet.models.policy import Policy
-from whet.models.save import load_tuned, read_card
-from whet.plugins import plugin
+from whet.models.save import read_card
+from whet.plugins import Place, plugin
 from whet.types import Example, Reward
 
 
@@ -35,8 +35,8 @@ def _is_reward_run(name: str) -> str:
 class RewardRun(Reward):
     """The score of a reward model that was trained with objective 'reward'."""
 
-    path: Annotated[str, AfterValidator(_is_reward_run)]
-    """Folder of the run, from the folder in which whet is started."""
+    path: Annotated[Place, AfterValidator(_is_reward_run)]
+    """Folder of the run, from the folder in which whet is started, or else beside the recipe."""
 
     needs: ClassVar[tuple[str, ...]] = ("prompt",)
 
@@ -52,7 +52,5 @@ class RewardRun(Reward):
 
     @cached_property
     def _model(self) -> tuple[Policy, int]:
-        folder = Path(self.path) / "model"
-        card = read_card(folder)
-        technique: Any = plugins.build("techniques", card.technique, card.technique_settings)
-        return load_tuned(folder, technique), card.max_length
+        policy, card = load_run_model(Path(self.path) / "model")
+        return policy, card.max_length

@@ -147,6 +147,13 @@ def check_plugins(recipe: Recipe, folder: Path | None) -> None:
     check_gate(recipe, folder)
 
 
+def with_places(recipe: Recipe, folder: Path | None) -> Recipe:
+    """Return the recipe with the runs and models that its objective names where they were found, so that its run finds them again."""
+    settings = plugins.places(build_objective(recipe.objective, folder), recipe.objective.settings)
+    objective = Choice(name=recipe.objective.name, **settings)
+    return recipe.model_copy(update={"objective": objective})
+
+
 def missing_members(cls: type[Any], protocol: Any) -> list[str]:
     """Return what a plugin class must have by its protocol and has not: all methods, and all values without a default.
 

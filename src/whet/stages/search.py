@@ -23,7 +23,15 @@ from whet.recipe_file import dump_recipe, load_recipe
 from whet.report.search import describe_search, render_search
 from whet.run import Run, free_path, new_run, open_run
 from whet.stages import train as training
-from whet.stages.build import build_objective, check_plugins, measured_by, plugin_files, plugin_folder, watched_metric
+from whet.stages.build import (
+    build_objective,
+    check_plugins,
+    measured_by,
+    plugin_files,
+    plugin_folder,
+    watched_metric,
+    with_places,
+)
 from whet.stages.evaluate import evaluate
 from whet.stages.narrate import SILENT, Bar, Narrator
 from whet.stages.phase import Flag, stop_signals
@@ -73,6 +81,7 @@ def search(recipe: Recipe, *, folder: Path | None = None, out: Path | None = Non
     path = free_path(out, f"{slug(recipe)}-search")
     _child_path(path)
     check_plugins(recipe, folder)
+    recipe = with_places(recipe, folder)
     _metric(recipe, folder)
     build_space(recipe, folder)
     dataset = prepare_data(recipe, folder, narrator)

@@ -15,11 +15,13 @@ from whet.engine.fit import TrainPlan
 from whet.engine.machine import describe
 from whet.errors import RunError
 from whet.files import whole_folder, write_whole
+from whet.models.named import check_unchanged, is_run, named_hash
 from whet.models.save import check_base, read_card, save_policy
+from whet.plugins import named_places
 from whet.recipe import Choice, Recipe
 from whet.recipe_file import dump_recipe, load_recipe
 from whet.run import Run, free_path, new_run, open_run
-from whet.stages.build import build_technique, check_plugins, plugin_files, plugin_folder, watched_metric
+from whet.stages.build import build_technique, check_plugins, plugin_files, plugin_folder, watched_metric, with_places
 from whet.stages.job import Job, build_job, on_all_rows, refuse
 from whet.stages.lineage import as_stored, find_parents
 from whet.stages.narrate import SILENT, Narrator
@@ -38,6 +40,7 @@ def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None
     """
     path = free_path(out, slug(recipe))
     check_plugins(recipe, folder)
+    recipe = with_places(recipe, folder)
     return train_on(recipe, prepare_data(recipe, folder, narrator), path, folder, narrator)
 
 
@@ -50,7 +53,9 @@ def train_on(
     job = build_job(recipe, dataset, folder)
     _tell(job, narrator)
     refuse(job.findings)
-    with new_run(path, _manifest(job, folder) | {"parents": [*came_from, *parents]}) as run:
+    manifest = _manifest(job, folder)
+    taught = [name for name in manifest["learnt_from"] if is_run(name)]
+    with new_run(path, manifest | {"parents": [*came_from, *parents, *taught]}) as run:
         write_run(run, job.recipe, job)
     run = Run(path)
     with run.lock(), resumable(run):
@@ -70,6 +75,7 @@ def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILEN
             return run
         stored = as_stored(run, load_recipe(run.path / "recipe.yaml"))
         folder = plugin_folder(run, recipe)
+        check_unchanged(manifest.get("learnt_from", {}))
         job = build_job(stored, stored_dataset(run), folder, num_steps=manifest["plan"]["num_steps"])
         check_base(job.policy, manifest["base"]["sha256"])
         return _train(job, run, folder, narrator)
@@ -147,6 +153,7 @@ def _manifest(job: Job, folder: Path | None) -> dict[str, Any]:
             "parameters": job.policy.num_parameters,
             "kind": job.policy.kind,
         },
+        "learnt_from": {name: named_hash(name) for name in named_places(job.objective)},
         "plugins": plugin_files(job.recipe, folder),
         "plan": _plan(job),
         "packs": job.policy.ability.packs,

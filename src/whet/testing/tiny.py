@@ -253,7 +253,8 @@ def _word_tokenizer() -> PreTrainedTokenizerFast:
 
 def as_float64(policy: Policy) -> Policy:
     """Turn the policy into double precision, in place, norms too, which transformers computes in fp32 at most in Llama and T5."""
-    for network in (policy.network, *((policy.reference.network,) if policy.reference is not None else ())):
+    beside = [other.network for other in (policy.reference, policy.teacher) if other is not None]
+    for network in (policy.network, *beside):
         for name, module in list(network.named_modules()):
             if isinstance(module, LlamaRMSNorm | T5LayerNorm):
                 norm = nn.RMSNorm(module.weight.shape[0], eps=float(module.variance_epsilon))
