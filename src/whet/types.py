@@ -511,8 +511,11 @@ class Artefact(Protocol):
         ...
 
     @abstractmethod
-    def outputs(self, rows: Sequence[Ints]) -> list[Floats]:
-        """Return the logits of each row of tokens: [T, V] of a language model, [K] of a classifier."""
+    def outputs(self, rows: Sequence[Ints], sources: Sequence[Ints] = ()) -> list[Floats]:
+        """Return the logits of each row of tokens: [T, V] of a language model, [K] of a classifier.
+
+        `sources` are what an encoder-decoder reads, one for each row, which its decoder reads.
+        """
         ...
 
 

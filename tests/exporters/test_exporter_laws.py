@@ -22,8 +22,13 @@ SLOW = {"onnx"}
 CASES = [
     (name, *case)
     for name, cases in {
-        "adapter": [("bert", "classify", "lora"), ("llama", "sft", "lora")],
-        "merged": [("bert", "classify", "lora"), ("llama", "classify", "lora"), ("gpt2", "sft", "full")],
+        "adapter": [("bert", "classify", "lora"), ("llama", "sft", "lora"), ("t5", "seq2seq", "lora")],
+        "merged": [
+            ("bert", "classify", "lora"),
+            ("llama", "classify", "lora"),
+            ("gpt2", "sft", "full"),
+            ("bart", "seq2seq", "lora"),
+        ],
         "gguf": [("bytes", "sft", "lora")],
         "onnx": [("bert", "classify", "lora"), ("llama", "sft", "full")],
     }.items()

@@ -17,6 +17,7 @@ from whet.engine.cut import cut, pack
 from whet.engine.targets import source_ids, target_row, target_start, written_targets
 from whet.errors import ModelError, RecipeError
 from whet.models.load import load_policy, probe_two_sided
+from whet.models.save import Card
 from whet.models.tensors import load_tensors
 from whet.recipe_file import load_recipe
 from whet.run import Run
@@ -237,6 +238,14 @@ def test_a_model_that_does_not_say_how_its_decoder_begins_is_refused(tmp_path):
         (folder / file).write_text(json.dumps(values | {"decoder_start_token_id": None, "bos_token_id": None}))
     with pytest.raises(ModelError, match=r"Add decoder_start_token_id to its config\.json"):
         load_policy(str(folder))
+
+
+@pytest.mark.parametrize(("form", "objective"), [("onnx", "seq2seq"), ("gguf", "seq2seq"), ("merged", "classify")])
+def test_formats_without_a_place_for_it_say_so(form, objective, builder, examples, tmp_path):
+    policy, card = builder("t5")(), Card("t5", "", "full", {}, objective, {}, (), 100, 4096)
+    plugins.build("objectives", objective, {}).prepare(policy, examples)
+    with pytest.raises(ModelError, match="encoder-decoder"):
+        plugins.build("exporters", form, {}).write(policy, plugins.build("techniques", "full", {}), card, tmp_path)
 
 
 def whet(folder, *words):

@@ -5,18 +5,25 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from whet.errors import ModelError
 from whet.models.artefact import InTransformers, loaded_with, pooled_head
 from whet.models.builtin import builtin_folder
-from whet.models.policy import Policy
+from whet.models.policy import Kind, Policy
 from whet.models.save import Card
 from whet.models.tensors import load_tensors, save_tensors
 from whet.plugins import plugin
 from whet.types import Artefact, Technique
 
+CLASSES: dict[Kind, Any] = {
+    "encoder": AutoModel,
+    "decoder": AutoModelForCausalLM,
+    "encoder-decoder": AutoModelForSeq2SeqLM,
+}
+KINDS: dict[str, Kind] = {"FEATURE_EXTRACTION": "encoder", "CAUSAL_LM": "decoder", "SEQ_2_SEQ_LM": "encoder-decoder"}
+"""PEFT's types of task."""
 CONFIG, HEAD = "adapter_config.json", "head.safetensors"
 
 
@@ -55,11 +62,11 @@ class Adapter:
             head = nn.Linear(tensors["weight"].shape[1], tensors["weight"].shape[0])
             head.load_state_dict(tensors)
             head.requires_grad_(False)
-        encoder = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["task_type"] == "FEATURE_EXTRACTION"
-        bare = loaded_with(AutoModel, place) if encoder else loaded_with(AutoModelForCausalLM, place)
+        kind = KINDS[json.loads((folder / CONFIG).read_text(encoding="utf-8"))["task_type"]]
+        encoder, bare = kind == "encoder", loaded_with(CLASSES[kind], place)
         wrapped: Any = peft.PeftModel.from_pretrained(bare, str(folder)).eval()
         network = wrapped if encoder or head is None else wrapped.get_base_model().base_model
-        made = InTransformers(network, tokenizer, "encoder" if encoder else "decoder", head)
+        made = InTransformers(network, tokenizer, kind, head)
         made.runtime = f"peft {peft.__version__}, {made.runtime}"
         if name.startswith("builtin:"):
             made.notes = (
@@ -77,7 +84,7 @@ def _peft() -> Any:
 
 
 def _readme(policy: Policy, card: Card, with_head: bool) -> str:
-    cls = "AutoModel" if policy.kind == "encoder" else "AutoModelForCausalLM"
+    cls = CLASSES[policy.kind].__name__
     extra = (
         "\nThe classifier is one linear layer on the mean of an encoder's tokens, or a decoder's last one: `weight` and `bias` in\n"
         f"`{HEAD}`, its classes in this order: {', '.join(policy.classes) or 'one number'}.\n"

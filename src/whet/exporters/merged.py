@@ -6,7 +6,14 @@ from typing import Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils.logging import disable_progress_bar
 
@@ -54,7 +61,11 @@ class Merged:
         chosen = (network if standard is None else standard).to(DTYPES[self.dtype])
         chosen.save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
-        how = _with_head(policy.kind, head.labels) if head is not None and standard is None else _plain(standard is not None)
+        how = (
+            _with_head(policy.kind, head.labels)
+            if head is not None and standard is None
+            else _plain(standard is not None, policy.kind)
+        )
         (folder / "README.md").write_text(how, encoding="utf-8")
 
     def read(self, folder: Path) -> Artefact:
@@ -68,6 +79,8 @@ class Merged:
             network = loaded_with(AutoModel, place, **_without_pooler(place))
             note = f"transformers has no classifier of this architecture that computes the same numbers; README.md says how to use {HEAD}"
             return InTransformers(network, tokenizer, _kind(network.config.model_type), head.requires_grad_(False), notes=(note,))
+        if AutoConfig.from_pretrained(place, trust_remote_code=False).is_encoder_decoder:
+            return InTransformers(loaded_with(AutoModelForSeq2SeqLM, place), tokenizer, "encoder-decoder", None)
         config_text = (folder / "config.json").read_text(encoding="utf-8")
         cls = AutoModelForSequenceClassification if "ForSequenceClassification" in config_text else AutoModelForCausalLM
         return InTransformers(loaded_with(cls, place), tokenizer, "decoder", None)
@@ -84,8 +97,9 @@ def _without_pooler(place: str) -> dict[str, bool]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(cls.__init__).parameters else {}
 
 
-def _plain(classifier: bool) -> str:
-    cls = "AutoModelForSequenceClassification" if classifier else "AutoModelForCausalLM"
+def _plain(classifier: bool, kind: Kind) -> str:
+    writer = "AutoModelForSeq2SeqLM" if kind == "encoder-decoder" else "AutoModelForCausalLM"
+    cls = "AutoModelForSequenceClassification" if classifier else writer
     return f"""# A tuned model, merged
 
 Load it with transformers:

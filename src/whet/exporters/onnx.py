@@ -33,6 +33,10 @@ class Onnx:
     def write(self, policy: Policy, technique: Technique, card: Card, folder: Path) -> None:
         _onnxruntime()
         head = pooled_head(policy)
+        if policy.kind == "encoder-decoder":
+            raise ModelError(
+                "ONNX is written for encoders and decoders, and this run is an encoder-decoder's. Export it as merged."
+            )
         fold(policy, technique, card)
         network = policy.network
         network.set_attn_implementation("sdpa")
@@ -103,7 +107,7 @@ class _InOnnx:
         ids: Any = self.tokenizer(text, pair, add_special_tokens=special_tokens, verbose=False)["input_ids"]
         return list(ids)
 
-    def outputs(self, rows: Sequence[Tensor]) -> list[Tensor]:
+    def outputs(self, rows: Sequence[Tensor], sources: Sequence[Tensor] = ()) -> list[Tensor]:
         found: list[Tensor] = []
         for start in range(0, len(rows), 2):
             two = list(rows[start : start + 2])

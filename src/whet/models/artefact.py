@@ -41,16 +41,20 @@ class Named:
 def pooled_head(policy: Policy) -> Named | None:
     """Return the head on the pooled vector, or None for a language model. Raises ModelError for heads that no format here has."""
     names = [name for name in policy.heads if name in POOLED_HEADS]
+    if names and policy.kind == "encoder-decoder":
+        raise ModelError(
+            f"a head '{names[0]}' on the encoder of an encoder-decoder, which no format here has. Train an encoder, such as builtin:minilm."
+        )
     if len(names) == 1:
         layer = policy.heads[names[0]]
         assert isinstance(layer, nn.Linear)
         labels = policy.classes if len(policy.classes) == layer.out_features else tuple(map(str, range(layer.out_features)))
         return Named(names[0], layer, labels)
-    if len(names) > 1 or policy.kind != "decoder":
+    if len(names) > 1 or policy.kind == "encoder" or (policy.kind == "encoder-decoder" and len(policy.heads)):
         found = ", ".join(policy.heads) or "none"
         raise ModelError(
-            f"a model of kind {policy.kind} with the heads: {found}. What can be exported: a decoder that writes, or one head of a "
-            f"classifier or reward model ({', '.join(POOLED_HEADS)})."
+            f"a model of kind {policy.kind} with the heads: {found}. What can be exported: a decoder or encoder-decoder that writes, or one head of "
+            f"a classifier or reward model ({', '.join(POOLED_HEADS)})."
         )
     return None
 
@@ -70,10 +74,16 @@ def fold(policy: Policy, technique: Technique, card: Card) -> None:
     policy.heads.requires_grad_(False)
 
 
-def own_outputs(policy: Policy, rows: Sequence[Tensor]) -> list[Tensor]:
-    """Return what the run itself computes for each row of tokens, in fp32: logits [T, V], or the outputs of its head [K]."""
+def own_outputs(policy: Policy, rows: Sequence[Tensor], sources: Sequence[Tensor] = ()) -> list[Tensor]:
+    """Return what the run itself computes for each row of tokens, in fp32: logits [T, V], or the outputs of its head [K].
+
+    `sources` are what an encoder-decoder reads, one for each row.
+    """
     head = pooled_head(policy)
     with torch.no_grad():
+        if policy.kind == "encoder-decoder":
+            pairs = zip(*([one[None].to(policy.device) for one in side] for side in (sources, rows)), strict=True)
+            return [policy.network(input_ids=a, decoder_input_ids=b, use_cache=False).logits[0].float().cpu() for a, b in pairs]
         if head is not None:
             batches = [pack([Row(number, row)]).to(policy.device) for number, row in enumerate(rows)]
             return [head.layer(policy.pooled(batch))[0].float().cpu() for batch in batches]
@@ -141,9 +151,16 @@ class InTransformers:
         ids: Any = self.tokenizer(text, pair, add_special_tokens=special_tokens, verbose=False)["input_ids"]
         return list(ids)
 
-    def outputs(self, rows: Sequence[Tensor]) -> list[Tensor]:
+    def outputs(self, rows: Sequence[Tensor], sources: Sequence[Tensor] = ()) -> list[Tensor]:
         with torch.no_grad():
+            if self.kind == "encoder-decoder":
+                return [self._written(row[None], source[None]) for row, source in zip(rows, sources, strict=True)]
             return [self._output(row[None]) for row in rows]
+
+    def _written(self, ids: Tensor, source: Tensor) -> Tensor:
+        out = self.network(input_ids=source, attention_mask=torch.ones_like(source), decoder_input_ids=ids, use_cache=False)
+        logits: Tensor = out.logits[0].float()
+        return logits
 
     def _output(self, ids: Tensor) -> Tensor:
         more = {"use_cache": False} if self.kind == "decoder" else {}

@@ -29,6 +29,8 @@ class Asked:
     texts: list[tuple[str, str | None]]
     """Each row's text, and its pair; of a conversation its tokens as text."""
     rows: list[Tensor]
+    sources: list[Tensor]
+    """Of an encoder-decoder, one for each row; else none."""
     outputs: list[Tensor]
     special_tokens: bool
     several: bool
@@ -92,20 +94,22 @@ def ask(tuned: Tuned, examples: Sequence[Example]) -> Asked:
     of_text = head is not None and head.name == "classify"
     texts: list[tuple[str, str | None]] = []
     rows: list[Tensor] = []
+    sources: list[Tensor] = []
     for example in examples:
         for row in (row for unit in objective.units([example], policy, tuned.card.max_length) for row in unit):
             if rows and (sum(map(len, rows)) + len(row.ids)) * width > MOST_NUMBERS:
                 break
             rows.append(row.ids)
+            sources += [] if row.source is None else [row.source]
             ids = row.ids.tolist()
             texts.append((example.text or "", example.text_pair) if of_text else (policy.tokenizer.decode(ids), None))
     kind = tuned.card.objective_settings.get("kind", "one")
-    return Asked(texts, rows, own_outputs(policy, rows), of_text, kind == "several")
+    return Asked(texts, rows, sources, own_outputs(policy, rows, sources), of_text, kind == "several")
 
 
 def compare(asked: Asked, policy: Policy, artefact: Artefact, exporter: Exporter) -> Handoff:
     """Ask the artefact the same, and compare outputs, answers, tokens, template, and weights one by one."""
-    theirs = artefact.outputs(asked.rows)
+    theirs = artefact.outputs(asked.rows, asked.sources)
     ours = torch.cat([one.flatten() for one in asked.outputs])
     gap = torch.cat([one.flatten() for one in theirs]) - ours
     spread = float(ours.std()) or 1.0

@@ -37,15 +37,15 @@ def what_is_read_answers_as_the_run(
 ) -> None:
     """In the format's own program: outputs within the tolerance, the same tokens of every text, the same template; and training is in it."""
     policy = _trained(build_policy, technique, objective, examples)
-    rows = _rows(policy, objective, examples)
-    ours = own_outputs(policy, rows)
+    rows, sources = _rows(policy, objective, examples)
+    ours = own_outputs(policy, rows, sources)
     untuned = build_policy()
     untuned.heads, untuned.classes = policy.heads, policy.classes
-    moved = _difference(ours, own_outputs(untuned, rows))
+    moved = _difference(ours, own_outputs(untuned, rows, sources))
     with tempfile.TemporaryDirectory() as place:
         exporter.write(policy, technique, _card(policy, objective), Path(place))
         artefact = exporter.read(Path(place))
-        found = _difference(ours, artefact.outputs(rows))
+        found = _difference(ours, artefact.outputs(rows, sources))
         assert found <= exporter.tolerance, (
             f"read back, outputs differ by {found:.3g} of their spread; its tolerance is {exporter.tolerance:g}"
         )
@@ -71,8 +71,9 @@ def _trained(build_policy: BuildPolicy, technique: Technique, objective: Objecti
     return policy
 
 
-def _rows(policy: Policy, objective: Objective, examples: Sequence[Example]) -> list[Tensor]:
-    return [row.ids for unit in objective.units(examples, policy, policy.context - 2) for row in unit]
+def _rows(policy: Policy, objective: Objective, examples: Sequence[Example]) -> tuple[list[Tensor], list[Tensor]]:
+    rows = [row for unit in objective.units(examples, policy, policy.context - 2) for row in unit]
+    return [row.ids for row in rows], [row.source for row in rows if row.source is not None]
 
 
 def _card(policy: Policy, objective: Objective) -> Card:
