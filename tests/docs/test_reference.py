@@ -62,7 +62,7 @@ def test_relative_links_lead_to_a_file_and_a_heading(page):
         assert not anchor or anchor in anchors(target), f"{page}: {link}: no such heading; there are {sorted(anchors(target))}"
 
 
-OF_A_PLUGIN = {"compress": ("compressors", "method"), "export": ("exporters", "form")}
+OF_A_PLUGIN = {"compress": ("compressors", "method"), "export": ("exporters", "form"), "deploy": ("targets", "target")}
 """Verbs whose --set sets the plugin that they name: its kind, and the argument that names it."""
 
 
