@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from whet.engine.calibrate import class_nll, fit_temperature
 from whet.engine.cut import cut
-from whet.engine.fields import missing, require
+from whet.engine.embed import by_centroid, centroids, few_of_each, shares, text_rows, unit_vectors, voters
+from whet.engine.fields import require
 from whet.engine.order import shuffled
 from whet.models.policy import Policy
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+from whet.types import Batch, Cursor, Example, Objective, Output, Plan, State, StepRows, Unit
 
 HEAD = "classify"
 TARGET = {"one": "label", "several": "labels", "number": "value"}
@@ -56,6 +57,8 @@ class Classify(Objective):
     """Probability from which one of several labels is given."""
     centroid_examples: int = Field(8, ge=1)
     """Training rows of each class behind the baseline that needs no tuning: the class whose mean embedding is nearest."""
+    neighbours: int = Field(5, ge=1)
+    """Training rows that vote in the other baseline that needs no tuning: those whose embeddings are nearest."""
 
     head: ClassVar[Literal["lm", "classify", "value"]] = "classify"
 
@@ -83,31 +86,21 @@ class Classify(Objective):
         policy.heads[HEAD] = head.to(policy.device)
 
     def _start_at_centroids(self, policy: Policy, examples: Sequence[Example], head: nn.Linear) -> None:
-        few = _few(examples, CENTROID_ROWS)
-        vectors, lengths = self._embeddings(policy, few, policy.context)
+        few = few_of_each(examples, CENTROID_ROWS)
+        vectors, lengths = unit_vectors(policy, few, policy.context)
         centre = vectors.mean(0)
-        centroids = _centroids(few, vectors - centre)
-        weight = torch.stack([centroids[name] for name in policy.classes])  # [K, D]
+        found = centroids(few, vectors - centre)
+        weight = torch.stack([found[name] for name in policy.classes])  # [K, D]
         weight = CENTROID_SCALE * weight / lengths.mean()
         head.weight.copy_(weight)
         head.bias.copy_(-weight @ (centre * lengths.mean()))
 
     def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
         index = {label: number for number, label in enumerate(policy.classes)}
-        require(examples, ("text",))
-        texts = [example.text for example in examples]
-        pairs = [example.text_pair for example in examples] if any(example.text_pair for example in examples) else None
-        if not texts:
-            return []
-        encoded = policy.tokenizer(texts, pairs, truncation=True, max_length=max_length, verbose=False)["input_ids"]
         units: list[Unit] = []
-        for example, ids in zip(examples, encoded, strict=True):
-            if not ids:
-                raise missing(example, "text")
+        for example, row in zip(examples, text_rows(examples, policy, max_length), strict=True):
             target = self._target(example, index)
-            units.append(
-                (Row(example.id, torch.tensor(ids), vectors={"target": target}, weights={"label": self._weight(target)}),)
-            )
+            units.append((replace(row, vectors={"target": target}, weights={"label": self._weight(target)}),))
         return units
 
     def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
@@ -151,15 +144,22 @@ class Classify(Objective):
     def baselines(
         self, base: Policy, train: Sequence[Example], examples: Sequence[Example], max_length: int
     ) -> dict[str, list[Output]]:
-        """The commonest answer; and for one label the untuned model with the nearest class centroid, over a few rows of each class."""
+        """The commonest answer; the answers of the training rows nearest in the untuned model; and for one label its nearest centroid."""
         found = {COMMONEST[self.kind]: [self._commonest(train)] * len(examples)}
+        vectors = unit_vectors(base, examples, max_length)[0]
+        names = sorted({label for example in train for label in self._labels(example)})
+        near = voters(base, vectors, examples, train, self.neighbours, max_length)
+        found["nearest_neighbours"] = [self._voted(names, cast) for cast in near]
         if self.kind == "one":
-            few = _few(train, self.centroid_examples)
-            centroids = _centroids(few, self._embeddings(base, few, max_length)[0])
-            nearest = self._embeddings(base, examples, max_length)[0] @ torch.stack(list(centroids.values())).T  # [N, K] cosines
-            names = list(centroids)
-            found["nearest_centroid"] = [Output(label=names[index]) for index in nearest.argmax(-1).tolist()]
+            labels = by_centroid(base, vectors, train, self.centroid_examples, max_length)
+            found["nearest_centroid"] = [Output(label=label) for label in labels]
         return found
+
+    def _voted(self, names: Sequence[str], cast: Sequence[tuple[Example, float]]) -> Output:
+        """Return what training rows, each with its weight, come to: their labels' shares, or the mean of their numbers."""
+        if self.kind == "number":
+            return Output(value=sum(weight * (voter.value or 0.0) for voter, weight in cast))
+        return self._chosen(shares(names, [(self._labels(voter), weight) for voter, weight in cast]))
 
     def _commonest(self, train: Sequence[Example]) -> Output:
         if self.kind == "number":
@@ -169,15 +169,6 @@ class Classify(Objective):
         if self.kind == "several":
             return Output(labels=tuple(label for label, count in counts.items() if count * 2 > len(train)))
         return Output(label=min(counts, key=lambda label: (-counts[label], label)))
-
-    def _embeddings(self, policy: Policy, examples: Sequence[Example], max_length: int) -> tuple[Tensor, Tensor]:
-        """Return the texts as unit vectors [N, D], and the length each had [N]."""
-        rows = [replace(unit[0], id=number) for number, unit in enumerate(self.units(examples, policy, max_length))]
-        found = torch.empty(len(rows), policy.width)
-        with torch.no_grad():
-            for batch in cut([(row,) for row in rows], policy.max_tokens):
-                found[list(batch.row_ids)] = policy.pooled(batch.to(policy.device)).cpu().float()
-        return nn.functional.normalize(found, dim=-1), found.norm(dim=-1)
 
     def _scores(self, policy: Policy, batch: Batch) -> Tensor:
         pooled = policy.pooled(batch)
@@ -189,14 +180,14 @@ class Classify(Objective):
     def _output(self, classes: Sequence[str], score: Tensor) -> Output:
         if self.kind == "number":
             return Output(value=float(score[0]))
+        chances = torch.sigmoid(score) if self.kind == "several" else torch.softmax(score, dim=-1)
+        return self._chosen(dict(zip(classes, chances.tolist(), strict=True)))
+
+    def _chosen(self, probabilities: dict[str, float]) -> Output:
         if self.kind == "several":
-            probabilities = dict(zip(classes, torch.sigmoid(score).tolist(), strict=True))
-            return Output(
-                labels=tuple(name for name, p in probabilities.items() if p >= self.threshold), probabilities=probabilities
-            )
-        chances = torch.softmax(score, dim=-1).tolist()
-        best = max(range(len(chances)), key=chances.__getitem__)
-        return Output(label=classes[best], probabilities=dict(zip(classes, chances, strict=True)))
+            likely = tuple(name for name, chance in probabilities.items() if chance >= self.threshold)
+            return Output(labels=likely, probabilities=probabilities)
+        return Output(label=max(probabilities, key=probabilities.__getitem__), probabilities=probabilities)
 
     def _target(self, example: Example, index: dict[str, int]) -> Tensor:
         target = torch.zeros(max(1, len(index)))
@@ -218,21 +209,3 @@ class Classify(Objective):
         if self.kind == "several":
             return float(len(target))
         return 1.0 if self.kind == "number" else float(target.sum())
-
-
-def _few(train: Sequence[Example], per_class: int) -> list[Example]:
-    taken: Counter[str | None] = Counter()
-    chosen = []
-    for example in train:
-        if taken[example.label] < per_class:
-            taken[example.label] += 1
-            chosen.append(example)
-    return chosen
-
-
-def _centroids(examples: Sequence[Example], embeddings: Tensor) -> dict[str, Tensor]:
-    """Return each class's mean embedding, as a unit vector. [D] each"""
-    members: dict[str, list[int]] = {}
-    for number, example in enumerate(examples):
-        members.setdefault(example.label or "", []).append(number)
-    return {label: nn.functional.normalize(embeddings[rows].mean(0), dim=0) for label, rows in sorted(members.items())}
