@@ -169,6 +169,15 @@ class Train(Section):
     """Seed of the order, of new weights and of everything else that is drawn."""
 
 
+class FewShot(Section):
+    """The untuned model with training rows in its prompt, as a baseline of objectives that write."""
+
+    examples: int = Field(0, ge=0, le=100)
+    """Rows shown before each question, as many as fit; 0: it is not asked. Each lengthens every prompt by its own tokens."""
+    choose: Literal["similar", "fixed"] = "similar"
+    """similar: the rows whose questions are nearest, the nearest last; fixed: the same seeded draw before every question."""
+
+
 class Evaluate(Section):
     """How the result is judged."""
 
@@ -186,6 +195,7 @@ class Evaluate(Section):
     """Test rows whose answers are generated and scored, for objectives that write text."""
     max_new_tokens: int = Field(128, ge=1)
     """Longest generated answer, in tokens; of `predict` and `chat` too."""
+    few_shot: FewShot = FewShot()
     seed: int = Field(0, ge=0)
 
 

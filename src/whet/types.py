@@ -63,15 +63,24 @@ class Example:
     """The target of a regression."""
     messages: tuple[Message, ...] | None = None
     """A conversation; a prompt with its answer is one of two turns."""
+    shots: tuple[Message, ...] | None = None
+    """Questions and answers of other rows that are shown before this one; nothing of them is learnt or scored."""
     chosen: str | None = None
     rejected: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     """Column name to value, for scores by slice."""
 
     @property
+    def turns(self) -> tuple[Message, ...]:
+        """The conversation as a model sees it: a system message first, then the shots."""
+        messages = self.messages or ()
+        begin = 1 if messages and messages[0].role == "system" else 0
+        return (*messages[:begin], *(self.shots or ()), *messages[begin:])
+
+    @property
     def prompt(self) -> tuple[Message, ...] | None:
-        """The turns before the last answer; None where there is none."""
-        turns = self.messages or ()
+        """The turns before the last answer, the shots among them; None where there is none."""
+        turns = self.turns
         return (turns[:-1] if turns and turns[-1].role == "assistant" else turns) or None
 
     @property
@@ -268,6 +277,8 @@ class Objective(Protocol):
     """It learns from its own rollouts, so nothing may be fetched ahead."""
     written_metrics: ClassVar[tuple[str, ...]] = ()
     """Metrics of the answers that it generates; none where it generates nothing."""
+    shots: ClassVar[bool] = False
+    """Its outputs and answers heed `Example.shots`, so that the untuned model can be asked with examples in the prompt."""
 
     @property
     @abstractmethod
@@ -313,6 +324,13 @@ class Objective(Protocol):
     def answers(self, policy: Policy, examples: Sequence[Example], max_new_tokens: int) -> Iterator[Output]:
         """The generated answer to each example, in order; only where there are `written_metrics`."""
         return iter(())
+
+    def settle(self, policy: Policy, units: Sequence[Unit], plan: Plan) -> None:
+        """Fit what no step learns on the training units, such as a head on tuned embeddings; by default nothing.
+
+        Called before each validation and once the best weights are put back. It depends on the policy's weights and on these units
+        alone, and leaves what learns as it is, so that a resumed run ends in the same bytes.
+        """
 
     def trial(self, policy: Policy, units: Sequence[Unit], plan: Plan) -> dict[str, float]:
         """What training watches on the validation units, lower is better; nothing where that is the loss itself.

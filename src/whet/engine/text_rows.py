@@ -12,16 +12,24 @@ from whet.types import Example, Row
 
 
 def chat_row(example: Example, policy: Policy, max_length: int) -> Row:
-    """Return a conversation as a row whose assistant's turns are supervised, end tokens included."""
+    """Return a conversation as a row whose assistant's turns are supervised, end tokens included; those of its shots are not."""
     if example.messages is None:
         raise missing(example, "messages")
     try:
-        chat = encode_chat(policy.tokenizer, example.messages)
+        chat = encode_chat(policy.tokenizer, example.turns)
+        shown = len(encode_chat(policy.tokenizer, example.turns[: -_own(example)]).ids) if example.shots else 0
     except DataError as error:
         raise DataError(f"{example.file}:{example.line}: {error}") from None
     supervised = torch.tensor(chat.supervised[:max_length])
+    supervised[:shown] = 0.0
     ids = torch.tensor(chat.ids[:max_length])
     return Row(example.id, ids, {"supervised": supervised}, weights={"lm": float(supervised.sum())})
+
+
+def _own(example: Example) -> int:
+    """Return how many turns at the end of the conversation stand behind the shots."""
+    messages = example.messages or ()
+    return len(messages) - (1 if messages and messages[0].role == "system" else 0)
 
 
 def text_rows(example: Example, policy: Policy, max_length: int) -> list[Row]:

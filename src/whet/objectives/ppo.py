@@ -65,6 +65,7 @@ class Ppo(Objective):
     head: ClassVar[Literal["lm", "classify", "value"]] = "lm"
     reference: ClassVar[bool] = True
     online: ClassVar[bool] = True
+    shots: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ()
     written_metrics: ClassVar[tuple[str, ...]] = ("mean_reward", "kl")
 

@@ -25,6 +25,7 @@ class Sft(Objective):
     needs: ClassVar[tuple[str, ...]] = ("messages",)
     head: ClassVar[Literal["lm", "classify", "value"]] = "lm"
     metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity")
+    shots: ClassVar[bool] = True
     written_metrics: ClassVar[tuple[str, ...]] = ("rouge_l", "rouge_1", "rouge_2", "bleu", "chrf", "exact_match")
 
     def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
@@ -44,12 +45,7 @@ class Sft(Objective):
 
     def answers(self, policy: Policy, examples: Sequence[Example], max_new_tokens: int) -> Iterator[Output]:
         """Generate the last answer of each conversation, greedily."""
-        prompts = [prompt_ids(policy.tokenizer, _before_answer(example)) for example in examples]
+        prompts = [prompt_ids(policy.tokenizer, example.prompt or ()) for example in examples]
         stops = stop_ids(policy.tokenizer)
         for ids in generate(policy, prompts, max_new_tokens, stops):
             yield Output(text=policy.tokenizer.decode(ids, skip_special_tokens=True).strip())
-
-
-def _before_answer(example: Example) -> Sequence:  # type: ignore[type-arg]
-    messages = example.messages or ()
-    return messages[:-1] if messages and messages[-1].role == "assistant" else messages

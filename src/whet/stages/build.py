@@ -145,6 +145,18 @@ def check_plugins(recipe: Recipe, folder: Path | None) -> None:
         except RecipeError as error:
             raise RecipeError(f"{recipe.place(*path)}: {error}") from None
     check_gate(recipe, folder)
+    check_few_shot(recipe, objective)
+
+
+def check_few_shot(recipe: Recipe, objective: Objective) -> None:
+    """Raise RecipeError where examples in the prompt are asked for, and the objective has no prompt that they would go into."""
+    if recipe.evaluate.few_shot.examples and not objective.shots:
+        place = recipe.place("evaluate", "few_shot", "examples")
+        also = " Classes are compared with nearest neighbours anyway." if objective.head == "classify" else ""
+        raise RecipeError(
+            f"{place}: objective '{recipe.objective.name}' answers no prompt, so no examples can stand in it.{also} "
+            "Set it to 0, or use an objective that writes answers, such as sft."
+        )
 
 
 def with_places(recipe: Recipe, folder: Path | None) -> Recipe:

@@ -27,8 +27,17 @@ from whet.recipe_file import load_recipe
 from whet.report.build import Group, build_report
 from whet.report.html import render
 from whet.run import Run, open_run
-from whet.stages.build import asked_metrics, build_objective, build_technique, measured_by, metric_settings, plugin_folder
+from whet.stages.build import (
+    asked_metrics,
+    build_objective,
+    build_technique,
+    check_few_shot,
+    measured_by,
+    metric_settings,
+    plugin_folder,
+)
 from whet.stages.decide import choose_metric
+from whet.stages.few_shot import NAME, show_examples
 from whet.stages.forgetting import measure_forgetting
 from whet.stages.gate import GATE, check_gate, gate_record, store_gate
 from whet.stages.lineage import recorded
@@ -36,6 +45,7 @@ from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
 from whet.types import Example, Objective, Output
 
+BASE = "base_model"
 WITH_MODEL = {"train", "compress", "deploy"}
 """Kinds of run that end in a model."""
 
@@ -90,6 +100,7 @@ def load_run(path: Path, recipe: Path | None = None, sets: Sequence[str] = ()) -
     objective = build_objective(Choice(name=card.objective, **card.objective_settings), folder)
     measured_by(objective, tuple(asked_metrics(stored).values()), folder)
     check_gate(stored, folder)
+    check_few_shot(stored, objective)
     policy = load_tuned(run.model, technique)
     if objective.head not in {"lm", "seq2seq", "masked"} and not len(policy.heads):
         raise RunError(
@@ -154,7 +165,7 @@ def _evaluate(
         raise RunError(f"{path}: there are no test rows to judge on. Name a file: whet evaluate {quoted(path)} --test FILE")
     narrator.say(f"Judging on {len(examples):,} test rows ...")
     metric = _metric(tuned, dataset.train)
-    groups, samples = _groups(tuned, metric, dataset, examples, narrator)
+    groups, samples, few_shot = _groups(tuned, metric, dataset, examples, narrator)
     records = tuned.run.records()
     report = build_report(
         objective=tuned.card.objective,
@@ -173,7 +184,7 @@ def _evaluate(
         report |= {"test": [path.name for path in test], "rows_sha256": examples_hash({"test": examples})}
     if not test and recorded(tuned.run):
         report |= _forgetting(tuned, metric, recipe, report["hints"], narrator)
-    report |= {"samples": samples, "settings": settings.model_dump(mode="json") | {"metric": metric}}
+    report |= few_shot | {"samples": samples, "settings": settings.model_dump(mode="json") | {"metric": metric}}
     if metric.endswith(".py") and tuned.folder is not None:
         report["plugins"] = {metric: file_hash(tuned.folder / metric)}
     _write(tuned, run, report, groups, dataset, records, time.monotonic() - begun)
@@ -209,31 +220,43 @@ def _metric(tuned: Tuned, train: Sequence[Example]) -> str:
 
 def _groups(
     tuned: Tuned, metric: str, dataset: Dataset, examples: Sequence[Example], narrator: Narrator
-) -> tuple[list[Group], list[dict[str, str]]]:
-    """Return what is scored, and a few answers before and after tuning to look at."""
+) -> tuple[list[Group], list[dict[str, str]], dict[str, Any]]:
+    """Return what is scored, a few answers before and after tuning to look at, and what the report says of examples in the prompt."""
     objective, settings, limit = tuned.objective, tuned.recipe.evaluate, tuned.card.max_length
     given, of_answers = measured_by(objective, (metric, *asked_metrics(tuned.recipe).values()), tuned.folder)
     changed = {name: metric_settings(tuned.recipe, name) for name in (*given, *of_answers)}
     base = load_base(tuned.card, tuned.run.model)
     if objective.reference:
         tuned.policy.reference = base
+    shown = None
+    if settings.few_shot.examples:
+        longest = settings.max_new_tokens if of_answers else 0
+        shown = show_examples(base, dataset.train, examples, settings.few_shot, settings.seed, longest, tuned.precision, narrator)
+    said = {NAME: shown.record} if shown else {}
     groups = []
     if given:
         ours = tuned.finite_outputs(tuned.policy, examples)
         narrator.say(f"Asking {tuned.card.source} without tuning ...")
         with computing(tuned.precision, base.device), torch.no_grad():
             theirs = objective.baselines(base, dataset.train, examples, limit)
+            if shown:
+                theirs[NAME] = shown.outputs(theirs[BASE], lambda some: objective.outputs(base, some, base.context))
         groups.append(Group(given, examples, ours, theirs, changed))
     if not of_answers:
-        return groups, []
+        return groups, [], said
     order = permutation(settings.seed, 1, len(examples))[: settings.max_generated]
-    asked = [examples[index] for index in sorted(order.tolist())]
+    places = sorted(order.tolist())
+    asked = [examples[index] for index in places]
     narrator.say(f"Writing {len(asked):,} answers with and without tuning ...")
     with computing(tuned.precision, base.device):
         written = list(objective.answers(tuned.policy, asked, settings.max_new_tokens))
         before = list(objective.answers(base, asked, settings.max_new_tokens))
-    groups.append(Group(of_answers, asked, written, {"base_model": before}, changed))
-    return groups, [_sample(example, a, b) for example, a, b in zip(asked[:5], before, written, strict=False)]
+        others = {BASE: before}
+        if shown:
+            narrator.say(f"Writing {len(asked):,} answers with examples in the prompt ...")
+            others[NAME] = shown.of(places).outputs(before, lambda some: objective.answers(base, some, settings.max_new_tokens))
+    groups.append(Group(of_answers, asked, written, others, changed))
+    return groups, [_sample(example, a, b) for example, a, b in zip(asked[:5], before, written, strict=False)], said
 
 
 def _sample(example: Example, before: Output, after: Output) -> dict[str, str]:
