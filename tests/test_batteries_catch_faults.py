@@ -129,9 +129,15 @@ class PrefersTheWorse(Grpo):
         )
 
 
+class GoesOnSettling(Classify):
+    def settle(self, policy, units, plan):
+        policy.heads["classify"].weight.mul_(0.9)
+
+
 @pytest.mark.parametrize(
     ("fault", "law"),
     [
+        (GoesOnSettling, objectives.settling_draws_nothing),
         (MovesItsReference, objectives.the_reference_stands_still),
         (ForeignReference, objectives.starts_at_its_reference),
         (ComparesWithItsBatch, objectives.cutting_changes_nothing),

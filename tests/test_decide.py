@@ -109,3 +109,10 @@ def test_every_metric_of_the_package_says_how_it_is_spoken_of():
 def test_below_ten_thousand_rows_the_validation_rows_are_learnt_from_too(rows, refit, epochs):
     train = decided({"refit": "auto"}, num_train=rows, num_units=rows)
     assert (train.refit, train.epochs) == (refit, epochs)
+
+
+def test_groups_of_rows_are_counted_and_stepped_through_one_by_one():
+    # 616 rows in 10 groups: a step is a group, an epoch ten of them, and half the rate of rows by themselves
+    found = decided({}, num_train=616, num_units=10)
+    assert (found.batch_size, found.epochs, found.learning_rate) == (1, 5.0, 5e-5)
+    assert decided({}, num_train=616, num_units=616).epochs == 10

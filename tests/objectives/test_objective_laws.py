@@ -12,6 +12,7 @@ from whet.testing.tiny import Architecture, tiny_judged
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "classify": [{"kind": "several"}, {"kind": "number"}],
+    "contrastive": [{"group": 4}, {"group": 4, "loss_type": "cosine"}],
     "masked": [{"whole_words": True, "share": 0.4}],
 }
 """Settings to try besides the defaults."""

@@ -140,17 +140,24 @@ def validate(policy: Policy, objective: Objective, units: Sequence[Unit], plan: 
     return {term: total / weights[term] for term, total in sums.items() if weights[term]}
 
 
-def validation(policy: Policy, objective: Objective, units: Sequence[Unit], plan: TrainPlan, state: State) -> dict[str, float]:
-    """Return what training watches, lower is better: the loss of these units, or what the objective says instead."""
+def validation(
+    policy: Policy, objective: Objective, train: Sequence[Unit], units: Sequence[Unit], plan: TrainPlan, state: State
+) -> dict[str, float]:
+    """Return what training watches, lower is better: the loss of these units, or what the objective says instead.
+
+    What no step learns is fitted on the training units first.
+    """
     with torch.no_grad(), computing(plan.precision, policy.device):
+        objective.settle(policy, train, plan)
         said = objective.trial(policy, units, plan)
     return said or validate(policy, objective, units, plan, state)
 
 
-def calibrate(policy: Policy, objective: Objective, units: Sequence[Unit], plan: TrainPlan) -> None:
-    """Let the objective fit the policy's temperature on validation units, as `validation` did at each look."""
-    if units and not objective.online:
-        with torch.no_grad(), computing(plan.precision, policy.device):
+def calibrate(policy: Policy, objective: Objective, train: Sequence[Unit], units: Sequence[Unit], plan: TrainPlan) -> None:
+    """Let the objective fit what no step learns on training units, and the policy's temperature on others, as `validation` does."""
+    with torch.no_grad(), computing(plan.precision, policy.device):
+        objective.settle(policy, train, plan)
+        if units and not objective.online:
             objective.trial(policy, units, plan)
 
 

@@ -38,6 +38,11 @@ class Facts:
     precision_reason: str
     accelerator: bool
 
+    @property
+    def grouped(self) -> bool:
+        """Whether a unit is a group of rows that are compared with each other, so that every row teaches about many."""
+        return self.num_train >= 2 * self.num_units > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -124,12 +129,17 @@ def _epochs(facts: Facts) -> tuple[float, str]:
     if facts.head in OF_TEXT:
         epochs = 1.0 if rows > 20000 else 3.0 if rows > 2000 else 5.0
         return epochs, f"{rows:,} rows of text; early stopping may end it before"
+    if facts.grouped:
+        epochs = 10.0 if rows < 300 else 5.0 if rows < 3000 else 1.0
+        return epochs, f"{rows:,} training rows, each compared with many; early stopping may end it before"
     epochs = 15.0 if rows < 300 else 10.0 if rows < 3000 else 3.0
     return epochs, f"{rows:,} training rows; early stopping may end it before"
 
 
 def _batch_size(facts: Facts) -> tuple[int, str]:
     rows = facts.num_train
+    if facts.grouped:
+        return 1, f"{facts.num_units:,} groups of {rows:,} training rows: a group is a step"
     size = 8 if rows < 200 else 16 if rows < 3000 or facts.head in OF_TEXT else 32
     return size, f"{rows:,} training rows: {steps_per_epoch(facts.num_units, size):,} steps an epoch"
 
@@ -147,6 +157,11 @@ def _max_tokens(facts: Facts) -> tuple[int, str]:
 def _learning_rate(facts: Facts) -> tuple[float, str]:
     millions = facts.num_parameters / 1e6
     rate = next(rate for below, rate in facts.learning_rates if millions < below)
+    if facts.grouped:
+        return (
+            rate / 2,
+            f"a model of {millions:.1f} M parameters; {facts.why_rates}; half of it, since rows are compared in groups",
+        )
     return rate, f"a model of {millions:.1f} M parameters; {facts.why_rates}"
 
 

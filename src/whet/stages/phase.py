@@ -144,7 +144,7 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
                 f"{folder}: the best checkpoint (step {stopper.best_step}) is damaged. Train again from the recipe in {run.path}."
             )
         training.restore(best.tensors, training.step, training.cursor, training.objective_state)
-    calibrate(job.policy, job.objective, job.validation_units, job.plan)
+    calibrate(job.policy, job.objective, job.train_units, job.validation_units, job.plan)
     loss = None if math.isinf(stopper.best_loss) else stopper.best_loss
     best_step = stopper.best_step or training.step
     narrator.say(_ending(training.step, job.plan.num_steps, stopper, scoring.name if scoring else "loss"))
@@ -171,7 +171,9 @@ def _loop(
         last = step.number == job.plan.num_steps
         validating = bool(job.validation_units) and (last or step.number % int(settings.validate_every) == 0)
         if validating:
-            losses = validation(job.policy, job.objective, job.validation_units, job.plan, training.objective_state)
+            losses = validation(
+                job.policy, job.objective, job.train_units, job.validation_units, job.plan, training.objective_state
+            )
             watched = scoring(job.policy) if scoring else None
             stopper.see(sum(losses.values()), step.number, watched)
             run.log(

@@ -97,7 +97,8 @@ def run_trial(
         last = step.number == job.plan.num_steps
         if not last and step.number % int(job.recipe.train.validate_every):
             continue
-        loss = sum(validation(job.policy, job.objective, job.validation_units, job.plan, training.objective_state).values())
+        judged = (job.train_units, job.validation_units, job.plan, training.objective_state)
+        loss = sum(validation(job.policy, job.objective, *judged).values())
         score = watch(job.policy) if watch else loss
         at_step[step.number] = score
         stopper.see(loss, step.number, score if by_metric else None)

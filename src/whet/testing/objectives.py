@@ -25,7 +25,7 @@ from whet.errors import DataError
 from whet.models.policy import Policy
 from whet.stats import stack
 from whet.testing.agreement import norm, row_ids, same_output, same_slope, same_steps
-from whet.testing.steps import ALL_TOKENS, BuildPolicy, ready, same_bytes, slope, tiny_plan, train, whole_step
+from whet.testing.steps import ALL_TOKENS, BuildPolicy, ready, same_bytes, settle, slope, tiny_plan, train, whole_step
 from whet.types import Cursor, Example, Objective, Row, State, StepRows, Unit
 
 NUM_STEPS = 50
@@ -270,6 +270,7 @@ def outputs_do_not_depend_on_neighbours(objective: Objective, build_policy: Buil
     """One output for each example, in order, the same in any company, with what the objective's metrics need."""
     policy = ready(objective, build_policy, examples)
     with torch.no_grad():
+        settle(objective, policy, examples)
         given = list(objective.outputs(policy, examples, policy.context))
         backwards = list(objective.outputs(policy, examples[::-1], policy.context))[::-1]
         alone = [next(iter(objective.outputs(policy, [example], policy.context))) for example in examples[:4]]
@@ -289,6 +290,23 @@ def outputs_do_not_depend_on_neighbours(objective: Objective, build_policy: Buil
         assert isinstance(value, float), f"metric '{name}' could not be computed from outputs()"
 
 
+def settling_draws_nothing(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Example]) -> None:
+    """What is fitted on the training units follows from them and from the weights, to the bit, and moves no weight that learns."""
+    if objective.online:  # its rows have no answer yet
+        return
+    policy = ready(objective, build_policy, examples)
+    before = {name: tensor.detach().clone() for name, tensor in policy.trainable()}
+    fitted = []
+    for _ in range(2):
+        settle(objective, policy, examples)
+        fitted.append({name: tensor.detach().clone() for name, tensor in policy.heads.state_dict().items()})
+    different = same_bytes(*fitted)
+    assert not different, f"settled twice, {different[:3]} differ: settle() must not draw, and not go on from what was fitted"
+    after = dict(policy.trainable())
+    moved = same_bytes(before, {name: after[name].detach() for name in before if name in after})
+    assert not moved, f"settle() changed or froze {moved[:3]}, which steps learn"
+
+
 OBJECTIVE_LAWS = (
     cutting_changes_nothing,
     padding_changes_nothing,
@@ -303,6 +321,7 @@ OBJECTIVE_LAWS = (
     missing_field_is_named,
     killed_and_resumed_gives_the_same_bytes,
     outputs_do_not_depend_on_neighbours,
+    settling_draws_nothing,
 )
 
 

@@ -49,6 +49,13 @@ def ready(objective: Objective, build_policy: BuildPolicy, examples: Sequence[Ex
     return as_float64(policy) if double else policy
 
 
+def settle(objective: Objective, policy: Policy, examples: Sequence[Example]) -> None:
+    """Fit what no step learns on these examples, as training does before it validates and at its end."""
+    plan = tiny_plan(policy)
+    with torch.no_grad():
+        objective.settle(policy, objective.units(examples, policy, plan.max_length), plan)
+
+
 def whole_step(objective: Objective, policy: Policy, examples: Sequence[Example]) -> StepRows:
     """Return all examples as the rows of one step."""
     plan = tiny_plan(policy, batch_size=len(examples))
