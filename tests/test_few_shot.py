@@ -155,7 +155,7 @@ def test_votes_weigh_the_inverse_of_the_distance():
 def test_a_row_never_votes_on_itself(builder):
     policy, examples = builder("bert")(), tiny_examples(9)
     vectors = torch.nn.functional.normalize(torch.randn(9, policy.width, generator=torch.Generator().manual_seed(0)), dim=-1)
-    for example, cast in zip(examples, voters(policy, vectors, examples, examples, 8, 64), strict=True):
+    for example, cast in zip(examples, voters(vectors, vectors, examples, examples, 8), strict=True):
         assert example.text not in {voter.text for voter, _ in cast} and sum(vote for _, vote in cast) == pytest.approx(1)
     one = Example(id=0, text="same")
     assert same_texts([one], [replace(one, id=1), replace(one, text_pair="other")]) == {0: [0]}

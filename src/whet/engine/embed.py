@@ -119,14 +119,12 @@ def _votes(similar: Sequence[float]) -> list[float]:
 
 
 def voters(
-    base: Policy, vectors: Tensor, examples: Sequence[Example], train: Sequence[Example], number: int, max_length: int
+    vectors: Tensor, keys: Tensor, examples: Sequence[Example], asked: Sequence[Example], number: int
 ) -> list[list[tuple[Example, float]]]:
-    """Return, for each example, the training rows nearest to it and what their votes weigh. `vectors` are the examples'. [N, D]
+    """Return, for each example, the rows nearest to it and what their votes weigh. Unit vectors of examples [N, D] and rows [M, D]
 
     A row of the same text is never among them: it may be the example itself.
     """
-    asked = asked_rows(train, len(examples))
-    keys = unit_vectors(base, asked, max_length)[0]
     found = neighbours(vectors, keys, number, same_texts(examples, asked))
     return [[(asked[place], weight) for place, weight in zip(*near, strict=True)] for near in found]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from whet.engine.calibrate import class_nll, fit_temperature
 from whet.engine.cut import cut
-from whet.engine.embed import by_centroid, centroids, few_of_each, shares, text_rows, unit_vectors, voters
+from whet.engine.embed import asked_rows, by_centroid, centroids, few_of_each, shares, text_rows, unit_vectors, voters
 from whet.engine.fields import require
 from whet.engine.order import shuffled
 from whet.models.policy import Policy
@@ -148,7 +148,8 @@ class Classify(Objective):
         found = {COMMONEST[self.kind]: [self._commonest(train)] * len(examples)}
         vectors = unit_vectors(base, examples, max_length)[0]
         names = sorted({label for example in train for label in self._labels(example)})
-        near = voters(base, vectors, examples, train, self.neighbours, max_length)
+        asked = asked_rows(train, len(examples))
+        near = voters(vectors, unit_vectors(base, asked, max_length)[0], examples, asked, self.neighbours)
         found["nearest_neighbours"] = [self._voted(names, cast) for cast in near]
         if self.kind == "one":
             labels = by_centroid(base, vectors, train, self.centroid_examples, max_length)
