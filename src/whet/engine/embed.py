@@ -27,7 +27,7 @@ CLOSEST = 1e-12
 """Squared distance below which two texts are as near as can be."""
 
 
-def text_rows(examples: Sequence[Example], policy: Policy, max_length: int) -> list[Row]:
+def plain_rows(examples: Sequence[Example], policy: Policy, max_length: int) -> list[Row]:
     """Return the tokens of each text, of a pair both texts. Raises DataError where an example has no text."""
     require(examples, ("text",))
     texts = [example.text for example in examples]
@@ -52,7 +52,7 @@ def pooled_vectors(policy: Policy, rows: Sequence[Row]) -> Tensor:
 
 def unit_vectors(policy: Policy, examples: Sequence[Example], max_length: int) -> tuple[Tensor, Tensor]:
     """Return the texts as unit vectors [N, D], and the length each had [N]."""
-    found = pooled_vectors(policy, text_rows(examples, policy, max_length))
+    found = pooled_vectors(policy, plain_rows(examples, policy, max_length))
     return nn.functional.normalize(found, dim=-1), found.norm(dim=-1)
 
 

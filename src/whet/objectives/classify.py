@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from whet.engine.calibrate import class_nll, fit_temperature
 from whet.engine.cut import cut
-from whet.engine.embed import asked_rows, by_centroid, centroids, few_of_each, shares, text_rows, unit_vectors, voters
+from whet.engine.embed import asked_rows, by_centroid, centroids, few_of_each, plain_rows, shares, unit_vectors, voters
 from whet.engine.fields import require
 from whet.engine.order import shuffled
 from whet.models.policy import Policy
@@ -98,7 +98,7 @@ class Classify(Objective):
     def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
         index = {label: number for number, label in enumerate(policy.classes)}
         units: list[Unit] = []
-        for example, row in zip(examples, text_rows(examples, policy, max_length), strict=True):
+        for example, row in zip(examples, plain_rows(examples, policy, max_length), strict=True):
             target = self._target(example, index)
             units.append((replace(row, vectors={"target": target}, weights={"label": self._weight(target)}),))
         return units

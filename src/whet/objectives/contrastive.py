@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from whet.engine.calibrate import fit_temperature
-from whet.engine.embed import asked_rows, by_centroid, pooled_vectors, shares, text_rows, voters
+from whet.engine.embed import asked_rows, by_centroid, plain_rows, pooled_vectors, shares, voters
 from whet.engine.fields import require
 from whet.engine.logistic import fit_logistic
 from whet.engine.order import permutation, seed_of
@@ -81,7 +81,7 @@ class Contrastive(Objective):
         index = {label: number for number, label in enumerate(policy.classes)}
         rows = [
             replace(row, scalars={"class": float(index.get(example.label or "", UNKNOWN))}, weights={"contrast": 1.0})
-            for row, example in zip(text_rows(examples, policy, max_length), examples, strict=True)
+            for row, example in zip(plain_rows(examples, policy, max_length), examples, strict=True)
         ]
         return self._groups(rows, 0, FIXED)
 
@@ -131,7 +131,7 @@ class Contrastive(Objective):
         return {"label": loss}
 
     def outputs(self, policy: Policy, examples: Sequence[Example], max_length: int) -> Iterator[Output]:
-        scores = _scores(policy, pooled_vectors(policy, text_rows(examples, policy, max_length)))
+        scores = _scores(policy, pooled_vectors(policy, plain_rows(examples, policy, max_length)))
         for chances in torch.softmax(scores / policy.temperature, dim=-1).tolist():
             yield _likeliest(dict(zip(policy.classes, chances, strict=True)))
 
@@ -142,7 +142,7 @@ class Contrastive(Objective):
         counts = Counter(example.label or "" for example in train)
         names = sorted(counts)
         asked = asked_rows(train, len(examples))
-        vectors, known = (pooled_vectors(base, text_rows(some, base, max_length)) for some in (examples, asked))
+        vectors, known = (pooled_vectors(base, plain_rows(some, base, max_length)) for some in (examples, asked))
         unit, keys = (nn.functional.normalize(some, dim=-1) for some in (vectors, known))
         near = voters(unit, keys, examples, asked, self.neighbours)
         classes = torch.tensor([names.index(example.label or "") for example in asked])
