@@ -392,6 +392,7 @@ MISTAKES = {
     ),
     "continual without parents": (f"{TRAIN} continual.replay=0.1", 1, "'continual'", "beside `parents`"),
     "replay below nothing": (f"{TRAIN} parents=[classified] --set continual.replay=-1", 1, "continual.replay", "0"),
+    "ewc below nothing": (f"{TRAIN} parents=[classified] --set continual.ewc=-1", 1, "continual.ewc", "0"),
     "replay as a word": (f"{TRAIN} parents=[classified] --set continual.replay=some", 1, "continual.replay", "number"),
     "unknown continual key": (
         f"{TRAIN} parents=[classified] --set continual.repaly=1",

@@ -257,6 +257,11 @@ class Continual(Section):
 
     replay: float = Field(0.2, ge=0, le=100)
     """Rows that the parents have learnt from and that are learnt again, as a share of the new training rows; 0: none."""
+    ewc: float = Field(0.0, ge=0)
+    """Strength of elastic weight consolidation: weights that matter to the parents are held near where they were (Kirkpatrick et al.
+    2017, arXiv:1612.00796, eq. 3); 0: none. It is the factor lambda beside a mean loss per row."""
+    ewc_rows: int = Field(256, ge=1)
+    """Rows of the parents on which it is measured how much each weight matters."""
     seed: int = Field(0, ge=0)
     """Seed of the draw of the parents' rows."""
 

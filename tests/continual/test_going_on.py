@@ -157,6 +157,34 @@ def test_the_same_seed_gives_the_same_bytes_and_a_stopped_run_goes_on_to_them(de
         assert file_hash(whole.path / name) == file_hash(again.path / name) == file_hash(stopped.path / name), name
 
 
+def test_weights_are_held_to_the_same_bytes_however_often_it_stops(desk, tiny_folder, tmp_path, monkeypatch):
+    train, technique = {"checkpoint": {"every": 2}, "refit": True}, {"name": "lora", "rank": 2}
+    recipe = make_recipe(tiny_folder("bert"), desk / "second.csv", [desk / "lora"], technique, train, continual={"ewc": 50.0})
+    whole = whet.train(recipe, out=tmp_path / "whole")
+    real, seen = Run.log, []
+
+    def stopping(run, record):
+        real(run, record)
+        seen.append(record)
+        if len(seen) in {5, 9}:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "log", stopping)
+    with pytest.raises(Interrupted):
+        whet.train(recipe, out=tmp_path / "stopped")
+    with pytest.raises(Interrupted):
+        resume(tmp_path / "stopped")
+    torn = next((tmp_path / "stopped" / "checkpoints" / "fisher").glob("step-0/*.safetensors"))
+    torn.write_bytes(torn.read_bytes()[:-9])  # measured again
+    monkeypatch.setattr(Run, "log", real)
+    stopped = resume(tmp_path / "stopped")
+    steps = [record for record in whole.records() if record["kind"] == "step"]
+    assert {record["phase"] for record in steps} == {"fit", "refit"}
+    assert all((record["losses"]["ewc"] > 0) == (record["step"] > 1) for record in steps)
+    for name in ("model/model.safetensors", "model/heads.safetensors", "log.jsonl"):
+        assert file_hash(whole.path / name) == file_hash(stopped.path / name), name
+
+
 def half_trained(desk, tiny_folder, tmp_path, monkeypatch):
     """A run that was stopped, and its parent beside it."""
     shutil.copytree(desk / "first", tmp_path / "runs" / "first")
@@ -219,6 +247,7 @@ def test_two_parents_give_rows_and_the_last_its_weights(desk, tiny_folder, tmp_p
         ),
         ({"model": "builtin:minilm"}, "goes on from the same model: write model: "),
         ({"technique": "prefix"}, "cannot be folded into the weights"),
+        ({"technique": "ia3", "continual": {"ewc": 1.0}}, "learns something beside them .*lora, full, bitfit or head"),
     ],
 )
 def test_what_does_not_fit_the_parent_is_said(desk, tiny_folder, tmp_path, changes, said):

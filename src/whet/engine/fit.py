@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from whet.engine.consolidate import Anchor
 from whet.engine.cut import cut, total_weights
 from whet.engine.machine import Precision, computing
 from whet.engine.optimise import grad_norm, restore_state, share_rates, state_tensors
@@ -21,6 +22,9 @@ from whet.errors import TrainingError
 from whet.models.policy import Policy
 from whet.models.reference import part_from_reference
 from whet.types import Batch, Cursor, Objective, Optimiser, Schedule, State, Step, StepRows, Unit
+
+PENALTY = "ewc"
+"""The name of the anchor's term among a step's losses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +93,18 @@ class NonFiniteLoss(TrainingError):
         self.step, self.row_ids = step, row_ids
 
 
-def fit(policy: Policy, objective: Objective, steps: Iterable[StepRows], plan: TrainPlan, training: Training) -> Iterator[Step]:
-    """Train until `plan.num_steps`, yielding after each update. Raises NonFiniteLoss before an update that would spoil the weights."""
+def fit(
+    policy: Policy,
+    objective: Objective,
+    steps: Iterable[StepRows],
+    plan: TrainPlan,
+    training: Training,
+    anchor: Anchor | None = None,
+) -> Iterator[Step]:
+    """Train until `plan.num_steps`, yielding after each update. Raises NonFiniteLoss before an update that would spoil the weights.
+
+    `anchor` adds its penalty to the loss, once a step.
+    """
     parameters = [parameter for _, parameter in training.named]
     for rows in steps:
         if training.step >= plan.num_steps:
@@ -99,7 +113,7 @@ def fit(policy: Policy, objective: Objective, steps: Iterable[StepRows], plan: T
         rate = plan.learning_rate * _factor(plan, number)
         batches = list(cut(rows.units, plan.max_tokens))
         weights = total_weights(batches)
-        losses, metrics = _accumulate(policy, objective, batches, weights, plan, training.objective_state, number)
+        losses, metrics = _accumulate(policy, objective, batches, weights, plan, training.objective_state, number, anchor)
         norm = grad_norm(parameters)
         if not math.isfinite(norm):
             raise NonFiniteLoss(number, tuple(row for batch in batches for row in batch.row_ids))
@@ -169,8 +183,9 @@ def _accumulate(
     plan: TrainPlan,
     state: State,
     number: int,
+    anchor: Anchor | None,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Add up the gradients of a step. Returns each term's mean, and each metric's."""
+    """Add up the gradients of a step. Returns each term's mean, and each metric's. The penalty goes with the first micro-batch."""
     losses: dict[str, float] = dict.fromkeys(weights, 0.0)
     metrics: dict[str, float] = {}
     num_rows = sum(len(batch.row_ids) for batch in batches)
@@ -180,6 +195,9 @@ def _accumulate(
         terms = [total / weights[term] for term, total in sums.items() if weights[term]]
         if not terms:
             continue
+        if anchor is not None and PENALTY not in losses:
+            terms.append(anchor.penalty())  # it depends on the weights only, so on no cut
+            losses[PENALTY] = float(terms[-1].detach())
         loss = torch.stack(terms).sum()
         if not torch.isfinite(loss.detach()):
             raise NonFiniteLoss(number, batch.row_ids)

@@ -75,6 +75,10 @@ class LowRank(Around):
         update = self.scale * (self.up @ self.down)
         return update if self.start_down is None else update - self.scale * (self.start_up @ self.start_down)  # type: ignore[operator]
 
+    def changed(self) -> Tensor:
+        """Return by how much the whole weight differs from the base's. [out, in]"""
+        return self.added() if self.magnitude is None else self.merged() - matrix(self.base)
+
     def merged(self) -> Tensor:
         """Return the weight that computes the same alone. [out, in]"""
         weight = matrix(self.base)

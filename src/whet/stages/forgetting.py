@@ -80,4 +80,6 @@ def _tests(runs: Sequence[Run], tuned: Tuned, metric: str) -> dict[int, Sequence
 def _kept_by(tuned: Tuned) -> str:
     """Return what the run did against forgetting, in a sentence."""
     again = stored_dataset(tuned.run).accounting.sources[SOURCE].used["train"]
-    return f"{again:,} old rows were learnt again." if again else "No old rows were learnt again (continual.replay)."
+    kept = f"{again:,} old rows were learnt again" if again else "No old rows were learnt again (continual.replay)"
+    strength = tuned.recipe.continual.ewc
+    return f"{kept}, and weights were held by ewc of {strength:g}." if strength else f"{kept}."

@@ -7,9 +7,12 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from whet.data.clean import build_cleaners
 from whet.data.dataset import Dataset
 from whet.data.preflight import Finding, preflight
+from whet.engine.consolidate import Anchor, all_weights, held_weights
 from whet.engine.fit import TrainPlan
 from whet.engine.machine import choose_precision, computing
 from whet.errors import DataError, RecipeError, Refused
@@ -47,6 +50,10 @@ class Kept:
         """Return what `make` gives; the key names all that it depends on."""
         return make()
 
+    def fisher(self, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return what `make` gives; the key names all that it depends on."""
+        return make()
+
 
 @dataclass(slots=True)
 class Job:
@@ -62,6 +69,8 @@ class Job:
     validation_units: list[Unit]
     decisions: list[Decision] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    anchor: Anchor | None = None
+    """What holds the policy to the parents' weights, where the recipe asks for it."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -118,7 +127,10 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     lengths = {"train": full_lengths(whole, train)}
     head = "rollout" if objective.online else objective.head
     findings = preflight(dataset, units, lengths, policy.tokenizer, head, plan.max_length, policy.end_id, policy.context)
+    before = all_weights(policy)
     technique.attach(policy, plan.seed)
+    if recipe.continual.ewc:
+        held_weights(policy, before)  # raises where this technique learns something else
     return Job(
         recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + made, findings
     )

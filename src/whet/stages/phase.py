@@ -166,7 +166,7 @@ def _loop(
         return
     steps = job.objective.steps(job.train_units, job.policy, job.plan, training.cursor, training.objective_state)
     settings, recent = job.recipe.train, deque[float](maxlen=SMOOTH)
-    for step in fit(job.policy, job.objective, steps, job.plan, training):
+    for step in fit(job.policy, job.objective, steps, job.plan, training, job.anchor):
         run.log(_record(name, step, job))
         last = step.number == job.plan.num_steps
         validating = bool(job.validation_units) and (last or step.number % int(settings.validate_every) == 0)

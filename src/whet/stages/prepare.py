@@ -23,7 +23,7 @@ from whet.stages.narrate import SILENT, Narrator
 def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILENT) -> Dataset:
     """Return the recipe's data set, read, cleaned and split. Raises DataError, or Refused where test rows are learnt from."""
     objective = build_objective(recipe.objective, folder)
-    pasts = [Past(str(run.path), stored_dataset(run)) for run in ancestors([one.run for one in find_parents(recipe, folder)])]
+    pasts = past_of(recipe, folder)
     known = tuple(dict.fromkeys(label for past in pasts for label in past.dataset.classes))
     paths = recipe.data.path
     narrator.say(f"Reading {', '.join(Path(name).name for name in paths) if len(paths) > 1 else paths[0]} ...")
@@ -39,6 +39,12 @@ def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILEN
         again = dataset.accounting.sources[SOURCE].used["train"]
         narrator.say(f"{again:,} of the rows to learn from are of {', '.join(past.name for past in pasts)} (continual.replay).")
     return dataset
+
+
+def past_of(recipe: Recipe, folder: Path | None) -> list[Past]:
+    """Return the data of the recipe's parents and of all that came before them, oldest first. Raises RunError or RecipeError."""
+    runs = ancestors([parent.run for parent in find_parents(recipe, folder)])
+    return [Past(str(run.path), stored_dataset(run)) for run in runs]
 
 
 def prepare_run(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None, narrator: Narrator = SILENT) -> Run:

@@ -22,6 +22,7 @@ from whet.recipe import Choice, Recipe
 from whet.recipe_file import dump_recipe, load_recipe
 from whet.run import Run, free_path, new_run, open_run
 from whet.stages.build import build_technique, check_plugins, plugin_files, plugin_folder, watched_metric, with_places
+from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.job import Job, build_job, on_all_rows, refuse
 from whet.stages.lineage import as_stored, find_parents
 from whet.stages.narrate import SILENT, Narrator
@@ -93,6 +94,9 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
     begun = time.monotonic()
     phases: dict[str, Any] = run.manifest.get("phases", {})
     refit = job.recipe.train.refit is True and bool(job.validation_units)
+    fisher = measured_fisher(job, folder, narrator, run) if job.recipe.continual.ewc else None
+    if fisher is not None:
+        job.anchor = anchored(job, fisher)
     if not refit or "fit" not in phases:  # a finished phase only brings its best weights back
         watched = watched_metric(job.recipe)
         rows, limit = job.dataset.validation, job.plan.max_length
@@ -108,6 +112,7 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
         )
         job = on_all_rows(job, folder, epochs=fitted.best_step / job.steps_per_epoch)
         job.policy.temperature = fitted.temperature
+        job.anchor = anchored(job, fisher) if fisher is not None else None
         phases["refit"] = asdict(run_phase("refit", job, run, narrator, fitted.log_bytes))
     seconds = run.manifest["actual"]["train_s"] + time.monotonic() - begun
     tokens = sum(record.get("tokens", 0) for record in run.records())

@@ -8,12 +8,16 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import Tensor
+
 from whet.data.dataset import Dataset
 from whet.engine.fit import Training, fit, validation
 from whet.errors import DataError, TrainingError
 from whet.models.policy import Policy
 from whet.recipe import Recipe
+from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.job import Job, Kept, build_job, refuse
+from whet.stages.narrate import SILENT
 from whet.stages.phase import Flag, Stopper
 from whet.stages.score import scoring
 from whet.types import Cursor, Unit
@@ -25,6 +29,7 @@ class Shared(Kept):
     def __init__(self) -> None:
         self.models: dict[Hashable, Policy] = {}
         self.rows: dict[Hashable, list[Unit]] = {}
+        self.important: dict[str, dict[str, Tensor]] = {}
 
     def base(self, key: Hashable, make: Callable[[], Policy]) -> Policy:
         if key not in self.models:
@@ -35,6 +40,11 @@ class Shared(Kept):
         if key not in self.rows:
             self.rows[key] = make()
         return self.rows[key]
+
+    def fisher(self, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        if key not in self.important:
+            self.important = {key: make()}
+        return self.important[key]
 
 
 class Stopped(Exception):
@@ -87,11 +97,13 @@ def run_trial(
     sign = watch.sign if watch else -1
     by_metric = bool(watch and early)  # without early stopping, training keeps the step of the least loss
     stopper = Stopper(early.patience, early.min_improvement, sign if by_metric else -1) if early else Stopper(0, sign=-1)
+    if job.recipe.continual.ewc:
+        job.anchor = anchored(job, kept.fisher(str(job.recipe.technique), lambda: measured_fisher(job, folder, SILENT)))
     training = Training.begin(job.policy, job.objective, job.plan)
     at_step: dict[int, float] = {}
     steps = job.objective.steps(job.train_units, job.policy, job.plan, training.cursor, training.objective_state)
     assert training.cursor == Cursor()
-    for step in fit(job.policy, job.objective, steps, job.plan, training):
+    for step in fit(job.policy, job.objective, steps, job.plan, training, job.anchor):
         if flag.raised:
             raise Stopped
         last = step.number == job.plan.num_steps
