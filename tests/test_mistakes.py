@@ -393,6 +393,12 @@ MISTAKES = {
     "continual without parents": (f"{TRAIN} continual.replay=0.1", 1, "'continual'", "beside `parents`"),
     "replay below nothing": (f"{TRAIN} parents=[classified] --set continual.replay=-1", 1, "continual.replay", "0"),
     "ewc below nothing": (f"{TRAIN} parents=[classified] --set continual.ewc=-1", 1, "continual.ewc", "0"),
+    "ewc and merge": (
+        f"{TRAIN} parents=[classified] --set continual.ewc=1 --set continual.merge=ties",
+        1,
+        "continual",
+        "either ewc or merge",
+    ),
     "replay as a word": (f"{TRAIN} parents=[classified] --set continual.replay=some", 1, "continual.replay", "number"),
     "unknown continual key": (
         f"{TRAIN} parents=[classified] --set continual.repaly=1",

@@ -262,8 +262,21 @@ class Continual(Section):
     2017, arXiv:1612.00796, eq. 3); 0: none. It is the factor lambda beside a mean loss per row."""
     ewc_rows: int = Field(256, ge=1)
     """Rows of the parents on which it is measured how much each weight matters."""
+    merge: Literal["none", "linear", "ties"] = "none"
+    """linear, ties: with technique lora, every stage learns an adapter of its own from the untuned model, and they are folded in together
+    (task arithmetic, Ilharco et al. 2023; TIES, Yadav et al. 2023, arXiv:2306.01708). none: go on from the last parent's weights."""
+    weights: Auto | tuple[float, ...] = "auto"
+    """Of each stage's adapter when they are merged, oldest first, the new one's last; auto: equal shares (linear), or 1 each (ties)."""
+    density: float = Field(0.2, gt=0, le=1)
+    """Share of each adapter's numbers, the largest ones, that ties keeps."""
     seed: int = Field(0, ge=0)
     """Seed of the draw of the parents' rows."""
+
+    @pydantic.model_validator(mode="after")
+    def _held_or_merged(self) -> Continual:
+        if self.ewc and self.merge != "none":
+            raise ValueError("either ewc or merge: what is merged begins at the untuned model, so there is nothing to be held at")
+        return self
 
 
 class Recipe(Section):

@@ -81,5 +81,7 @@ def _kept_by(tuned: Tuned) -> str:
     """Return what the run did against forgetting, in a sentence."""
     again = stored_dataset(tuned.run).accounting.sources[SOURCE].used["train"]
     kept = f"{again:,} old rows were learnt again" if again else "No old rows were learnt again (continual.replay)"
+    if tuned.recipe.continual.merge != "none":
+        return f"{kept}, and the stages' adapters were merged ({tuned.recipe.continual.merge})."
     strength = tuned.recipe.continual.ewc
     return f"{kept}, and weights were held by ewc of {strength:g}." if strength else f"{kept}."

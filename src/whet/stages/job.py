@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from whet.data.clean import build_cleaners
 from whet.data.dataset import Dataset
@@ -17,7 +18,9 @@ from whet.engine.fit import TrainPlan
 from whet.engine.machine import choose_precision, computing
 from whet.errors import DataError, RecipeError, Refused
 from whet.models.heads import keep_heads
+from whet.models.linear import placed
 from whet.models.load import KINDS, load_policy
+from whet.models.lowrank import LowRank
 from whet.models.policy import Policy
 from whet.models.save import Card
 from whet.recipe import Choice, Recipe
@@ -131,6 +134,12 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     technique.attach(policy, plan.seed)
     if recipe.continual.ewc:
         held_weights(policy, before)  # raises where this technique learns something else
+    updates = [layer.base for _, layer in placed(policy, LowRank)]
+    if recipe.continual.merge != "none" and not (updates and all(isinstance(base, nn.Linear | Conv1D) for base in updates)):
+        raise RecipeError(
+            f"continual.merge folds adapters of several stages together, and technique '{_chosen(recipe).name}' makes none that can be. "
+            "Use lora, or set continual.merge to none."
+        )
     return Job(
         recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + made, findings
     )

@@ -13,7 +13,7 @@ from whet.files import file_hash
 from whet.models.builtin import model_hash
 from whet.models.load import source_name
 from whet.models.policy import Policy, Source
-from whet.models.save import Card, load_tuned, read_card
+from whet.models.save import Card, load_base, load_tuned, read_card
 from whet.recipe import Choice, Recipe
 from whet.run import Run, open_run
 from whet.stages.build import build_objective, build_technique
@@ -57,8 +57,7 @@ def ancestors(parents: Sequence[Run]) -> list[Run]:
     def visit(run: Run) -> None:
         if run.path.resolve() in found:
             return
-        for record in recorded(run):
-            path = _place(Path(record["path"]), run)
+        for path in parents_now(run):
             try:
                 visit(open_run(path))
             except RunError as error:
@@ -78,8 +77,7 @@ def recorded(run: Run) -> list[dict[str, Any]]:
 def as_stored(run: Run, recipe: Recipe) -> Recipe:
     """Return a stored recipe with its parents where they are now. Raises RunError where one is missing or its model is another now."""
     places = []
-    for record in recorded(run):
-        path = _place(Path(record["path"]), run)
+    for record, path in zip(recorded(run), parents_now(run), strict=True):
         parent = _parent(path)
         if parent.sha256 != record["sha256"]:
             raise RunError(
@@ -93,29 +91,44 @@ def as_stored(run: Run, recipe: Recipe) -> Recipe:
 def start_policy(recipe: Recipe, folder: Path | None) -> Policy:
     """Return the last parent's tuned policy, its technique folded into the network, to be trained on like a base model.
 
-    Its source stays the base model that the first run was trained on. Raises RunError, RecipeError or ModelError.
+    Its source stays the base model that the first run was trained on. Where stages are merged the network is that base, with the parent's
+    head. Raises RunError, RecipeError or ModelError.
     """
     parent = find_parents(recipe, folder)[-1]
-    card = parent.card
+    policy = folded(parent.run, parent.card, folder)
+    if recipe.continual.merge == "none":
+        return policy
+    base = load_base(parent.card)
+    base.heads, base.classes = policy.heads, policy.classes
+    return base
+
+
+def folded(run: Run, card: Card, folder: Path | None) -> Policy:
+    """Return a run's tuned policy with its technique folded into the network. Raises RunError, RecipeError or ModelError."""
     if card.technique.endswith(".py"):
-        known = parent.run.manifest.get("plugins", {}).get(card.technique)
+        known = run.manifest.get("plugins", {}).get(card.technique)
         if folder is None or not (folder / card.technique).is_file() or file_hash(folder / card.technique) != known:
             raise RunError(
-                f"{parent.run.path}: was trained with the technique {card.technique}, a file of your own, which is not beside this recipe "
+                f"{run.path}: was trained with the technique {card.technique}, a file of your own, which is not beside this recipe "
                 "as it was then. Put that file there."
             )
     technique = build_technique(Choice(name=card.technique, **card.technique_settings), folder)
-    policy = load_tuned(parent.run.model, technique)
+    policy = load_tuned(run.model, technique)
     try:
         technique.merge(policy)
     except ModelError as error:
         raise RecipeError(
-            f"{parent.run.path}: nothing can go on from it, since its technique '{card.technique}' cannot be folded into the weights "
+            f"{run.path}: nothing can go on from it, since its technique '{card.technique}' cannot be folded into the weights "
             f"({error}) Begin with a run of lora, full, bitfit, ia3 or head."
         ) from None
     policy.network.requires_grad_(False)
     policy.source = Source(card.source, policy.source.folder, card.source_sha256)
     return policy
+
+
+def parents_now(run: Run) -> list[Path]:
+    """Return where the parents of a run lie now."""
+    return [_place(Path(record["path"]), run) for record in recorded(run)]
 
 
 def _parent(path: Path) -> Parent:

@@ -11,7 +11,7 @@ from typing import Any
 
 import whet
 from whet.data.dataset import Dataset
-from whet.engine.fit import TrainPlan
+from whet.engine.fit import TrainPlan, calibrate
 from whet.engine.machine import describe
 from whet.errors import RunError
 from whet.files import whole_folder, write_whole
@@ -25,6 +25,7 @@ from whet.stages.build import build_technique, check_plugins, plugin_files, plug
 from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.job import Job, build_job, on_all_rows, refuse
 from whet.stages.lineage import as_stored, find_parents
+from whet.stages.merging import check_merge, merge_stages
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.phase import Outcome, resumable, run_phase
 from whet.stages.prepare import prepare_data, slug, stored_dataset
@@ -54,6 +55,8 @@ def train_on(
     job = build_job(recipe, dataset, folder)
     _tell(job, narrator)
     refuse(job.findings)
+    if recipe.continual.merge != "none":
+        check_merge(job, folder)
     manifest = _manifest(job, folder)
     taught = [name for name in manifest["learnt_from"] if is_run(name)]
     with new_run(path, manifest | {"parents": [*came_from, *parents, *taught]}) as run:
@@ -117,20 +120,24 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
     seconds = run.manifest["actual"]["train_s"] + time.monotonic() - begun
     tokens = sum(record.get("tokens", 0) for record in run.records())
     learning = sum(tensor.numel() for _, tensor in job.policy.trainable())
-    job.policy.fold_temperature()
     with whole_folder(run.model) as model:  # appears last: a run that has it is trained
-        _save(job, model)
+        _save(job, folder, model)
         run.note(phases=phases, trainable_parameters=learning, actual={"train_s": round(seconds, 2), "tokens": tokens})
     return run
 
 
-def _save(job: Job, folder: Path) -> None:
+def _save(job: Job, folder: Path | None, model: Path) -> None:
     """Write the model. One that went on from parents has its technique folded in, so that it needs neither them nor their adapters."""
     technique, card = job.technique, job.card()
-    if job.recipe.parents:
+    if job.recipe.continual.merge != "none":
+        merge_stages(job, folder, model)
+        calibrate(job.policy, job.objective, job.validation_units, job.plan)
+    elif job.recipe.parents:
         technique.merge(job.policy)
+    if job.recipe.parents:
         technique, card = build_technique(WHOLE, None), replace(card, technique=WHOLE.name, technique_settings={})
-    save_policy(job.policy, technique, card, folder)
+    job.policy.fold_temperature()
+    save_policy(job.policy, technique, card, model)
 
 
 def _is_trained(run: Run, narrator: Narrator) -> bool:
