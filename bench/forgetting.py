@@ -19,7 +19,7 @@ import whet
 from whet.recipe_file import build_recipe
 from whet.run import Run
 
-STRENGTHS = (30.0, 300.0, 3000.0)
+STRENGTHS = (1e6, 1e7)
 TRAIN = {"epochs": 3, "refit": False, "precision": "fp32"}
 
 

@@ -83,6 +83,8 @@ def test_a_run_that_went_on_is_judged_on_the_test_rows_of_all_stages(desk, tiny_
     page = (second.path / "report.html").read_text()
     assert "What it still knows" in page and "test rows of" in page
     assert "continual" not in first.report and "What it still knows" not in (first.path / "report.html").read_text()
+    known = whet.evaluate(second, test=[desk / "first.csv"]).report["hints"][0]  # most of these the parent has learnt from
+    assert "also stand in what was learnt from" in known and "left out" in known
     before = (second.path / "report.json").read_bytes()
     assert (whet.evaluate(second).path / "report.json").read_bytes() == before
     shutil.rmtree(tmp_path / "first")

@@ -27,6 +27,7 @@ from whet.stages.evaluate import load_run
 from whet.stages.job import build_job
 from whet.stages.lineage import ancestors, start_policy
 from whet.stages.prepare import prepare_data
+from whet.stages.search import search as whet_search
 from whet.stages.train import resume
 from whet.testing.tiny import tiny_examples
 
@@ -96,6 +97,7 @@ def test_the_model_is_whole_without_its_parents(desk, tiny_folder, tmp_path, tec
     assert answers[0].prediction in tuned.card.classes
 
 
+@pytest.mark.slow
 def test_merged_is_what_was_trained(desk, tiny_folder, tmp_path):
     technique = {"name": "lora", "rank": 2}
     recipe = make_recipe(tiny_folder("bert"), desk / "second.csv", [desk / "lora"], technique, {"early_stopping": False})
@@ -131,6 +133,7 @@ def test_without_replay_it_is_plain_training_from_the_parents_weights(desk, tiny
     assert logged == losses
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_a_stopped_run_goes_on_to_them(desk, tiny_folder, tmp_path, monkeypatch):
     recipe = make_recipe(
         tiny_folder("bert"),
@@ -157,6 +160,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_stopped_run_goes_on_to_them(de
         assert file_hash(whole.path / name) == file_hash(again.path / name) == file_hash(stopped.path / name), name
 
 
+@pytest.mark.slow
 def test_weights_are_held_to_the_same_bytes_however_often_it_stops(desk, tiny_folder, tmp_path, monkeypatch):
     train, technique = {"checkpoint": {"every": 2}, "refit": True}, {"name": "lora", "rank": 2}
     recipe = make_recipe(tiny_folder("bert"), desk / "second.csv", [desk / "lora"], technique, train, continual={"ewc": 50.0})
@@ -183,6 +187,18 @@ def test_weights_are_held_to_the_same_bytes_however_often_it_stops(desk, tiny_fo
     assert all((record["losses"]["ewc"] > 0) == (record["step"] > 1) for record in steps)
     for name in ("model/model.safetensors", "model/heads.safetensors", "log.jsonl"):
         assert file_hash(whole.path / name) == file_hash(stopped.path / name), name
+
+
+@pytest.mark.slow
+def test_a_search_tries_settings_from_the_same_parent(desk, tiny_folder, tmp_path):
+    search = {"space": {"train.learning_rate": [0.001, 0.01]}, "trials": 2, "sampler": "grid"}
+    continual = {"ewc": 10.0}
+    recipe = make_recipe(tiny_folder("bert"), desk / "second.csv", [desk / "first"], search=search, continual=continual)
+    found = whet_search(recipe, out=tmp_path / "search")
+    best = open_run(tmp_path / "search-best")
+    parents = best.manifest["parents"]
+    assert parents[0]["path"] == str(desk / "first") and parents[1] == str(found.path)
+    assert read_card(best.model).classes[:2] == ("billing", "delivery") and "continual" in best.report
 
 
 def half_trained(desk, tiny_folder, tmp_path, monkeypatch):
@@ -213,6 +229,7 @@ def test_a_folder_of_runs_may_move_as_a_whole(desk, tiny_folder, tmp_path, monke
     assert resume(tmp_path / "elsewhere" / "second").model.exists()
 
 
+@pytest.mark.slow
 def test_all_that_came_before_is_found_each_once_and_a_missing_one_is_named(desk, tiny_folder, tmp_path):
     shutil.copytree(desk / "first", tmp_path / "first")
     write_task(tmp_path, "second")

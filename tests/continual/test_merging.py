@@ -83,6 +83,7 @@ def test_the_stages_are_learnt_from_the_same_base_and_folded_in_together(desk, t
     )
 
 
+@pytest.mark.slow
 def test_a_third_stage_merges_three_adapters_and_not_a_merged_one(desk, tiny_folder, tmp_path):
     model = tiny_folder("bert")
     shutil.copytree(desk / "lora", tmp_path / "first")
@@ -100,6 +101,7 @@ def test_a_third_stage_merges_three_adapters_and_not_a_merged_one(desk, tiny_fol
     assert {example.label for example in read_dataset(run.path).test} <= set(load_run(run.path).policy.classes)
 
 
+@pytest.mark.slow
 def test_a_merged_run_that_was_stopped_ends_in_the_same_bytes(desk, tiny_folder, tmp_path, monkeypatch):
     recipe = make_recipe(tiny_folder("bert"), desk / "second.csv", [desk / "lora"], LORA, continual={"merge": "ties"})
     whole = whet.train(recipe, out=tmp_path / "whole")

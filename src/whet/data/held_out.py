@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,9 +34,15 @@ class HeldOut:
 
 
 def read_held_out(
-    paths: Sequence[Path], dataset: Dataset, needs: tuple[str, ...], folder: Path | None, *, keep_learnt: bool = False
+    paths: Sequence[Path],
+    dataset: Dataset,
+    needs: tuple[str, ...],
+    folder: Path | None,
+    *,
+    keep_learnt: bool = False,
+    before: Iterable[Example] = (),
 ) -> HeldOut:
-    """Return the examples of these files, by the columns of `dataset`.
+    """Return the examples of these files, by the columns of `dataset`; `before` are rows that earlier stages have learnt from.
 
     Rows that cannot be read are counted, and stop the evaluation above `data.max_reject_fraction`. Rows that were also learnt from
     are left out, or with `keep_learnt` kept; both are told. Raises DataError, or Refused where no other row is there.
@@ -54,7 +60,7 @@ def read_held_out(
     spelling = {label_key(label): label for label in dataset.classes if keys[label_key(label)] == 1}
     examples = tuple(_spelt(one, spelling) for one in made if isinstance(one, Example))
     said = grouped(notices, dict.fromkeys(row.file for row in rows))
-    learnt = {text_key(example) for example in (*dataset.train, *dataset.validation)}
+    learnt = {text_key(example) for example in (*dataset.train, *dataset.validation, *before)}
     new = tuple(example for example in examples if text_key(example) not in learnt)
     if len(new) == len(examples):
         return HeldOut(examples, said, ())

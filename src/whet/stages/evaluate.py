@@ -40,7 +40,7 @@ from whet.stages.decide import choose_metric
 from whet.stages.few_shot import NAME, show_examples
 from whet.stages.forgetting import measure_forgetting
 from whet.stages.gate import GATE, check_gate, gate_record, store_gate
-from whet.stages.lineage import recorded
+from whet.stages.lineage import ancestors, recorded
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
 from whet.types import Example, Objective, Output
@@ -151,7 +151,14 @@ def _evaluate(
     dataset = stored_dataset(tuned.run)
     examples, run, known = dataset.test, tuned.run, tuple[str, ...]()
     if test:
-        found = read_held_out(test, dataset, tuned.objective.needs, tuned.folder, keep_learnt=keep_learnt)
+        found = read_held_out(
+            test,
+            dataset,
+            tuned.objective.needs,
+            tuned.folder,
+            keep_learnt=keep_learnt,
+            before=_learnt_before(tuned.run, narrator),
+        )
         examples, known = found.examples, found.known
         run = _beside(run, test, examples)
         for notice in (*found.notices, *known):
@@ -189,6 +196,16 @@ def _evaluate(
         report["plugins"] = {metric: file_hash(tuned.folder / metric)}
     _write(tuned, run, report, groups, dataset, records, time.monotonic() - begun)
     return run
+
+
+def _learnt_before(run: Run, narrator: Narrator) -> list[Example]:
+    """Return what the runs that this one went on from have learnt from; where one is gone, that is told."""
+    try:
+        datasets = [stored_dataset(one) for one in ancestors([run])[:-1]]
+    except RunError as error:
+        narrator.say(f"Note: rows that were learnt from before {run.path} are not known, and may be among the test rows: {error}")
+        return []
+    return [example for dataset in datasets for example in (*dataset.train, *dataset.validation)]
 
 
 def _forgetting(tuned: Tuned, metric: str, recipe: Path | None, hints: list[str], narrator: Narrator) -> dict[str, Any]:

@@ -35,12 +35,9 @@ class Parent:
 def find_parents(recipe: Recipe, folder: Path | None) -> list[Parent]:
     """Return the recipe's parents, in its order. Raises RunError or RecipeError for one that nothing can go on from, with its place."""
     found: list[Parent] = []
-    for index, name in enumerate(recipe.parents):
-        path = Path(name)
-        if not path.exists() and folder is not None and (folder / name).exists():
-            path = folder / name
+    for index, name in enumerate(located_parents(recipe, folder)):
         try:
-            parent = _parent(path)
+            parent = _parent(Path(name))
             _check_kind(recipe, parent, folder)
         except (RunError, RecipeError) as error:
             raise type(error)(f"{recipe.place('parents', str(index))}: {error}") from None
@@ -48,6 +45,14 @@ def find_parents(recipe: Recipe, folder: Path | None) -> list[Parent]:
             raise RecipeError(f"{recipe.place('parents', str(index))}: {name} stands twice in parents. Name each run once.")
         found.append(parent)
     return found
+
+
+def located_parents(recipe: Recipe, folder: Path | None) -> tuple[str, ...]:
+    """Return the recipe's parents where they lie: from the current folder, or else beside the recipe."""
+    return tuple(
+        str(folder / name) if folder is not None and not Path(name).exists() and (folder / name).exists() else name
+        for name in recipe.parents
+    )
 
 
 def ancestors(parents: Sequence[Run]) -> list[Run]:

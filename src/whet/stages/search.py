@@ -33,6 +33,7 @@ from whet.stages.build import (
     with_places,
 )
 from whet.stages.evaluate import evaluate
+from whet.stages.lineage import located_parents
 from whet.stages.narrate import SILENT, Bar, Narrator
 from whet.stages.phase import Flag, stop_signals
 from whet.stages.prepare import located, prepare_data, slug, stored_dataset
@@ -97,7 +98,8 @@ def search(recipe: Recipe, *, folder: Path | None = None, out: Path | None = Non
         "actual": {},
     }
     with new_run(path, manifest) as run:
-        write_whole(run.path / "recipe.yaml", dump_recipe(recipe.model_copy(update={"data": located(recipe.data, folder)})))
+        placed = {"data": located(recipe.data, folder), "parents": located_parents(recipe, folder)}
+        write_whole(run.path / "recipe.yaml", dump_recipe(recipe.model_copy(update=placed)))
         dataset.write(run.path)
     return _search(Run(path), load_recipe(path / "recipe.yaml"), dataset, folder, narrator)
 
