@@ -131,7 +131,7 @@ def _save(job: Job, folder: Path | None, model: Path) -> None:
     technique, card = job.technique, job.card()
     if job.recipe.continual.merge != "none":
         merge_stages(job, folder, model)
-        calibrate(job.policy, job.objective, job.validation_units, job.plan)
+        calibrate(job.policy, job.objective, job.train_units, job.validation_units, job.plan)
     elif job.recipe.parents:
         technique.merge(job.policy)
     if job.recipe.parents:
