@@ -53,6 +53,8 @@ class Example:
     file: str = ""
     line: int = 0
     """Physical line (or record, for formats without lines) where the row begins, from 1."""
+    task: str | None = None
+    """Which of several tasks it belongs to; none where there is one only."""
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
@@ -105,6 +107,8 @@ class Row:
     """What the row was made of, for an objective that scores answers to it later."""
     source: Ints | None = None  # [S]
     """What an encoder-decoder reads to write `ids`; None for every other model, and where its encoder alone is asked."""
+    task: str = ""
+    """Which of several tasks it belongs to; a micro-batch has rows of one task only."""
 
     @property
     def num_tokens(self) -> int:
@@ -155,6 +159,8 @@ class Batch:
     """Per loss term, over this micro-batch."""
     source: Ints | None = None  # [S]
     source_lengths: tuple[int, ...] = ()  # R of them where there are sources
+    task: str = ""
+    """Which of several tasks its rows belong to."""
 
     @property
     def num_tokens(self) -> int:
@@ -270,15 +276,21 @@ class Plan(Protocol):
 class Objective(Protocol):
     """What is learnt. A plugin class names this protocol as its base to get what has a default: all that is not abstract."""
 
-    head: ClassVar[Literal["lm", "classify", "value", "tokens", "masked", "seq2seq"]]
-    """What answers: the network's output head (lm of a decoder, seq2seq of an encoder-decoder, masked), or a head of its own."""
     reference: ClassVar[bool] = False
     online: ClassVar[bool] = False
     """It learns from its own rollouts, so nothing may be fetched ahead."""
+    mixes: ClassVar[bool] = False
+    """Its units are learnt from one by one, whatever else is in the step, and `steps` only orders them: it can be one of several tasks."""
     written_metrics: ClassVar[tuple[str, ...]] = ()
     """Metrics of the answers that it generates; none where it generates nothing."""
     shots: ClassVar[bool] = False
     """Its outputs and answers heed `Example.shots`, so that the untuned model can be asked with examples in the prompt."""
+
+    @property
+    @abstractmethod
+    def head(self) -> Literal["lm", "classify", "value", "tokens", "masked", "seq2seq"]:
+        """What answers: the network's output head (lm of a decoder, seq2seq of an encoder-decoder, masked), or a head of its own."""
+        ...
 
     @property
     @abstractmethod

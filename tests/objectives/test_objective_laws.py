@@ -8,7 +8,7 @@ import pytest
 
 from whet import plugins
 from whet.testing.objectives import OBJECTIVE_LAWS
-from whet.testing.tiny import Architecture, tiny_judged
+from whet.testing.tiny import Architecture, tiny_judged, tiny_tasks
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "classify": [{"kind": "several"}, {"kind": "number"}],
@@ -17,9 +17,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 """Settings to try besides the defaults."""
 REWARDED = {"reward": {"name": "regex", "pattern": "[a-f]"}, "max_new_tokens": 6}
+MIXED = {"objectives": {"one": "classify", "two": {"name": "classify", "kind": "number"}, "three": "tokens"}}
 TEACHER = "TEACHER"
 """Stands for the folder of a tiny model that is not the one which learns."""
 REQUIRED: dict[str, dict[str, Any]] = {
+    "tasks": MIXED,
     "distill": {"teacher": TEACHER},
     "ppo": REWARDED,
     "grpo": REWARDED | {"group": 4, "max_new_tokens": 3},
@@ -27,6 +29,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
 """Settings without a default."""
 SLOW: dict[str, list[dict[str, Any]]] = {
     "distill": [{"alpha": 1.0, "temperature": 0.7}, {"of": "text"}],
+    "tasks": [{"by": "temperature", "temperature": 5.0, "weights": {"two": 0.3}}],
     "dpo": [{"loss_type": "ipo"}],
     "reward": [{"centre": 0.1}],
     "kto": [{"good_weight": 1.5, "bad_weight": 0.5}],
@@ -38,7 +41,7 @@ ONLY: dict[str, tuple[Architecture, ...]] = {"lm": ("llama",), "masked": ("maske
 """Where a head is of some architectures only."""
 LONG = {("seq2seq", "bart")}
 """What is tried in the slow part, since another architecture is in the quick one."""
-EXAMPLES = {"kto": tiny_judged}
+EXAMPLES = {"kto": tiny_judged, "tasks": tiny_tasks}
 """Where the usual examples do not have what is learnt from."""
 
 

@@ -10,16 +10,16 @@ from whet.types import Batch, Row, Unit
 
 
 def cut(units: Iterable[Unit], max_tokens: int) -> Iterator[Batch]:
-    """Yield packed batches of at most `max_tokens` tokens each, sources counted too; a unit that is longer is a batch of its own.
+    """Yield packed batches of at most `max_tokens` tokens each, sources counted too; a unit that is longer is a batch of its own, and so is a task.
 
     Rows are laid by length, so that neighbours of equal length share one dense attention product. Sums do not depend on it.
     """
-    ordered = sorted(units, key=_longest)
+    ordered = sorted(units, key=lambda unit: (unit[0].task, _longest(unit)))
     held: list[Unit] = []
     size = 0
     for unit in ordered:
         tokens = sum(row.num_tokens for row in unit)
-        if held and size + tokens > max_tokens:
+        if held and (size + tokens > max_tokens or unit[0].task != held[0][0].task):
             yield pack([row for group in held for row in group])
             held, size = [], 0
         held.append(unit)
@@ -48,6 +48,7 @@ def pack(rows: Sequence[Row]) -> Batch:
         weights=weights,
         source=torch.cat(sources) if sources else None,
         source_lengths=tuple(len(source) for source in sources),
+        task=first.task,
     )
 
 

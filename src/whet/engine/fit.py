@@ -143,14 +143,19 @@ def _factor(plan: TrainPlan, number: int) -> float:
 
 def validate(policy: Policy, objective: Objective, units: Sequence[Unit], plan: TrainPlan, state: State) -> dict[str, float]:
     """Return the mean of each term over these units, as training would compute it, without gradient."""
+    with torch.no_grad(), computing(plan.precision, policy.device):
+        return mean_terms(policy, objective, cut(units, plan.max_tokens), state)
+
+
+def mean_terms(policy: Policy, objective: Objective, batches: Iterable[Batch], state: State) -> dict[str, float]:
+    """Return the mean of each term of the loss over these batches."""
     sums: dict[str, float] = {}
     weights: dict[str, float] = {}
-    with torch.no_grad(), computing(plan.precision, policy.device):
-        for batch in cut(units, plan.max_tokens):
-            terms, _ = objective.loss(policy, batch.to(policy.device), state)
-            for term, total in terms.items():
-                sums[term] = sums.get(term, 0.0) + float(total)
-                weights[term] = weights.get(term, 0.0) + batch.weights[term]
+    for batch in batches:
+        terms, _ = objective.loss(policy, batch.to(policy.device), state)
+        for term, total in terms.items():
+            sums[term] = sums.get(term, 0.0) + float(total)
+            weights[term] = weights.get(term, 0.0) + batch.weights[term]
     return {term: total / weights[term] for term, total in sums.items() if weights[term]}
 
 

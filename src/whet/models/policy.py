@@ -10,7 +10,8 @@ Shapes: R rows, T tokens of all rows, S tokens of all sources, D width, K classe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,8 @@ from whet.errors import ModelError
 from whet.types import Batch
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
+OF_TASK = "__"
+"""Between a task's name and its head's, among the heads of a policy with several tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Policy:
         """What the policy was before it learnt, frozen; only where an objective asks for it (`models/reference.py`)."""
         self.teacher: Policy | None = None
         """What the policy learns from, frozen; rows must be short enough for both."""
+        self.tasks: dict[str, Policy] = {}
+        """The policy as each of several tasks sees it; empty where there is one only."""
 
     @property
     def device(self) -> torch.device:
@@ -113,8 +118,35 @@ class Policy:
         named += [(f"heads.{name}", parameter) for name, parameter in self.heads.named_parameters()]
         return sorted((name, parameter) for name, parameter in named if parameter.requires_grad)
 
+    def task(self, name: str) -> Policy:
+        """Return the policy as one of several tasks sees it: heads, classes and temperature of its own, and all else shared."""
+        if name not in self.tasks:
+            self.tasks[name] = copy.copy(self)
+            vars(self.tasks[name]).update(heads=nn.ModuleDict(), classes=(), temperature=1.0, tasks={})
+        view = self.tasks[name]
+        own = {"heads", "classes", "temperature", "tasks"}
+        vars(view).update({key: value for key, value in vars(self).items() if key not in own})
+        return view
+
+    def adopt_heads(self, name: str) -> None:
+        """Count a task's heads among the policy's own, so that they learn and are saved with it."""
+        for head, layer in self.task(name).heads.items():
+            self.heads[f"{name}{OF_TASK}{head}"] = layer
+
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """Each task's temperature; of a policy without tasks its own, under an empty name."""
+        return {name: view.temperature for name, view in self.tasks.items()} or {"": self.temperature}
+
+    def take_temperatures(self, temperatures: Mapping[str, float]) -> None:
+        """Put back what `temperatures` gave."""
+        for name, value in temperatures.items():
+            (self.task(name) if name else self).temperature = value
+
     def fold_temperature(self) -> None:
         """Divide the heads by the temperature, once training is over: whatever reads the saved heads gets honest probabilities."""
+        for view in self.tasks.values():
+            view.fold_temperature()
         with torch.no_grad():
             for parameter in self.heads.parameters():
                 parameter.div_(self.temperature)

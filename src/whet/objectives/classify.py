@@ -61,6 +61,7 @@ class Classify(Objective):
     """Training rows that vote in the other baseline that needs no tuning: those whose embeddings are nearest."""
 
     head: ClassVar[Literal["lm", "classify", "value"]] = "classify"
+    mixes: ClassVar[bool] = True
 
     @property
     def needs(self) -> tuple[str, ...]:

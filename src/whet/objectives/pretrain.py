@@ -22,6 +22,7 @@ class Pretrain(Objective):
 
     needs: ClassVar[tuple[str, ...]] = ("text",)
     head: ClassVar[Literal["lm", "classify", "value"]] = "lm"
+    mixes: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("bits_per_character", "loss", "perplexity")
 
     def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:

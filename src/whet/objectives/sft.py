@@ -24,6 +24,7 @@ class Sft(Objective):
 
     needs: ClassVar[tuple[str, ...]] = ("messages",)
     head: ClassVar[Literal["lm", "classify", "value"]] = "lm"
+    mixes: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("loss", "perplexity")
     shots: ClassVar[bool] = True
     written_metrics: ClassVar[tuple[str, ...]] = ("rouge_l", "rouge_1", "rouge_2", "bleu", "chrf", "exact_match")

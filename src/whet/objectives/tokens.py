@@ -33,6 +33,7 @@ class Tokens(Objective):
 
     needs: ClassVar[tuple[str, ...]] = ("text", "token_labels")
     head: ClassVar[Literal["lm", "classify", "value", "tokens", "masked"]] = "tokens"
+    mixes: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("span_f1",)
 
     def prepare(self, policy: Policy, examples: Sequence[Example]) -> None:

@@ -107,6 +107,12 @@ def tiny_sums(number: int = 12) -> list[Example]:
     return [Example(id=place, file="sums.jsonl", line=place + 1, messages=said) for place, said in enumerate(turns)]
 
 
+def tiny_tasks(number: int = 12) -> list[Example]:
+    """Return examples of three tasks, called one, two and three, of which there are 3 to 2 to 1."""
+    names = ("one", "one", "two", "one", "two", "three")
+    return [replace(example, task=names[example.id % len(names)]) for example in tiny_examples(number)]
+
+
 def write_tiny(folder: Path, architecture: Architecture, seed: int = 0) -> Path:
     """Write a tiny model with its tokenizer, as `save_pretrained` does. Returns the folder; `load_policy(str(folder))` reads it."""
     tokenizer = tiny_tokenizer(architecture)
