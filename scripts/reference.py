@@ -111,7 +111,8 @@ def recipe() -> str:
         "# The recipe",
         "",
         "YAML 1.2, read safely: `no` is a word, `1e-4` is a number. Three lines are required: `model`, `data` (with its `path`) and",
-        "`objective`. An unknown key is an error that names the nearest known one. `--set train.epochs=3` overrides a line.",
+        "`objective`; for [several tasks](../how-to/several-tasks.md) `model` and `tasks`. An unknown key is an error that names the nearest",
+        "known one. `--set train.epochs=3` overrides a line.",
         "",
         "`auto` is decided from the model, the data and the machine; what it became, and why, is written into the run's `recipe.yaml`",
         "and shown by `whet show`. For completion in an editor: `whet new --schema`.",
@@ -237,6 +238,8 @@ def _sections(prefix: str, section: Mapping[str, Any], defs: Mapping[str, Any]) 
         for inner in _referred(value):
             if inner != "Choice":
                 yield from _sections(f"{prefix}.{name}" if prefix else name, defs[inner], defs)
+        for inner in (one for option in value.get("anyOf", ()) for one in _referred(option.get("additionalProperties") or {})):
+            yield f"{name}.NAME", defs[inner]  # its own sections are those of a recipe
 
 
 def _referred(value: Mapping[str, Any]) -> list[str]:

@@ -64,15 +64,16 @@ def evaluate(
     sets: Sequence[str] = (),
     recipe: Place | None = None,
     keep_learnt: bool = False,
+    task: str | None = None,
 ) -> Run:
     """Judge a trained run on its test rows, or on other files. Returns the run; its `report` holds the scores and the verdict.
 
     The report on other files lies in evaluations/NAME, beside the run's own; rows of theirs that were learnt from are left out,
     unless `keep_learnt`. `sets` are overrides of the recipe's `evaluate`, such as "evaluate.metric=macro_f1". `recipe` is needed only where the run uses
-    plugin files of your own, which lie beside it.
+    plugin files of your own, which lie beside it; `task` where the run has several: the one that the files are for.
     """
     path = run.path if isinstance(run, Run) else Path(run)
-    return _evaluate(path, test=_paths(test), sets=sets, recipe=_optional(recipe), keep_learnt=keep_learnt)
+    return _evaluate(path, test=_paths(test), sets=sets, recipe=_optional(recipe), keep_learnt=keep_learnt, task=task)
 
 
 def compress(
@@ -127,9 +128,9 @@ def deploy(
     return _deploy(place, target, sets=sets, out=_optional(out), recipe=_optional(recipe), ignore_gate=ignore_gate)
 
 
-def load(run: Run | Place, *, recipe: Place | None = None) -> Predictor:
-    """Return a trained run that answers: `load(run).predict(["some text"])`. Raises RunError."""
-    return _load(run.path if isinstance(run, Run) else Path(run), _optional(recipe))
+def load(run: Run | Place, *, recipe: Place | None = None, task: str | None = None) -> Predictor:
+    """Return a trained run that answers: `load(run).predict(["some text"])`; of several tasks the one named. Raises RunError."""
+    return _load(run.path if isinstance(run, Run) else Path(run), _optional(recipe), task)
 
 
 def auto(

@@ -5,10 +5,13 @@ Three lines are required (model, data, objective); everything else has a default
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic_core import PydanticCustomError
 
 Auto = Literal["auto"]
 Strings = str | tuple[str, ...]
@@ -41,6 +44,8 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+SOURCES = ("path", "validation", "test")
+"""Keys of `data` that name files."""
 STANDARD: dict[tuple[str, ...], str] = {("train", "schedule"): "linear", ("train", "optimiser"): "adamw"}
 Plugin = Annotated[Choice, BeforeValidator(_named, json_schema_input_type=str | Choice)]
 
@@ -279,8 +284,50 @@ class Continual(Section):
         return self
 
 
+class Task(Section):
+    """One of several tasks that share a network: its rows, what is learnt of them, and how much it counts."""
+
+    data: Data
+    objective: Plugin
+    """classify or tokens for each task, which gets a head of its own; or sft or pretrain for each, which share the network's."""
+    weight: float = Field(1.0, gt=0)
+    """How much the task counts beside the others: its loss is multiplied by it; with mixture.by: weight its rows come so often instead."""
+    metric: Auto | str = "auto"
+    """The metric of its verdict; auto: evaluate.metric."""
+
+
+class Mixture(Section):
+    """How the rows of several tasks are mixed, whole epochs at a time."""
+
+    by: Literal["size", "temperature", "weight"] = "size"
+    """size: every row once an epoch. temperature: in proportion to rows ** (1 / temperature), so that small tasks come more often.
+    weight: in proportion to each task's weight."""
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    """1: by size; the larger, the more alike the tasks' turns. None: 2, where it is by temperature."""
+    compare: bool = False
+    """Train each task alone too, with the same settings and rows, and tell for each whether sharing helped."""
+
+    @pydantic.model_validator(mode="after")
+    def _temperature_is_read(self) -> Mixture:
+        if self.temperature is not None and self.by != "temperature":
+            raise ValueError("a temperature only with by: temperature")
+        return self
+
+
+def _of_tasks() -> Any:
+    """Return what stands for a section that a recipe with tasks does not have, until it is put together from them."""
+    return None
+
+
+TASK_NAME = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")
+
+
 class Recipe(Section):
     """The whole configuration of a run."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["data", "objective"]}, {"required": ["tasks"]}]},
+    )
 
     model: str
     """builtin:minilm, builtin:seedling, a Hugging Face id, or a folder."""
@@ -288,8 +335,12 @@ class Recipe(Section):
     """Finished runs of the same model and objective. The run goes on from the last one's weights and classes, and is judged on all
     their test rows too."""
     continual: Continual = Continual()
-    data: Data
-    objective: Plugin
+    data: Data = Field(default_factory=_of_tasks)
+    objective: Plugin = Field(default_factory=_of_tasks)
+    tasks: dict[str, Task] | None = Field(None, validate_default=True)
+    """Several tasks for one network, by name, instead of data and objective: `{intent: {data: ..., objective: classify}, ...}`."""
+    mixture: Mixture | None = None
+    """How the rows of `tasks` are mixed; none: by size."""
     technique: Auto | Plugin = "auto"
     """Which parameters learn; auto chooses by model size."""
     train: Train = Train()
@@ -300,6 +351,87 @@ class Recipe(Section):
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Name of the run; its folder is runs/DATE-NAME."""
     _places: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+
+    @pydantic.field_validator("tasks")
+    @classmethod
+    def _data_or_tasks(cls, tasks: dict[str, Task] | None, info: pydantic.ValidationInfo) -> dict[str, Task] | None:
+        given = [name for name in ("data", "objective") if info.data.get(name) is not None]
+        lacking = [name for name in ("data", "objective") if name in info.data and info.data[name] is None]
+        if tasks is None:
+            if lacking:
+                names = " and ".join(f"'{name}'" for name in lacking)
+                raise _sentence(
+                    f"{names} {'is' if len(lacking) == 1 else 'are'} missing. A recipe needs model, data (with path) and objective; or model "
+                    "and tasks, each with data and objective."
+                )
+            return None
+        if given:
+            raise _sentence(
+                f"a recipe has either 'tasks', or 'data' and 'objective' for its only one; here are 'tasks' and '{given[0]}'. Each task has "
+                "data and an objective of its own: move them there, or leave 'tasks' out."
+            )
+        if info.data.get("parents"):
+            raise _sentence(
+                "a run of several tasks begins with a base model: take out 'parents', or go on with one of the tasks."
+            )
+        if len(tasks) < 2:
+            raise _sentence(f"'tasks' has {len(tasks)}; allowed: two or more. For one, write data and objective instead.")
+        wrong = next((name for name in tasks if not TASK_NAME.fullmatch(name) or len(name) > 32), None)
+        if wrong is not None:
+            raise _sentence(
+                f"'{wrong}' is the name of a task; allowed: letters, digits and single _ between them, beginning with a letter, 32 at most."
+            )
+        return tasks
+
+    @pydantic.model_validator(mode="after")
+    def _put_together(self) -> Recipe:
+        """Let `data` and `objective` of a recipe with tasks stand for all of them."""
+        if self.tasks is None:
+            if self.mixture is not None:
+                raise _sentence("'mixture' says how tasks are mixed, and there are none. Take it out, or name them in 'tasks'.")
+            if self.objective.name.replace("-", "_") == "tasks":
+                raise _sentence(
+                    "objective 'tasks' is made of a section 'tasks', where each has data and an objective: write that instead."
+                )
+            return self
+        mixture = self.mixture or Mixture()
+        objective = Choice(
+            name="tasks",
+            objectives={name: task.objective.model_dump() for name, task in self.tasks.items()},
+            weights={name: task.weight for name, task in self.tasks.items()},
+            by=mixture.by,
+            temperature=mixture.temperature or 2.0,
+        )
+        sections = [task.data for task in self.tasks.values()]
+        files = {key: tuple(dict.fromkeys(file for one in sections for file in getattr(one, key))) for key in SOURCES}
+        self.__dict__.update(data=Data(**files), objective=objective)  # frozen for everybody else
+        return self
+
+    @pydantic.model_serializer(mode="wrap")
+    def _as_written(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave out what was put together from the tasks."""
+        values = write(self)
+        return {key: value for key, value in values.items() if self.tasks is None or key not in {"data", "objective"}}
+
+    @property
+    def singles(self) -> dict[str, Recipe]:
+        """The recipe of each task alone, by its name; of a recipe without tasks itself, under an empty name."""
+        return {name: self.of_task(name) for name in self.tasks} if self.tasks else {"": self}
+
+    def of_task(self, name: str) -> Recipe:
+        """Return the recipe of one task alone, with everything else as it is here."""
+        assert self.tasks is not None
+        task = self.tasks[name]
+        metric = self.evaluate.metric if task.metric == "auto" else task.metric
+        evaluate = self.evaluate.model_copy(update={"metric": metric})
+        alone = {"data": task.data, "objective": task.objective, "evaluate": evaluate, "tasks": None, "mixture": None}
+        single = self.model_copy(update=alone)
+        prefix = ("tasks", name)
+        own = {path[2:]: place for path, place in self._places.items() if path[:2] == prefix and len(path) > 2}
+        single._places = {**self._places, **own}
+        if ("metric",) in own:
+            single._places["evaluate", "metric"] = own["metric",]
+        return single
 
     def __eq__(self, other: object) -> bool:
         """Two recipes are equal where they say the same, wherever it was written."""
@@ -319,6 +451,11 @@ class Recipe(Section):
     def place(self, *path: str) -> str:
         """Return where a key was written, such as `recipe.yaml:7` or `--set train.epochs`: the key's own place, or the nearest above it."""
         return next((self._places[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._places), "the recipe")
+
+
+def _sentence(text: str) -> PydanticCustomError:
+    """Return an error that is a whole sentence, to be said as it stands."""
+    return PydanticCustomError("recipe_sentence", "{text}", {"text": text})
 
 
 def schema() -> dict[str, Any]:

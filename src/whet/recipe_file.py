@@ -220,7 +220,9 @@ def _problems(error: pydantic.ValidationError, where: str, lines: Mapping[tuple[
         path, section = _path(item["loc"])
         place = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), where)
         dotted = ".".join(path)
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "recipe_sentence":
+            sentences.append(f"{place}: {item['msg']}")
+        elif item["type"] == "extra_forbidden":
             sentences.append(f"{place}: {unknown_key(dotted, [*_prefixed(path, section)])}")
         elif item["type"] == "missing" and path[-1] == "name":
             plugin = ".".join(path[:-1])
@@ -228,7 +230,7 @@ def _problems(error: pydantic.ValidationError, where: str, lines: Mapping[tuple[
                 f"{place}: the settings of '{plugin}' are there and its name is not. Name it: --set {dotted}=NAME, or in the recipe."
             )
         elif item["type"] == "missing":
-            sentences.append(f"{place}: '{dotted}' is missing. A recipe needs model, data (with path) and objective.")
+            sentences.append(f"{place}: '{dotted}' is missing. {_needed(path)}")
         else:
             grouped.setdefault(path, (item["input"], []))[1].append(RULES.get(item["type"]) or allowed(item["msg"]))
     for path, (value, rules) in grouped.items():
@@ -236,6 +238,12 @@ def _problems(error: pydantic.ValidationError, where: str, lines: Mapping[tuple[
         shown = _repr(value)
         sentences.append(f"{place}: '{'.'.join(path)}' is {shown[:80]}; allowed: {', or '.join(dict.fromkeys(rules))}.")
     return sentences
+
+
+def _needed(path: Sequence[str]) -> str:
+    if path[0] == "tasks":
+        return "Each of `tasks` needs data (with path) and objective."
+    return "A recipe needs model, data (with path) and objective; or model and tasks."
 
 
 def _repr(value: Any) -> str:
@@ -252,7 +260,9 @@ def _path(location: Sequence[str | int]) -> tuple[tuple[str, ...], type[BaseMode
     for part in location:
         name = str(part)
         fields = section.model_fields
-        if name in fields:
+        if path and path[-1] == "tasks" and not _is_tag(name):  # a task, under whatever name
+            path.append(name)
+        elif name in fields:
             path.append(name)
             inner = next((kind for kind in _sections(fields[name].annotation)), None)
             section = inner or section

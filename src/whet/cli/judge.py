@@ -20,6 +20,9 @@ def evaluate(
     keep_learnt: Annotated[
         bool, typer.Option("--keep-learnt", help="Score rows of the file that were learnt from too; this flatters the model.")
     ] = False,
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a run of several tasks, the one that the rows of --test are for.")
+    ] = None,
     sets: JudgedSets = [],
     recipe: Own = None,
     as_json: Json = False,
@@ -27,7 +30,7 @@ def evaluate(
     """Judge a trained run against the untuned model on rows it never saw, with intervals, and write the report."""
     from whet.stages.evaluate import evaluate as judge
 
-    judged(judge(run, test=test, sets=sets, recipe=recipe, keep_learnt=keep_learnt, narrator=narrator()), as_json)
+    judged(judge(run, test=test, sets=sets, recipe=recipe, keep_learnt=keep_learnt, task=task, narrator=narrator()), as_json)
 
 
 @app.command()

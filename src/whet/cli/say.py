@@ -68,6 +68,10 @@ def fail(kind: str, message: str, code: int) -> None:
         answer(True, {"run": None, "error": {"kind": kind, "message": message, "exit_code": code}})
 
 
+def _of_task(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: report[key] for key in ("n", "verdict", "metrics", "hints", "sharing") if key in report}
+
+
 def judged(run: Any, as_json: bool) -> None:
     from whet.report.terminal import show_report
 
@@ -82,6 +86,7 @@ def judged(run: Any, as_json: bool) -> None:
             "report": str(run.results / "report.html"),
         }
         values |= {"gate": report["gate"]} if "gate" in report else {}
+        values |= {"tasks": {name: _of_task(one) for name, one in report["tasks"].items()}} if "tasks" in report else {}
         answer(True, values)
         say(report["verdict"]["sentence"])
     else:

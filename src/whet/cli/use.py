@@ -31,22 +31,28 @@ def predict(
     abstain_below: Annotated[
         float, typer.Option("--abstain-below", min=0.0, max=1.0, help="Give no answer below this confidence.")
     ] = 0.0,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Only this task of a run of several; default: all of them, each with columns of its own."
+        ),
+    ] = None,
     recipe: Own = None,
     as_json: Json = False,
 ) -> None:
     """Answer the rows of a file, each with its confidence."""
     from whet.stages.gate import objection
-    from whet.stages.predict import load, predict_file
+    from whet.stages.predict import load_tasks, predict_tasks
     from whet.stages.write_predictions import COUNTED, SUFFIXES, choose_format, count, from_stdin, write_predictions
 
     if input_form is not None and input_form not in SUFFIXES:
         raise typer.BadParameter(f"allowed: {', '.join(SUFFIXES)}", param_hint="--input-format")
     chosen = choose_format(form, out, file)
-    predictor, notices = load(run, recipe), list[str]()
-    if why := objection(predictor.tuned.run):
+    predictors, notices = load_tasks(run, recipe, task), list[str]()
+    if why := objection(next(iter(predictors.values())).tuned.run):
         say(f"Warning: {why}")
     with from_stdin(file) as place:
-        rows = predict_file(predictor, place, abstain_below, notices, input_form and SUFFIXES[input_form])
+        rows = predict_tasks(predictors, place, abstain_below, notices, input_form and SUFFIXES[input_form])
         told = len(notices)
         for notice in notices:
             say(f"Note: {notice}")

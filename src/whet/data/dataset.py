@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from whet.data.accounting import ACCOUNTING, Accounting, Count, check_rejects, count
 from whet.data.clean import Cleaners, build_cleaners
 from whet.data.deduplicate import Conflict, conflicts, without_duplicates
+from whet.data.keys import text_key
 from whet.data.labels import labels_of, merged_labels
 from whet.data.leaks import refuse_many, without_leaks
 from whet.data.mapping import check_columns, required, resolve
@@ -27,6 +30,15 @@ from whet.recipe import Data
 from whet.types import Example
 
 SOURCES = ("path", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is known of one of several tasks' data."""
+
+    columns: Data
+    """The recipe's section with every guess filled in."""
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,8 @@ class Dataset:
     conflicts: tuple[Conflict, ...]
     cleaned: Mapping[str, int]
     """Cleaner and the number of texts that it changed."""
+    tasks: Mapping[str, Part] = field(default_factory=dict)
+    """Of several tasks, what each one's data are, by its name; `columns` and `classes` are then of none of them."""
 
     @property
     def parts(self) -> dict[str, tuple[Example, ...]]:
@@ -57,12 +71,34 @@ class Dataset:
         """SHA-256 of the examples and how they are divided."""
         return examples_hash(self.parts)
 
+    def of_task(self, name: str) -> Dataset:
+        """Return what one of several tasks learns from and is judged on; rows keep their ids."""
+        part, prefix = self.tasks[name], f"{name}."
+
+        def own(examples: Sequence[Example]) -> tuple[Example, ...]:
+            return tuple(replace(example, task=None) for example in examples if example.task == name)
+
+        sources = {
+            source.removeprefix(prefix): one for source, one in self.accounting.sources.items() if source.startswith(prefix)
+        }
+        return replace(
+            self,
+            train=own(self.train),
+            validation=own(self.validation),
+            test=own(self.test),
+            columns=part.columns,
+            classes=part.classes,
+            accounting=Accounting(sources),
+            rejects=tuple(replace(reject, task="") for reject in self.rejects if reject.task == name),
+            tasks={},
+        )
+
     def write(self, folder: Path) -> None:
         """Write data/PART.jsonl, data/accounting.json, rejects.jsonl and splits.json into a run's folder."""
         (folder / "data").mkdir(parents=True, exist_ok=True)
         for part, examples in self.parts.items():
             write_lines(folder / "data" / f"{part}.jsonl", map(example_record, examples))
-        write_lines(folder / "rejects.jsonl", map(asdict, self.rejects))
+        write_lines(folder / "rejects.jsonl", map(_reject_record, self.rejects))
         shares = self.columns.split.model_dump()
         ids = {part: [example.id for example in examples] for part, examples in self.parts.items()}
         write_json(folder / "splits.json", {"settings": shares, "hash": self.hash, **ids})
@@ -75,6 +111,7 @@ class Dataset:
                 "notices": self.notices,
                 "conflicts": [asdict(one) for one in self.conflicts],
                 "cleaned": dict(self.cleaned),
+                **({"tasks": {name: _part_record(part) for name, part in self.tasks.items()}} if self.tasks else {}),
             },
         )
 
@@ -88,7 +125,9 @@ def read_dataset(folder: Path) -> Dataset:
     except FileNotFoundError as error:
         raise DataError(f"{folder}: the run's data are incomplete ({error.filename} is missing). Prepare it again.") from None
     return Dataset(
-        **parts,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
         columns=Data.model_validate(said["columns"]),
         classes=tuple(said["classes"]),
         accounting=Accounting({source: Count(**one) for source, one in said["sources"].items()}),
@@ -96,13 +135,30 @@ def read_dataset(folder: Path) -> Dataset:
         notices=tuple(said["notices"]),
         cleaned=said["cleaned"],
         conflicts=tuple(Conflict(tuple(one["labels"]), tuple(one["places"])) for one in said["conflicts"]),
+        tasks={
+            name: Part(Data.model_validate(one["columns"]), tuple(one["classes"])) for name, one in said.get("tasks", {}).items()
+        },
     )
 
 
-@dataclass(slots=True)
-class _Work:
-    """What is known while a dataset is made, by source."""
+def _part_record(part: Part) -> dict[str, Any]:
+    return {"columns": part.columns.model_dump(mode="json"), "classes": part.classes}
 
+
+def _reject_record(reject: Reject) -> dict[str, Any]:
+    return {key: value for key, value in asdict(reject).items() if key != "task" or value}
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Rows that were read, cleaned and rid of duplicates, by source, before they are divided."""
+
+    data: Data
+    """The recipe's section."""
+    columns: Data
+    """The same with every guess filled in."""
+    classes: tuple[str, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
     rows: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[Example]] = field(default_factory=dict)
     rejects: dict[str, list[Reject]] = field(default_factory=dict)
@@ -118,35 +174,69 @@ def prepare(data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequ
     Paths are relative to the current directory. Raises DataError for data that cannot be used, Refused where too many training
     rows also stand in a held-out file.
     """
-    work = _Work()
-    columns = _read(data, needs, folder, work)
+    return divide(gather(data, needs, folder, known))
+
+
+def gather(data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = ()) -> Gathered:
+    """Return the rows of a recipe's section, as `prepare` reads them. Raises DataError, Refused."""
+    work = Gathered(data, data)
+    work.columns = _read(data, needs, folder, work)
     num_rows = sum(work.rows.values())
     check_rejects([*chain.from_iterable(work.rejects.values())], num_rows, data)
     if data.clean == "auto":
         _merge_labels(work, known)
-    classes = _classes(work, columns, needs, known)
+    work.classes = _classes(work, work.columns, needs, known)
     disagreeing = conflicts([*work.examples["path"], *work.examples["validation"]])
     if disagreeing:
         work.notices.append(
             f"{counted(len(disagreeing), 'text')} with different labels in different rows; all stay. {disagreeing[0].sentence()}"
         )
+    work.conflicts = tuple(disagreeing)
     _drop(work)
-    parts = _divide(work, data)
-    named = [part for part in ("validation", "test") if getattr(data, part)]
+    return work
+
+
+def divide(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) -> Dataset:
+    """Return the data of a run, divided. `placed` are texts, by their keys, whose part another task's rows have decided.
+
+    Where this task has a file of its own for that part, such rows are left out. Raises DataError where a part is empty.
+    """
+    _leave_out(work, placed)
+    parts = _divide(work, work.data, placed)
+    named = [part for part in ("validation", "test") if getattr(work.data, part)]
     accounting = Accounting({source: _count(source, work, parts, named) for source in ("path", *named)})
     return Dataset(
-        **{part: tuple(parts[part]) for part in PARTS},
-        columns=columns,
-        classes=classes,
+        train=tuple(parts["train"]),
+        validation=tuple(parts["validation"]),
+        test=tuple(parts["test"]),
+        columns=work.columns,
+        classes=work.classes,
         accounting=accounting,
         rejects=tuple(chain.from_iterable(_in_order(rejects) for rejects in work.rejects.values())),
         notices=grouped(work.notices, work.files),
-        conflicts=tuple(disagreeing),
+        conflicts=work.conflicts,
         cleaned=dict(work.cleaned),
     )
 
 
-def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: _Work) -> Data:
+def _leave_out(work: Gathered, placed: Mapping[str, str]) -> None:
+    """Take out rows whose text another task is judged on, or stops by, in a part that has a file of its own here."""
+    named = {part for part in ("validation", "test") if getattr(work.data, part)}
+    for source, parts in (("path", named), ("validation", {"test"})):
+        kept = [example for example in work.examples[source] if placed.get(text_key(example)) not in parts]
+        dropped = [example for example in work.examples[source] if placed.get(text_key(example)) in parts]
+        work.examples[source] = kept
+        work.rejects[source] += [
+            Reject(one.file, one.line, "also stands in a held-out part of another task", "Nothing to do.", kind="leak")
+            for one in dropped
+        ]
+        if dropped:
+            work.notices.append(
+                f"data.{source}: {counted(len(dropped), 'row')} taken out, since the same text stands in a held-out part of another task."
+            )
+
+
+def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathered) -> Data:
     """Fill in rows, examples and rejects of each source; return the final mapping."""
     raw = {source: _rows([Path(name) for name in getattr(data, source)], data, work) for source in SOURCES}
     columns = resolve(data, needs, raw["path"], work.notices)
@@ -167,7 +257,7 @@ def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: _Work) 
     return columns
 
 
-def _rows(paths: Sequence[Path], data: Data, work: _Work) -> list[RawRow | Reject]:
+def _rows(paths: Sequence[Path], data: Data, work: Gathered) -> list[RawRow | Reject]:
     rows = []
     for row in read_files(paths, work.notices):
         if isinstance(row, Reject):
@@ -191,7 +281,7 @@ def _counting(cleaners: Cleaners, cleaned: Counter[str]) -> Callable[[str], str]
     return clean
 
 
-def _merge_labels(work: _Work, known: Sequence[str]) -> None:
+def _merge_labels(work: Gathered, known: Sequence[str]) -> None:
     """Write labels that differ by case, spaces, - or _ as their most frequent spelling, in all sources; as a known one where there is one."""
     counts = Counter(label for examples in work.examples.values() for example in examples for label in labels_of(example))
     total = sum(counts.values())
@@ -215,7 +305,7 @@ def _relabelled(example: Example, merged: Mapping[str, str]) -> Example:
     return example
 
 
-def _classes(work: _Work, columns: Data, needs: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+def _classes(work: Gathered, columns: Data, needs: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """Return the classes in order. Raises DataError where there is nothing to tell apart."""
     if not {"label", "labels"} & set(needs):
         return ()
@@ -243,7 +333,7 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(labels, key=lambda one: (0, int(one), one) if one.isdecimal() and one.isascii() else (1, 0, one)))
 
 
-def _drop(work: _Work) -> None:
+def _drop(work: Gathered) -> None:
     """Take duplicates and leaks out of what is learnt from; the user's test file stays as it is."""
     for source in ("path", "validation"):
         work.examples[source], dropped = without_duplicates(work.examples[source])
@@ -261,11 +351,11 @@ def _drop(work: _Work) -> None:
             )
 
 
-def _divide(work: _Work, data: Data) -> dict[str, list[Example]]:
+def _divide(work: Gathered, data: Data, placed: Mapping[str, str]) -> dict[str, list[Example]]:
     """Return the examples of each part, ids numbered in reading order."""
     named = {part for part in ("validation", "test") if getattr(data, part)}
     shares = {part: getattr(data.split, part) for part in PARTS if part not in named}
-    parts = split(work.examples["path"], shares, data.split.seed, stratify=data.split.stratify)
+    parts = split(work.examples["path"], shares, data.split.seed, stratify=data.split.stratify, placed=placed)
     parts.update({part: work.examples[part] for part in named})
     empty = [part for part in PARTS if not parts[part]]
     if empty:
@@ -278,7 +368,7 @@ def _divide(work: _Work, data: Data) -> dict[str, list[Example]]:
     return {part: [replace(example, id=order[example.id]) for example in examples] for part, examples in parts.items()}
 
 
-def _count(source: str, work: _Work, parts: Mapping[str, Sequence[Example]], named: Sequence[str]) -> Count:
+def _count(source: str, work: Gathered, parts: Mapping[str, Sequence[Example]], named: Sequence[str]) -> Count:
     own = [source] if source != "path" else [part for part in PARTS if part not in named]
     return count(work.rows[source], {part: len(parts[part]) for part in own}, work.rejects[source])
 

@@ -34,6 +34,8 @@ class Reject:
     reason: str
     remedy: str
     kind: Kind = "unusable"
+    task: str = ""
+    """Which of several tasks the row was read for."""
 
     @property
     def unusable(self) -> bool:

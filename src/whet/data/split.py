@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 
 import xxhash
 
@@ -16,9 +17,16 @@ RARE = 2  # rows of a class up to which all of them are learnt from
 
 
 def split(
-    examples: Sequence[Example], shares: Mapping[str, float], seed: int, *, stratify: bool = True
+    examples: Sequence[Example],
+    shares: Mapping[str, float],
+    seed: int,
+    *,
+    stratify: bool = True,
+    placed: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, list[Example]]:
     """Return the examples of each part, in their own order. `shares` are renormalised over the parts that have one.
+
+    `placed` are texts whose part is decided already, by their keys; the shares are those of the others.
 
     Examples with the same text stay together, so that no text is in two parts; its place is drawn from (seed, text) alone.
     Class sizes follow the largest remainder, with what rounding left over carried to the next class, so that parts are exact
@@ -29,6 +37,8 @@ def split(
     groups: dict[str, list[Example]] = {}
     for example in examples:
         groups.setdefault(text_key(example), []).append(example)
+    decided = {key: placed[key] for key in groups if key in placed}
+    groups = {key: group for key, group in groups.items() if key not in decided}
     part_of: dict[str, str] = {}
     carried = dict.fromkeys(PARTS, Fraction(0))
     for _, keys in sorted(_strata(groups, stratify).items()):
@@ -38,7 +48,8 @@ def split(
             part_of.update(dict.fromkeys(keys, "train"))
         else:
             _place(keys, {key: len(groups[key]) for key in keys}, _sizes(size, exact, carried), part_of)
-    _fill_empty(part_of, exact)
+    _fill_empty(part_of, exact, set(decided.values()))
+    part_of |= decided
     parts: dict[str, list[Example]] = {part: [] for part in PARTS}
     for example in examples:
         parts[part_of[text_key(example)]].append(example)
@@ -77,9 +88,9 @@ def _place(keys: Sequence[str], lengths: Mapping[str, int], sizes: Mapping[str, 
         room[part] -= lengths[key]
 
 
-def _fill_empty(part_of: dict[str, str], exact: Mapping[str, Fraction]) -> None:
-    """Move one text from training into a part that got none, as long as training keeps more than one."""
+def _fill_empty(part_of: dict[str, str], exact: Mapping[str, Fraction], filled: set[str]) -> None:
+    """Move one text from training into a part that got none and is not `filled`, as long as training keeps more than one."""
     for part in ("validation", "test"):
         trained = sorted(key for key, one in part_of.items() if one == "train")
-        if exact[part] and part not in part_of.values() and len(trained) > 1:
+        if exact[part] and part not in filled and part not in part_of.values() and len(trained) > 1:
             part_of[trained[-1]] = part

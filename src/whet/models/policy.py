@@ -135,13 +135,13 @@ class Policy:
 
     @property
     def temperatures(self) -> dict[str, float]:
-        """Each task's temperature; of a policy without tasks its own, under an empty name."""
-        return {name: view.temperature for name, view in self.tasks.items()} or {"": self.temperature}
+        """The temperature of each of several tasks."""
+        return {name: view.temperature for name, view in self.tasks.items()}
 
     def take_temperatures(self, temperatures: Mapping[str, float]) -> None:
         """Put back what `temperatures` gave."""
         for name, value in temperatures.items():
-            (self.task(name) if name else self).temperature = value
+            self.task(name).temperature = value
 
     def fold_temperature(self) -> None:
         """Divide the heads by the temperature, once training is over: whatever reads the saved heads gets honest probabilities."""

@@ -14,7 +14,7 @@ from whet.display import quoted
 from whet.errors import RunError
 from whet.files import write_json
 from whet.models.load import load_policy
-from whet.models.policy import Policy
+from whet.models.policy import OF_TASK, Policy
 from whet.models.tensors import load_tensors, save_tensors
 from whet.types import Technique
 
@@ -42,6 +42,8 @@ class Card:
     compressor_settings: dict[str, Any] = field(default_factory=dict)
     masked: bool = False
     """Whether the network has its masked-language head."""
+    tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of several tasks, each one's classes; `classes` are then none."""
 
 
 CARD = pydantic.TypeAdapter(Card)
@@ -110,6 +112,8 @@ def load_tuned(folder: Path, technique: Technique) -> Policy:
     if not card.compressor:  # else the technique was merged
         technique.load(policy, folder)
     policy.classes = card.classes
+    for name, classes in card.tasks.items():
+        policy.task(name).classes = classes
     learnt = [*policy.trainable(), *policy.heads.named_parameters()]
     wrong = next((name for name, tensor in learnt if not bool(torch.isfinite(tensor).all())), None)
     if wrong is not None:
@@ -132,11 +136,17 @@ def _load_heads(policy: Policy, card: Card, file: Path) -> None:
         fits = weight is not None and weight.ndim == 2 and weight.shape[1] == policy.width and name.isidentifier()
         if weight is None or not fits or bias is None or bias.shape != weight.shape[:1]:
             raise RunError(f"{file}: '{name}' is no head for states of {policy.width} numbers. {_again(file.parent)}")
-        if card.classes and len(weight) != len(card.classes):
+        task, _, head = name.rpartition(OF_TASK)
+        classes = card.tasks.get(task, ()) if task else card.classes
+        if classes and len(weight) != len(classes):
             raise RunError(
-                f"{file}: '{name}' has {len(weight)} outputs, and {POLICY} {len(card.classes)} classes. {_again(file.parent)}"
+                f"{file}: '{name}' has {len(weight)} outputs, and {POLICY} {len(classes)} classes. {_again(file.parent)}"
             )
+        if (task and task not in card.tasks) or (card.tasks and not task):
+            raise RunError(f"{file}: '{name}' is the head of no task that {POLICY} names. {_again(file.parent)}")
         policy.heads[name] = nn.Linear(weight.shape[1], len(weight))
+        if task:
+            policy.task(task).heads[head] = policy.heads[name]
     try:
         policy.heads.load_state_dict(tensors)
     except RuntimeError:

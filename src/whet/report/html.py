@@ -28,6 +28,7 @@ DECISIONS = {
 }
 EMPTY: Mapping[str, Any] = {
     "run": "",
+    "task": "",
     "recipe": {},
     "decisions": [],
     "log": [],
@@ -43,23 +44,23 @@ CLASSES_SHOWN = 12
 def render(report: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     """The page. `report` is what build_report returned; every part of `context` is optional.
 
-    context: run, recipe, decisions [{key, value, reason}], log, data {rows_in, used, dropped, splits, cleaned, notices},
+    context: run, task (of several), recipe, decisions [{key, value, reason}], log, data {rows_in, used, dropped, splits, cleaned, notices},
     preflight [{level, sentence, remedy}], machine, timing, samples [{prompt, reference, base, tuned}].
     """
     report = {"confused": [], "hints": [], "worst": [], "slices": {}, "baselines": {}, **report}
     context = {**EMPTY} | {key: value for key, value in context.items() if value is not None}
     log = first_phase(context["log"])
-    style = _environment().get_template("report.css").render()
+    style = environment().get_template("report.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page: str = (
-        _environment()
+        environment()
         .get_template("report.html.jinja")
         .render(
             report=report,
             context=context,
             style=style,
             style_hash=digest,
-            hero=_hero(report),
+            hero=hero(report),
             scores=_scores(report),
             slices=_slices(report),
             per_class=_per_class(report),
@@ -69,16 +70,21 @@ def render(report: Mapping[str, Any], context: Mapping[str, Any]) -> str:
             is_compact=bool(report.get("confusion")) and len(report["confusion"]["labels"]) > MOST_LABELLED,
             stages=stage_map(report["continual"]) if report.get("continual") else None,
             reliability=charts.reliability(report["calibration"]) if report.get("calibration") else None,
-            flow=_flow(accounted(context["data"])),
-            settings=_dotted(context["recipe"]),
-            command=f"whet predict {shlex.quote(context['run'] or 'RUN')} file.csv",
+            flow=flow(accounted(context["data"])),
+            settings=dotted(context["recipe"]),
+            command=" ".join(
+                [
+                    f"whet predict {shlex.quote(context['run'] or 'RUN')} file.csv",
+                    *([f"--task {context['task']}"] if context["task"] else []),
+                ]
+            ),
         )
     )
     return page
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Templates with every value escaped. A part that is missing stays empty: a page must not fail at the end of a long run."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("whet.report", "templates"),
@@ -154,7 +160,8 @@ def _value(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _hero(report: Mapping[str, Any]) -> dict[str, Any]:
+def hero(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict, and the tuned model beside its baselines on one axis."""
     metric = report["metric"]
     tuned = report["metrics"][metric]
     value = shown(metric, tuned["value"])
@@ -177,12 +184,12 @@ def _hero(report: Mapping[str, Any]) -> dict[str, Any]:
         "title": wording(metric).title,
         "span": span(metric, tuned),
         "lower": "" if report["higher_is_better"][metric] else "lower is better",
-        "rows": [_dot_row(title, score, axis, metric, kind) for title, score, kind in rows],
-        "axis": charts.axis_labels(axis, lambda tick: _tick(metric, tick)),
+        "rows": [dot_row(title, score, axis, metric, kind) for title, score, kind in rows],
+        "axis": charts.axis_labels(axis, lambda place: tick(metric, place)),
     }
 
 
-def _dot_row(
+def dot_row(
     title: str, score: Mapping[str, Any], axis: Axis, metric: str, kind: str, whole: float | None = None
 ) -> dict[str, Any]:
     words = f"{title}: {_shown(metric, score['value'])}, 95 % interval {span(metric, score) or 'unknown'}"
@@ -229,8 +236,8 @@ def _slices(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         axis = axis_around([*_ends(scores.values()), *([whole] if whole is not None else [])], share=wording(metric).share)
         weak = report["verdict"].get("weakest_slice") or {}
         kinds = {value: "weak" if (weak.get("column"), weak.get("name")) == (column, value) else "tuned" for value in scores}
-        rows = [_dot_row(value, scores[value], axis, metric, kinds[value], whole) for value in ordered]
-        found.append({"column": column, "rows": rows, "axis": charts.axis_labels(axis, lambda tick: _tick(metric, tick))})
+        rows = [dot_row(value, scores[value], axis, metric, kinds[value], whole) for value in ordered]
+        found.append({"column": column, "rows": rows, "axis": charts.axis_labels(axis, lambda place: tick(metric, place))})
     return found
 
 
@@ -252,7 +259,8 @@ def accounted(rows: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"rows_in": total, "used": splits.total(), "splits": dict(splits), "dropped": dict(dropped)}
 
 
-def _flow(rows: Mapping[str, Any]) -> dict[str, Any] | None:
+def flow(rows: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Rows in, by what became of them."""
     if not rows.get("rows_in"):
         return None
     splits = [(name, n, f"split {name}") for name, n in (rows.get("splits") or {}).items()]
@@ -269,11 +277,12 @@ def _flow(rows: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _dotted(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def dotted(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A recipe's keys, written with dots, and their values."""
     found: list[tuple[str, str]] = []
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        found += _dotted(value, f"{name}.") if isinstance(value, Mapping) else [(name, _value(value))]
+        found += dotted(value, f"{name}.") if isinstance(value, Mapping) else [(name, _value(value))]
     return found
 
 
@@ -281,5 +290,6 @@ def _ends(scores: Any) -> list[float]:
     return [score[name] for score in scores for name in ("value", "low", "high") if score.get(name) is not None]
 
 
-def _tick(metric: str, tick: float) -> str:
-    return f"{100 * tick:.4g}\u00a0%" if wording(metric).share else f"{tick:.4g}"
+def tick(metric: str, place: float) -> str:
+    """A number at an axis."""
+    return f"{100 * place:.4g}\u00a0%" if wording(metric).share else f"{place:.4g}"

@@ -30,6 +30,9 @@ def show_report(report: Mapping[str, Any], console: Console, page: str = "") -> 
     verdict = report["verdict"]
     console.print(Text(verdict["sentence"], style=STYLES[verdict["decision"]]))
     console.print()
+    if "tasks" in report:
+        _show_tasks(report["tasks"], console, page)
+        return
     console.print(_scores(report, narrow=console.width < NARROW))
     weakest = _weakest_classes(report)
     if weakest is not None:
@@ -47,6 +50,18 @@ def show_report(report: Mapping[str, Any], console: Console, page: str = "") -> 
         console.print(Padding(Text(f"! {hint}", style="yellow"), (1, 0, 0, 0)))
     if page:
         console.print()
+        console.print(Text(f"More, with charts: {page}", style="dim"), soft_wrap=True)
+
+
+def _show_tasks(tasks: Mapping[str, Mapping[str, Any]], console: Console, page: str) -> None:
+    """Print each task's report under its name, and whether sharing helped it."""
+    for name, report in tasks.items():
+        console.print(Text(name, style="bold underline"))
+        if sharing := report.get("sharing"):
+            console.print(Text(sharing["sentence"], style=STYLES[sharing["decision"]]))
+        show_report(report, console)
+        console.print()
+    if page:
         console.print(Text(f"More, with charts: {page}", style="dim"), soft_wrap=True)
 
 

@@ -30,6 +30,18 @@ class Comparison:
     decision: Decision
 
 
+@dataclass(frozen=True, slots=True)
+class Openings:
+    """How a sentence begins, by what was decided."""
+
+    better: str
+    worse: str
+    same: str
+
+
+TUNING = Openings("Tuning helped", "Tuning hurt", "Tuning did not clearly help")
+
+
 def compare(measured: Measured, baseline: str, resampling: Resampling) -> Comparison:
     """Tuned against a baseline, decided by the paired interval."""
     difference = resampling.difference(measured, baseline)
@@ -78,22 +90,22 @@ def build_verdict(
     }
 
 
-def say(metric: str, tuned: Score, compared: Comparison, baseline: str) -> str:
+def say(metric: str, tuned: Score, compared: Comparison, baseline: str, openings: Openings = TUNING) -> str:
     """One sentence without its full stop."""
     reached, change = claim(metric, tuned), compared.difference
     if compared.decision != "same":
-        verb = "Tuning helped" if compared.decision == "better" else "Tuning hurt"
+        verb = openings.better if compared.decision == "better" else openings.worse
         how = f"{size(metric, change.value)} {direction(metric, change.value)} than {baseline}"
         return f"{verb}: {reached}, {how} ({_spread(metric, change)})"
     if not compared.num_differing:
-        return f"Tuning did not clearly help: {reached}, and {baseline} scores the same in every row"
+        return f"{openings.same}: {reached}, and {baseline} scores the same in every row"
     if compared.num_differing < FEWEST_DIFFERING:
         few = f"only {rows(compared.num_differing)} scored differently from {baseline}, too few to tell"
-        return f"Tuning did not clearly help: {reached}, and {few}"
+        return f"{openings.same}: {reached}, and {few}"
     if not math.isfinite(change.low):
-        return f"Tuning did not clearly help: {reached}, and the difference to {baseline} is not known well enough"
+        return f"{openings.same}: {reached}, and the difference to {baseline} is not known well enough"
     ends = " to ".join(f"{size(metric, end)} {direction(metric, end)}" for end in (change.low, change.high))
-    return f"Tuning did not clearly help: {reached}, and compared with {baseline} that is anything from {ends}"
+    return f"{openings.same}: {reached}, and compared with {baseline} that is anything from {ends}"
 
 
 def weakest_slice(measured: Measured, whole: Score, slices: Mapping[str, Any]) -> dict[str, Any] | None:

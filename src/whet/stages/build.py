@@ -33,6 +33,7 @@ from whet.types import (
     Technique,
 )
 
+OF_TASKS = "objectives 'tasks': "
 Measurable = tuple[tuple[str, ...], tuple[str, ...]]
 """Metrics of what an objective gives, and of the answers that it writes."""
 PROTOCOLS: dict[str, Any] = {
@@ -123,6 +124,9 @@ def _with(groups: Measurable, asked: str, folder: Path | None) -> Measurable:
 
 def check_plugins(recipe: Recipe, folder: Path | None) -> None:
     """Raise RecipeError, with its place, for a plugin that is not there, is of another kind, or whose settings are wrong."""
+    if recipe.tasks is not None:
+        _check_tasks(recipe, folder)
+        return
     for path, kind, choice in _choices(recipe):
         try:
             lacking = missing_members(plugins.load(kind, choice.name, folder), PROTOCOLS[kind])
@@ -161,9 +165,31 @@ def check_few_shot(recipe: Recipe, objective: Objective) -> None:
 
 def with_places(recipe: Recipe, folder: Path | None) -> Recipe:
     """Return the recipe with the runs and models that its objective names where they were found, so that its run finds them again."""
+    if recipe.tasks is not None:  # what can be a task names none
+        return recipe
     settings = plugins.places(build_objective(recipe.objective, folder), recipe.objective.settings)
     objective = Choice(name=recipe.objective.name, **settings)
     return recipe.model_copy(update={"objective": objective})
+
+
+def _check_tasks(recipe: Recipe, folder: Path | None) -> None:
+    """Check each task by itself, and whether they go together."""
+    for single in recipe.singles.values():
+        check_plugins(single, folder)
+    try:
+        build_objective(recipe.objective, folder)
+    except RecipeError as error:
+        raise RecipeError(f"{recipe.place('tasks')}: {str(error).removeprefix(OF_TASKS)}") from None
+    if watched := watched_metric(recipe):
+        raise RecipeError(
+            f"{recipe.place('train', 'early_stopping', 'metric')}: early stopping of several tasks watches the weighted mean of their losses, "
+            f"and no '{watched}'. Allowed: loss."
+        )
+    if recipe.gate:
+        raise RecipeError(
+            f"{recipe.place('gate')}: a gate decides on one task, and this recipe has several. Take it out; it can be set for a recipe of one "
+            "of the tasks."
+        )
 
 
 def missing_members(cls: type[Any], protocol: Any) -> list[str]:
@@ -182,6 +208,8 @@ def missing_members(cls: type[Any], protocol: Any) -> list[str]:
 
 def plugin_files(recipe: Recipe, folder: Path | None) -> dict[str, str]:
     """Return the user's own plugin files that the recipe names, or its objective as a metric, with their SHA-256."""
+    if recipe.tasks is not None:
+        return {name: sha256 for single in recipe.singles.values() for name, sha256 in plugin_files(single, folder).items()}
     measured = measured_by(build_objective(recipe.objective, folder), tuple(asked_metrics(recipe).values()), folder)
     named = [[(choice.name, choice.settings) for _, _, choice in _choices(recipe)], measured, watched_metric(recipe)]
     return _own_files(named, folder or Path())

@@ -6,7 +6,7 @@ import itertools
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from whet.recipe import Choice, Evaluate, Recipe
 from whet.recipe_file import load_recipe
 from whet.report.build import Group, build_report
 from whet.report.html import render
+from whet.report.scores import Resampling
+from whet.report.tasks import build_sharing, build_tasks_report
+from whet.report.tasks_html import render_tasks
+from whet.report.wording import metric_name
 from whet.run import Run, open_run
 from whet.stages.build import (
     asked_metrics,
@@ -43,9 +47,12 @@ from whet.stages.gate import GATE, check_gate, gate_record, store_gate
 from whet.stages.lineage import ancestors, recorded
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
+from whet.stages.train import alone_path
 from whet.types import Example, Objective, Output
 
 BASE = "base_model"
+PAGES = "tasks"
+"""Folder of a run with a page for each of several tasks."""
 WITH_MODEL = {"train", "compress", "deploy"}
 """Kinds of run that end in a model."""
 
@@ -61,11 +68,30 @@ class Tuned:
     objective: Objective
     folder: Path | None
     """Where plugin files of the user's own lie."""
+    task: str = ""
+    """Which of several tasks this is; none where the run has one only, or this is all of them."""
 
     @property
     def precision(self) -> Precision:
         assert self.recipe.train.precision != "auto"
         return self.recipe.train.precision
+
+    def of_task(self, name: str) -> Tuned:
+        """Return one of several tasks, as if it had been trained alone. Raises RecipeError where there is no such task."""
+        if name not in self.card.tasks:
+            known = ", ".join(self.card.tasks) or "none: it was trained for one only"
+            raise RecipeError(f"{self.run.path}: has no task '{name}'. Allowed: {known}.")
+        recipe, policy = self.recipe.of_task(name), self.policy.task(name)
+        card = replace(
+            self.card,
+            objective=recipe.objective.name,
+            objective_settings=recipe.objective.settings,
+            classes=policy.classes,
+            tasks={},
+        )
+        return replace(
+            self, recipe=recipe, card=card, policy=policy, objective=build_objective(recipe.objective, self.folder), task=name
+        )
 
     def outputs(self, policy: Policy, examples: Sequence[Example]) -> list[Output]:
         """Return what a policy answers, in the precision of the run."""
@@ -85,11 +111,24 @@ class Tuned:
         return found
 
 
-def load_run(path: Path, recipe: Path | None = None, sets: Sequence[str] = ()) -> Tuned:
-    """Return a trained run with its policy. `recipe` is needed where the run uses plugin files of the user's own. Raises RunError.
+def load_run(path: Path, recipe: Path | None = None, sets: Sequence[str] = (), task: str | None = None) -> Tuned:
+    """Return a trained run of one task, or one task of a run of several, with its policy. Raises RunError, RecipeError.
 
-    `sets` override how it is judged: keys of `evaluate` only. Raises RecipeError.
+    `recipe` is needed where the run uses plugin files of the user's own; `sets` override how it is judged: keys of `evaluate` only.
     """
+    tuned = load_whole(path, recipe, sets)
+    if task is not None:
+        return tuned.of_task(task)
+    if tuned.card.tasks:
+        raise RunError(
+            f"{path}: is a run of several tasks ({', '.join(tuned.card.tasks)}), and this takes one. Where the verb has --task, name one; "
+            "else train that task by itself."
+        )
+    return tuned
+
+
+def load_whole(path: Path, recipe: Path | None = None, sets: Sequence[str] = ()) -> Tuned:
+    """Return a trained run with its policy, all of its tasks together. Otherwise as `load_run`."""
     run = open_run(path)
     if run.manifest["kind"] not in WITH_MODEL:
         raise RunError(f"{path}: a run of kind '{run.manifest['kind']}' has no model. Train one with: whet train RECIPE")
@@ -98,7 +137,8 @@ def load_run(path: Path, recipe: Path | None = None, sets: Sequence[str] = ()) -
     stored = _stored_recipe(run, sets)
     technique = build_technique(Choice(name=card.technique, **card.technique_settings), folder)
     objective = build_objective(Choice(name=card.objective, **card.objective_settings), folder)
-    measured_by(objective, tuple(asked_metrics(stored).values()), folder)
+    for single in stored.singles.values():
+        measured_by(build_objective(single.objective, folder), tuple(asked_metrics(single).values()), folder)
     check_gate(stored, folder)
     check_few_shot(stored, objective)
     policy = load_tuned(run.model, technique)
@@ -126,29 +166,37 @@ def evaluate(
     sets: Sequence[str] = (),
     recipe: Path | None = None,
     keep_learnt: bool = False,
+    task: str | None = None,
     narrator: Narrator = SILENT,
 ) -> Run:
     """Score a trained run on its test rows, or on other files, and write report.json, report.html and predictions.jsonl.
 
     Of other files they lie beside the run's own, in evaluations/NAME, and the returned run's `report` is theirs; rows that the run
     has learnt from are left out of the score, unless they are to be kept. `sets` override the recipe's `evaluate`, for this
-    report only. Raises Refused where all rows were learnt from.
+    report only. Of a run of several tasks `task` is the one that other files are for. Raises Refused where all rows were learnt
+    from.
     """
     with open_run(path).lock():
         try:
-            return _evaluate(path, test, sets, recipe, keep_learnt, narrator)
+            tuned = load_whole(path, recipe, sets)
+            if tuned.card.tasks and task is None:
+                return _evaluate_tasks(tuned, test, narrator)
+            if task is not None and not test:
+                raise RecipeError(
+                    "--task says which task the rows of --test are for; without --test all tasks are judged together."
+                )
+            return _evaluate(tuned if task is None else tuned.of_task(task), test, recipe, keep_learnt, narrator)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped while judging; the model in {path} is whole. Judge it with: whet evaluate {quoted(path)}"
             ) from None
 
 
-def _evaluate(
-    path: Path, test: Sequence[Path], sets: Sequence[str], recipe: Path | None, keep_learnt: bool, narrator: Narrator
-) -> Run:
+def _evaluate(tuned: Tuned, test: Sequence[Path], recipe: Path | None, keep_learnt: bool, narrator: Narrator) -> Run:
     begun = time.monotonic()
-    tuned = load_run(path, recipe, sets)
     dataset = stored_dataset(tuned.run)
+    if tuned.task:
+        dataset = dataset.of_task(tuned.task)
     examples, run, known = dataset.test, tuned.run, tuple[str, ...]()
     if test:
         found = read_held_out(
@@ -163,17 +211,40 @@ def _evaluate(
         run = _beside(run, test, examples)
         for notice in (*found.notices, *known):
             narrator.say(f"Note: {notice}")
-    settings = tuned.recipe.evaluate
-    if settings.max_rows is not None and len(examples) > settings.max_rows:
-        order = permutation(settings.seed, 0, len(examples))[: settings.max_rows]
-        examples = tuple(examples[index] for index in sorted(order.tolist()))
-        narrator.say(f"Scoring a seeded draw of {settings.max_rows:,} test rows (evaluate.max_rows).")
-    if not examples:
-        raise RunError(f"{path}: there are no test rows to judge on. Name a file: whet evaluate {quoted(path)} --test FILE")
+    examples = _drawn(tuned, examples, narrator)
     narrator.say(f"Judging on {len(examples):,} test rows ...")
+    report, groups = _judge(tuned, dataset, examples, known, narrator)
+    if test:
+        report |= {"test": [path.name for path in test], "rows_sha256": examples_hash({"test": examples})}
+    elif recorded(tuned.run):
+        report |= _forgetting(tuned, report["settings"]["metric"], recipe, report["hints"], narrator)
+    _write(tuned, run, report, groups, dataset, tuned.run.records(), time.monotonic() - begun)
+    return run
+
+
+def _drawn(tuned: Tuned, examples: tuple[Example, ...], narrator: Narrator) -> tuple[Example, ...]:
+    """Return the rows to judge on, at most `evaluate.max_rows`. Raises RunError where there is none."""
+    path, settings = tuned.run.path, tuned.recipe.evaluate
+    if not examples:
+        of = f" of task '{tuned.task}'" if tuned.task else ""
+        option = f" --task {tuned.task}" if tuned.task else ""
+        raise RunError(
+            f"{path}: there are no test rows{of} to judge on. Name a file: whet evaluate {quoted(path)} --test FILE{option}"
+        )
+    if settings.max_rows is None or len(examples) <= settings.max_rows:
+        return examples
+    narrator.say(f"Scoring a seeded draw of {settings.max_rows:,} test rows (evaluate.max_rows).")
+    order = permutation(settings.seed, 0, len(examples))[: settings.max_rows]
+    return tuple(examples[index] for index in sorted(order.tolist()))
+
+
+def _judge(
+    tuned: Tuned, dataset: Dataset, examples: Sequence[Example], known: Sequence[str], narrator: Narrator
+) -> tuple[dict[str, Any], list[Group]]:
+    """Return the report of one task on these rows, and what was scored."""
+    settings = tuned.recipe.evaluate
     metric = _metric(tuned, dataset.train)
     groups, samples, few_shot = _groups(tuned, metric, dataset, examples, narrator)
-    records = tuned.run.records()
     report = build_report(
         objective=tuned.card.objective,
         metric=metric,
@@ -182,19 +253,51 @@ def _evaluate(
         slices=tuned.recipe.data.slices,
         resamples=settings.resamples,
         seed=settings.seed,
-        log=records,
+        log=[] if tuned.task else tuned.run.records(),
         folder=tuned.folder,
         gate=tuned.recipe.gate,
         known=known,
     )
-    if test:
-        report |= {"test": [path.name for path in test], "rows_sha256": examples_hash({"test": examples})}
-    if not test and recorded(tuned.run):
-        report |= _forgetting(tuned, metric, recipe, report["hints"], narrator)
     report |= few_shot | {"samples": samples, "settings": settings.model_dump(mode="json") | {"metric": metric}}
     if metric.endswith(".py") and tuned.folder is not None:
         report["plugins"] = {metric: file_hash(tuned.folder / metric)}
-    _write(tuned, run, report, groups, dataset, records, time.monotonic() - begun)
+    return report, groups
+
+
+def _evaluate_tasks(tuned: Tuned, test: Sequence[Path], narrator: Narrator) -> Run:
+    """Judge each of several tasks on its own test rows, and where it was trained alone too, against that."""
+    begun = time.monotonic()
+    run, dataset = tuned.run, stored_dataset(tuned.run)
+    if test:
+        raise RecipeError(
+            f"{run.path}: has several tasks ({', '.join(tuned.card.tasks)}). Say which one {test[0]} is for: --task {next(iter(tuned.card.tasks))}"
+        )
+    reports: dict[str, dict[str, Any]] = {}
+    texts: dict[Path, str] = {}
+    answers: list[dict[str, Any]] = []
+    context = _context(tuned, [], dataset, run.records())
+    for name in tuned.card.tasks:
+        own, rows = tuned.of_task(name), dataset.of_task(name)
+        examples = _drawn(own, rows.test, narrator)
+        narrator.say(f"{name}: judging on {len(examples):,} test rows ...")
+        report, groups = _judge(own, rows, examples, (), narrator)
+        if (sharing := _sharing(own, report["settings"]["metric"], groups, narrator)) is not None:
+            report["sharing"] = sharing
+        reports[name] = report
+        last = groups[-1]
+        pairs = zip(last.examples, last.outputs, strict=True)
+        answers += [{"task": name, **_prediction(example, output)} for example, output in pairs]
+        page = _context(own, report["samples"], rows, []) | {"task": name}
+        texts[run.results / PAGES / f"{name}.html"] = render(report, page)
+    report = build_tasks_report(reports)
+    run.note(actual=run.manifest["actual"] | {"evaluate_s": round(time.monotonic() - begun, 2)})
+    (run.results / PAGES).mkdir(exist_ok=True)
+    texts |= {
+        run.results / "predictions.jsonl": lines_text(answers),
+        run.results / "report.html": render_tasks(report, context, PAGES),
+        run.results / "report.json": json_text(report),
+    }
+    write_together(texts)
     return run
 
 
@@ -216,6 +319,30 @@ def _forgetting(tuned: Tuned, metric: str, recipe: Path | None, hints: list[str]
         hints.append(f"What was forgotten is not measured: {error}")
         narrator.say(f"Note: {hints[-1]}")
         return {}
+
+
+def _sharing(tuned: Tuned, metric: str, groups: Sequence[Group], narrator: Narrator) -> dict[str, Any] | None:
+    """Return how a task compares with the same task trained alone, on the same rows; None where the recipe does not ask."""
+    stored = load_recipe(tuned.run.path / "recipe.yaml")
+    if stored.mixture is None or not stored.mixture.compare:
+        return None
+    place = alone_path(tuned.run.path, tuned.task)
+    if not (place / "manifest.json").is_file() or not Run(place).model.exists():
+        raise RunError(
+            f"{place}: task '{tuned.task}' has not been trained alone yet, and the recipe asks to compare (mixture.compare). "
+            f"Run: whet train --resume {quoted(tuned.run.path)}"
+        )
+    narrator.say(f"{tuned.task}: asking the same of {place} ...")
+    alone = load_run(place, None if tuned.folder is None else tuned.folder / "recipe.yaml")
+    group = next(one for one in groups if metric_name(metric) in map(metric_name, one.metrics))
+    if group.outputs and group.outputs[0].text is not None:
+        with computing(alone.precision, alone.policy.device):
+            theirs = list(alone.objective.answers(alone.policy, group.examples, alone.recipe.evaluate.max_new_tokens))
+    else:
+        theirs = alone.finite_outputs(alone.policy, group.examples)
+    settings = tuned.recipe.evaluate
+    resampling = Resampling(settings.resamples, settings.seed)
+    return {"run": str(place)} | build_sharing(tuned.task, metric, group, theirs, resampling, tuned.folder)
 
 
 def _beside(run: Run, test: Sequence[Path], examples: Sequence[Example]) -> Run:

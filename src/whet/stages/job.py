@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -94,6 +94,7 @@ class Job:
             max_length=self.plan.max_length,
             max_tokens=self.plan.max_tokens,
             masked=self.objective.head == "masked",
+            tasks={name: view.classes for name, view in self.policy.tasks.items()},
         )
 
 
@@ -127,9 +128,7 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     learnt = {part: learnable(some) for part, some in units.items()}
     recipe, made = decide(recipe, _facts(policy, objective, technique, len(dataset.train), len(learnt["train"]), longest))
     plan = _plan(recipe, folder, planned_steps(recipe.train, len(learnt["train"])) if num_steps is None else num_steps)
-    lengths = {"train": full_lengths(whole, train)}
-    head = "rollout" if objective.online else objective.head
-    findings = preflight(dataset, units, lengths, policy.tokenizer, head, plan.max_length, policy.end_id, policy.context)
+    findings = _look(dataset, units, whole, objective, policy, plan.max_length)
     before = all_weights(policy)
     technique.attach(policy, plan.seed)
     if recipe.continual.ewc:
@@ -143,6 +142,26 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     return Job(
         recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + made, findings
     )
+
+
+def _look(
+    dataset: Dataset,
+    units: Mapping[str, Sequence[Unit]],
+    whole: Sequence[Unit],
+    objective: Objective,
+    policy: Policy,
+    max_length: int,
+) -> list[Finding]:
+    """Return what preflight finds; of several tasks, in each by itself. `whole` are the training units before anything was cut."""
+    head = "rollout" if objective.online else objective.head
+    found = []
+    for name in dataset.tasks or ("",):
+        own = {part: [unit for unit in some if unit[0].task == name] for part, some in units.items()}
+        lengths = {"train": full_lengths([unit for unit in whole if unit[0].task == name], own["train"])}
+        rows = dataset.of_task(name) if name else dataset
+        findings = preflight(rows, own, lengths, policy.tokenizer, head, max_length, policy.end_id, policy.context)
+        found += [replace(one, sentence=f"{name}: {one.sentence}") for one in findings] if name else findings
+    return found
 
 
 def learnable(units: Sequence[Unit]) -> list[Unit]:
@@ -240,6 +259,8 @@ def _choose(
         choice, reason = choose_technique(policy.num_parameters, len(dataset.train), policy.kind, objective.head)
         recipe = recipe.model_copy(update={"technique": choice})
         made.append(Decision("technique", choice.name, reason))
+    if recipe.tasks is not None:  # each task's metric and cleaners are its own
+        return recipe, made
     if recipe.evaluate.metric == "auto":
         metric, reason = choose_metric((*objective.metrics, *objective.written_metrics), dataset.train)
         recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"metric": metric})})

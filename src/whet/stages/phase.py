@@ -84,6 +84,8 @@ class Outcome:
     """Size of the run's log at its end, where a later phase goes on."""
     temperature: float = 1.0
     """What the validation rows made of the policy's temperature; a later phase on all rows has none left to fit it on."""
+    temperatures: dict[str, float] = field(default_factory=dict)
+    """The same of each of several tasks."""
 
 
 @dataclass(slots=True)
@@ -148,7 +150,7 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
     loss = None if math.isinf(stopper.best_loss) else stopper.best_loss
     best_step = stopper.best_step or training.step
     narrator.say(_ending(training.step, job.plan.num_steps, stopper, scoring.name if scoring else "loss"))
-    return Outcome(training.step, best_step, loss, early_end, run.log_size(), job.policy.temperature)
+    return Outcome(training.step, best_step, loss, early_end, run.log_size(), job.policy.temperature, job.policy.temperatures)
 
 
 def _loop(
@@ -184,6 +186,7 @@ def _loop(
                     "epoch": _epoch(step, job),
                     "loss": sum(losses.values()),
                 }
+                | ({"losses": losses} if job.recipe.tasks else {})
                 | ({"metric": scoring.name, "score": _known(watched)} if scoring else {})
             )
         recent.append(sum(step.losses.values()))

@@ -18,7 +18,7 @@ from whet.engine.machine import computing
 from whet.engine.targets import source_ids, source_text
 from whet.errors import DataError, RunError
 from whet.models.template import prompt_ids, stop_ids
-from whet.stages.evaluate import Tuned, load_run
+from whet.stages.evaluate import Tuned, load_whole
 from whet.stages.prepare import stored_columns
 from whet.types import Example, Message, Objective, Output
 from whet.words import spans
@@ -59,7 +59,7 @@ class Predictor:
 
     def __init__(self, tuned: Tuned) -> None:
         self.tuned = tuned
-        self.columns = stored_columns(tuned.run)
+        self.columns = stored_columns(tuned.run, tuned.task)
         self.clean = build_cleaners(self.columns, tuned.folder)
 
     @property
@@ -164,23 +164,40 @@ class Predictor:
             return next(self.tuned.objective.answers(self.tuned.policy, [asked], max_new_tokens)).text or ""
 
 
-def load(path: Path | str, recipe: Path | None = None) -> Predictor:
-    """Return a trained run that answers. Raises RunError."""
-    return Predictor(load_run(Path(path), recipe))
+def load(path: Path | str, recipe: Path | None = None, task: str | None = None) -> Predictor:
+    """Return a trained run that answers, of a run of several tasks one. Raises RunError, RecipeError.
+
+    Of tasks that write text, which share all weights, it is the first where none is named.
+    """
+    predictors = load_tasks(path, recipe, task)
+    first = next(iter(predictors.values()))
+    if len(predictors) > 1 and not first.writes:
+        raise RunError(
+            f"{path}: has several tasks ({', '.join(predictors)}), and this takes one. Name it: --task, or in Python task="
+            f"{next(iter(predictors))!r}; where the verb has none, train that task by itself."
+        )
+    return first
+
+
+def load_tasks(path: Path | str, recipe: Path | None = None, task: str | None = None) -> dict[str, Predictor]:
+    """Return every task of a trained run, or the one that is named, by name; of a run with one only, it under an empty name."""
+    tuned = load_whole(Path(path), recipe)
+    names = tuple(tuned.card.tasks) if task is None else (task,)
+    return {name: Predictor(tuned.of_task(name)) for name in names} or {"": Predictor(tuned)}
 
 
 class Answers(Iterator[dict[str, Any]]):
     """The rows of a file with their predictions, one after another."""
 
     def __init__(
-        self, columns: Sequence[str], names: Mapping[str, str], rows: Iterator[dict[str, Any]], separator: str = ","
+        self, columns: Sequence[str], names: Mapping[str, Sequence[str]], rows: Iterator[dict[str, Any]], separator: str = ","
     ) -> None:
         self.separator = separator
         """Between the fields of the file that came in."""
         self.columns = tuple(columns)
         """Of all rows: those of the file as they came in, then the names of the answer's."""
         self.names = names
-        """What each of ANSWERED is called here: another name where the file has a column of that name already."""
+        """What each of ANSWERED is called here, once for each task: another name where the file has a column of that name already."""
         self._rows = rows
 
     def __next__(self) -> dict[str, Any]:
@@ -195,21 +212,47 @@ def predict_file(
     The file's columns stay as they are: where it has one called `prediction`, the answer's is `whet_prediction`. The
     file is read as if its name ended in `suffix`, where one is given.
     """
-    asked = read_prediction_rows(file, predictor.columns, predictor.clean, notices, suffix)
-    names = _free_names(asked.columns)
-    for name, free in names.items():
-        if free != name:
-            notices.append(f"{file_name(file)}: has a column '{name}' of its own, which is kept; the answers' is '{free}'.")
-    rows = _answered(predictor, asked.rows, names, abstain_below, notices)
-    return Answers((*asked.columns, *names.values()), names, rows, asked.separator)
+    return predict_tasks({"": predictor}, file, abstain_below, notices, suffix)
 
 
-def _free_names(columns: Sequence[str]) -> dict[str, str]:
+def predict_tasks(
+    predictors: Mapping[str, Predictor], file: Path, abstain_below: float, notices: list[str], suffix: str | None = None
+) -> Answers:
+    """Return the rows of a file with the predictions of several tasks, each in columns that begin with the task's name.
+
+    One under an empty name, and one by itself, has columns without it. Otherwise as `predict_file`.
+    """
+    asked, said = {}, list[str]()
+    for name, predictor in predictors.items():
+        told = list[str]()
+        asked[name] = read_prediction_rows(file, predictor.columns, predictor.clean, told, suffix)
+        said += [notice for notice in told if notice not in said]
+    notices += said
+    columns = list(next(iter(asked.values())).columns)
+    names: dict[str, dict[str, str]] = {}
+    for name in predictors:
+        taken = [*columns, *itertools.chain.from_iterable(one.values() for one in names.values())]
+        names[name] = _free_names(taken, f"{name}_" if len(predictors) > 1 else "")
+        for key, free in names[name].items():
+            wished = f"{name}_{key}" if len(predictors) > 1 else key
+            if free != wished:
+                notices.append(f"{file_name(file)}: has a column '{wished}' of its own, which is kept; the answers' is '{free}'.")
+    separate = [
+        _answered(predictor, asked[name].rows, names[name], abstain_below, notices) for name, predictor in predictors.items()
+    ]
+    together = {key: [names[name][key] for name in predictors] for key in ANSWERED}
+    rows = (dict(itertools.chain.from_iterable(one.items() for one in row)) for row in zip(*separate, strict=True))
+    flat = [column for one in names.values() for column in one.values()]
+    return Answers((*columns, *flat), together, rows, next(iter(asked.values())).separator)
+
+
+def _free_names(columns: Sequence[str], prefix: str) -> dict[str, str]:
     """Return what the columns of an answer are called beside these."""
     names: dict[str, str] = {}
-    for name in ANSWERED:
+    for key in ANSWERED:
+        name = f"{prefix}{key}"
         candidates = (name, f"whet_{name}", *(f"whet_{name}_{number}" for number in range(2, len(columns) + 3)))
-        names[name] = next(free for free in candidates if free not in columns)
+        names[key] = next(free for free in candidates if free not in columns)
     return names
 
 

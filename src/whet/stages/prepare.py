@@ -10,6 +10,7 @@ from pathlib import Path
 from whet.data.accounting import ACCOUNTING
 from whet.data.dataset import Dataset, prepare, read_dataset
 from whet.data.replay import SOURCE, Past, with_past
+from whet.data.tasks import prepare_tasks
 from whet.errors import RunError
 from whet.files import write_whole
 from whet.recipe import Data, Recipe
@@ -22,12 +23,15 @@ from whet.stages.narrate import SILENT, Narrator
 
 def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILENT) -> Dataset:
     """Return the recipe's data set, read, cleaned and split. Raises DataError, or Refused where test rows are learnt from."""
-    objective = build_objective(recipe.objective, folder)
     pasts = past_of(recipe, folder)
     known = tuple(dict.fromkeys(label for past in pasts for label in past.dataset.classes))
     paths = recipe.data.path
     narrator.say(f"Reading {', '.join(Path(name).name for name in paths) if len(paths) > 1 else paths[0]} ...")
-    dataset = prepare(located(recipe.data, folder), objective.needs, folder, known)
+    wanted = {
+        name: (located(single.data, folder), build_objective(single.objective, folder).needs)
+        for name, single in recipe.singles.items()
+    }
+    dataset = prepare_tasks(wanted, folder) if recipe.tasks else prepare(*wanted[""], folder, known)
     if pasts:
         dataset = with_past(dataset, pasts, recipe.continual.replay, recipe.continual.seed)
     for notice in dataset.notices:
@@ -38,6 +42,10 @@ def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILEN
     if pasts:
         again = dataset.accounting.sources[SOURCE].used["train"]
         narrator.say(f"{again:,} of the rows to learn from are of {', '.join(past.name for past in pasts)} (continual.replay).")
+    for name in dataset.tasks:
+        narrator.say(
+            f"  {name}: " + ", ".join(f"{len(rows):,} {part}" for part, rows in dataset.of_task(name).parts.items()) + "."
+        )
     return dataset
 
 
@@ -79,13 +87,22 @@ def stored_dataset(run: Run) -> Dataset:
     return dataset
 
 
-def stored_columns(run: Run) -> Data:
-    """Return which columns of a run's data mean what. Raises RunError."""
+def stored_columns(run: Run, task: str = "") -> Data:
+    """Return which columns of a run's data mean what; of several tasks, those of one. Raises RunError."""
     file = run.path / ACCOUNTING
     try:
-        return Data.model_validate(json.loads(file.read_text(encoding="utf-8"))["columns"])
+        said = json.loads(file.read_text(encoding="utf-8"))
+        return Data.model_validate((said["tasks"][task] if task else said)["columns"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file}: missing or damaged ({error}). Restore it from a backup, or train again.") from None
+
+
+def located_recipe(recipe: Recipe, folder: Path | None) -> Recipe:
+    """Return the recipe with the files of its data found."""
+    if recipe.tasks is None:
+        return recipe.model_copy(update={"data": located(recipe.data, folder)})
+    tasks = {name: task.model_copy(update={"data": located(task.data, folder)}) for name, task in recipe.tasks.items()}
+    return recipe.model_copy(update={"tasks": tasks})
 
 
 def located(data: Data, folder: Path | None) -> Data:

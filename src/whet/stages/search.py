@@ -36,7 +36,7 @@ from whet.stages.evaluate import evaluate
 from whet.stages.lineage import located_parents
 from whet.stages.narrate import SILENT, Bar, Narrator
 from whet.stages.phase import Flag, stop_signals
-from whet.stages.prepare import located, prepare_data, slug, stored_dataset
+from whet.stages.prepare import located_recipe, prepare_data, slug, stored_dataset
 from whet.stages.space import SearchSpace, build_space, meant, value_at
 from whet.stages.trials import Pruned, Shared, Stopped, Trial, run_trial
 from whet.types import Metric, Pruner, Sampler
@@ -98,8 +98,8 @@ def search(recipe: Recipe, *, folder: Path | None = None, out: Path | None = Non
         "actual": {},
     }
     with new_run(path, manifest) as run:
-        placed = {"data": located(recipe.data, folder), "parents": located_parents(recipe, folder)}
-        write_whole(run.path / "recipe.yaml", dump_recipe(recipe.model_copy(update=placed)))
+        placed = located_recipe(recipe, folder).model_copy(update={"parents": located_parents(recipe, folder)})
+        write_whole(run.path / "recipe.yaml", dump_recipe(placed))
         dataset.write(run.path)
     return _search(Run(path), load_recipe(path / "recipe.yaml"), dataset, folder, narrator)
 

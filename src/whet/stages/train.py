@@ -11,9 +11,10 @@ from typing import Any
 
 import whet
 from whet.data.dataset import Dataset
+from whet.display import quoted
 from whet.engine.fit import TrainPlan, calibrate
 from whet.engine.machine import describe
-from whet.errors import RunError
+from whet.errors import Interrupted, RunError
 from whet.files import whole_folder, write_whole
 from whet.models.named import check_unchanged, is_run, named_hash
 from whet.models.save import check_base, read_card, save_policy
@@ -41,6 +42,8 @@ def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None
     `folder` is the recipe's own, where the user's plugin files lie. Raises WhetError; a refusal leaves no run behind.
     """
     path = free_path(out, slug(recipe))
+    for name in _compared(recipe):
+        free_path(alone_path(path, name), "")
     check_plugins(recipe, folder)
     recipe = with_places(recipe, folder)
     return train_on(recipe, prepare_data(recipe, folder, narrator), path, folder, narrator)
@@ -63,7 +66,9 @@ def train_on(
         write_run(run, job.recipe, job)
     run = Run(path)
     with run.lock(), resumable(run):
-        return _train(job, run, folder, narrator)
+        _train(job, run, folder, narrator)
+    _train_each_alone(run, dataset, folder, narrator)
+    return run
 
 
 def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILENT) -> Run:
@@ -74,15 +79,66 @@ def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILEN
         manifest = run.manifest
         if manifest["kind"] != "train":
             raise RunError(f"{path}: a run of kind '{manifest['kind']}' cannot be resumed; only one of training can.")
+        stored = load_recipe(run.path / "recipe.yaml")
         if _is_trained(run, narrator):
             narrator.say(f"{path} is already trained.")
-            return run
-        stored = as_stored(run, load_recipe(run.path / "recipe.yaml"))
-        folder = plugin_folder(run, recipe)
-        check_unchanged(manifest.get("learnt_from", {}))
-        job = build_job(stored, stored_dataset(run), folder, num_steps=manifest["plan"]["num_steps"])
-        check_base(job.policy, manifest["base"]["sha256"])
-        return _train(job, run, folder, narrator)
+        else:
+            stored = as_stored(run, stored)
+            folder = plugin_folder(run, recipe)
+            check_unchanged(manifest.get("learnt_from", {}))
+            job = build_job(stored, stored_dataset(run), folder, num_steps=manifest["plan"]["num_steps"])
+            check_base(job.policy, manifest["base"]["sha256"])
+            _train(job, run, folder, narrator)
+    if _compared(stored):
+        _train_each_alone(run, stored_dataset(run), plugin_folder(run, recipe), narrator)
+    return run
+
+
+def alone_path(path: Path, task: str) -> Path:
+    """Return the folder of the run of one of several tasks that is trained alone, beside the run of all of them."""
+    return path.with_name(f"{path.name}-{task}-alone")
+
+
+def _compared(recipe: Recipe) -> tuple[str, ...]:
+    """Return the tasks that are trained alone too, to tell whether sharing helped."""
+    return tuple(recipe.tasks or ()) if recipe.mixture is not None and recipe.mixture.compare else ()
+
+
+def _train_each_alone(run: Run, dataset: Dataset, folder: Path | None, narrator: Narrator) -> None:
+    """Train each task as a run of its own, with the settings and rows of the run of all; goes on where that was begun."""
+    recipe = load_recipe(run.path / "recipe.yaml")
+    for name in _compared(recipe):
+        place, parents = alone_path(run.path, name), [str(run.path)]
+        try:
+            if not place.exists():
+                narrator.say(f"Training {name} alone, to compare with ...")
+                rows = dataset.of_task(name)
+                train_on(_alone(recipe, name, run, len(rows.train) / len(dataset.train)), rows, place, folder, narrator, parents)
+                continue
+            child = open_run(place)
+            if child.manifest.get("parents") != parents:
+                raise RunError(f"{place}: is there, and does not belong to {run.path}. Move it elsewhere, and go on.")
+            if not child.model.exists():
+                own = folder / "recipe.yaml" if folder is not None and child.manifest.get("plugins") else None
+                resume(place, recipe=own, narrator=narrator)
+        except Interrupted:
+            raise Interrupted(
+                f"Stopped while training {name} alone; everything is saved. Go on with: whet train --resume {quoted(run.path)}"
+            ) from None
+
+
+def _alone(recipe: Recipe, name: str, run: Run, share: float) -> Recipe:
+    """Return the recipe of one task alone: what was decided for all stays as it is, but what counts steps follows the task's rows."""
+    single = recipe.of_task(name)
+    train, decided = single.train, {decision["key"] for decision in run.manifest["decisions"]}
+    changes: dict[str, Any] = {}
+    if "train.validate_every" in decided:
+        changes["validate_every"] = "auto"
+    if "train.checkpoint.every" in decided:
+        changes["checkpoint"] = train.checkpoint.model_copy(update={"every": "auto"})
+    if train.max_steps is not None:
+        changes["max_steps"] = max(1, round(train.max_steps * share))
+    return single.model_copy(update={"train": train.model_copy(update=changes), "name": None})
 
 
 def write_run(run: Run, recipe: Recipe, job: Job) -> None:
@@ -115,6 +171,7 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
         )
         job = on_all_rows(job, folder, epochs=fitted.best_step / job.steps_per_epoch)
         job.policy.temperature = fitted.temperature
+        job.policy.take_temperatures(fitted.temperatures)
         job.anchor = anchored(job, fisher) if fisher is not None else None
         phases["refit"] = asdict(run_phase("refit", job, run, narrator, fitted.log_bytes))
     seconds = run.manifest["actual"]["train_s"] + time.monotonic() - begun

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,10 @@ def write_predictions(out: Path | None, rows: Answers | Iterable[Mapping[str, An
 
 
 def count(rows: Answers | Iterable[Mapping[str, Any]], counts: dict[str, int]) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows, and add to `counts` how many there are, were abstained from, and could not be asked."""
-    names: Mapping[str, str] = rows.names if isinstance(rows, Answers) else {}
+    """Yield the rows, and add to `counts` how many there are, were abstained from, and could not be asked, in any task."""
+    names: Mapping[str, Sequence[str]] = rows.names if isinstance(rows, Answers) else {}
     for row in rows:
         counts["rows"] += 1
-        counts["abstained"] += bool(row.get(names.get("abstained", "abstained")))
-        counts["errors"] += bool(row.get(names.get("error", "error")))
+        counts["abstained"] += any(row.get(name) for name in names.get("abstained", ("abstained",)))
+        counts["errors"] += any(row.get(name) for name in names.get("error", ("error",)))
         yield row
