@@ -101,13 +101,14 @@ def export(
     out: Place | None = None,
     recipe: Place | None = None,
     ignore_gate: bool = False,
+    task: str | None = None,
 ) -> Run:
     """Write a trained run as adapter, merged, gguf or onnx, checked on its own test rows. Returns the folder; its manifest holds the check.
 
-    `sets` are the format's settings, such as "type=q8_0". Raises Refused where the artefact answers differently than the run.
+    `sets` are the format's settings, such as "type=q8_0"; `task` is the one of several to write. Raises Refused where the artefact answers differently than the run.
     """
     place = run.path if isinstance(run, Run) else Path(run)
-    return _export(place, form, sets=sets, out=_optional(out), recipe=_optional(recipe), ignore_gate=ignore_gate)
+    return _export(place, form, sets=sets, out=_optional(out), recipe=_optional(recipe), ignore_gate=ignore_gate, task=task)
 
 
 def deploy(

@@ -42,13 +42,14 @@ def export(
     out: Out = None,
     sets: PluginSets = [],
     ignore_gate: IgnoreGate = False,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="Of a run of several tasks, the one to write.")] = None,
     recipe: Own = None,
     as_json: Json = False,
 ) -> None:
     """Write a trained run in a format that other programs read, and check it there on the run's own test rows."""
     from whet.stages.export import export as write_format
 
-    made = write_format(run, form, sets=sets, out=out, recipe=recipe, ignore_gate=ignore_gate, narrator=narrator())
+    made = write_format(run, form, sets=sets, out=out, recipe=recipe, task=task, ignore_gate=ignore_gate, narrator=narrator())
     say(f"Exported: {made.path}")
     answer(as_json, {"run": str(made.path), "format": form, "check": made.manifest["check"]})
 

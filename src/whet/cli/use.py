@@ -158,7 +158,7 @@ def serve(
     )
 
     def on_ready(serving: stage.Serving) -> None:
-        say(f"Serving {', '.join(serving.references)} at {serving.url}/v1 (a page to try it: {serving.url}). Stop with Ctrl-C.")
+        say(f"Serving {', '.join(serving.models)} at {serving.url}/v1 (a page to try it: {serving.url}). Stop with Ctrl-C.")
         answer(as_json, serving.summary())
         sys.stdout.flush()
 

@@ -82,10 +82,19 @@ class Shelf:
     """The runs that are served, by name. A request holds on to the run it began with, so an exchange disturbs none."""
 
     _served: dict[str, Served] = field(default_factory=dict)
+    _tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What is served of each run, by the name that the run was given."""
 
-    def put(self, name: str, served: Served) -> None:
-        """Serve a run under a name from the next request on."""
-        self._served[name] = served
+    def put(self, name: str, tasks: Mapping[str, Served]) -> None:
+        """Serve a run from the next request on: its tasks under NAME/TASK, the one without a name under NAME."""
+        fresh = {f"{name}/{task}" if task else name: served for task, served in tasks.items()}
+        gone = set(self._tasks.get(name, ())) - set(fresh)
+        self._served = {one: served for one, served in self._served.items() if one not in gone} | fresh
+        self._tasks[name] = tuple(fresh)
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """Return what is served of a run, by the name that the run was given."""
+        return self._tasks[name]
 
     def names(self) -> list[str]:
         return list(self._served)

@@ -32,11 +32,12 @@ def export(
     out: Path | None = None,
     recipe: Path | None = None,
     ignore_gate: bool = False,
+    task: str | None = None,
     narrator: Narrator = SILENT,
 ) -> Run:
     """Write a run in a format, by a plugin of kind exporters, and hand its own test rows to it. Returns the folder as a run.
 
-    `sets` are the plugin's settings. The folder is there whole or not at all. Raises RecipeError, ModelError where the format has no
+    `sets` are the plugin's settings; `task` is the one of several to write. The folder is there whole or not at all. Raises RecipeError, ModelError where the format has no
     place for the run, RunError, and Refused where its gate has refused it, or the artefact answers differently.
     """
     run = open_run(path)
@@ -44,16 +45,17 @@ def export(
     settings = parse_settings(sets)
     exporter: Exporter
     exporter, named = build_named("exporters", form, settings, None if recipe is None else recipe.parent)
-    place = free_path(out, f"{run.name}-{Path(form).stem}")
+    place = free_path(out, "-".join([run.name, *([task] if task else []), Path(form).stem]))
     try:
-        return _export(load_run(path, recipe), exporter, named, place, narrator)
+        return _export(load_run(path, recipe, task=task), exporter, named, place, narrator)
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped while exporting; {path} is as it was, and nothing half-written was left.") from None
 
 
 def _export(tuned: Tuned, exporter: Exporter, named: dict[str, Any], place: Path, narrator: Narrator) -> Run:
     form = named["name"]
-    examples = test_rows(tuned, stored_dataset(tuned.run), MOST_ROWS)
+    dataset = stored_dataset(tuned.run)
+    examples = test_rows(tuned, dataset.of_task(tuned.task) if tuned.task else dataset, MOST_ROWS)
     asked = ask(tuned, examples)
     technique = technique_of(tuned)
     with whole_folder(place) as folder:
@@ -85,6 +87,7 @@ def _manifest(tuned: Tuned, named: dict[str, Any], found: Handoff, folder: Path)
         "data_sha256": tuned.run.manifest["data_sha256"],
         "base": tuned.run.manifest["base"],
         "exporter": named,
+        **({"task": tuned.task} if tuned.task else {}),
         "check": found.as_json(),
         "files": {str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": file_hash(file)} for file in files},
     }

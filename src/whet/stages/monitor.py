@@ -19,10 +19,11 @@ from whet.display import quoted
 from whet.engine.order import permutation
 from whet.errors import RunError, ServerError
 from whet.files import json_text, read_lines, write_together
+from whet.recipe_file import load_recipe
 from whet.registry import FOLDER, model_hash
 from whet.report.monitor import Seen, Settings, build_monitoring
 from whet.report.monitor_html import render_monitoring
-from whet.run import Run, open_run
+from whet.run import RECIPE, Run, open_run
 from whet.stages.finished import build_named
 from whet.stages.prepare import stored_dataset
 from whet.stages.registry import resolve
@@ -74,6 +75,10 @@ def monitor(
     if start is not None and end is not None and start >= end:
         raise ServerError(f"--since {since} is not before --until {until}, so no request lies between. Exchange them.")
     run = open_run(resolve(reference, registry))
+    if load_recipe(run.path / RECIPE).tasks:
+        raise RunError(
+            f"{run.path}: is a run of several tasks, and what is watched is one. Train the task to be watched by itself, and serve that run."
+        )
     chosen: dict[str, Check] = {name: build_named("checks", name, {}, None)[0] for name in checks or plugins.names("checks")}
     examples, baseline = _test_rows(run)
     logged, notes = _requests(log, run, start, end)

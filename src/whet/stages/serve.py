@@ -22,7 +22,7 @@ from whet.registry import is_reference
 from whet.run import RUNS
 from whet.server.contracts import agree
 from whet.server.keys import VARIABLE, read_keys
-from whet.stages.predict import Predictor, load
+from whet.stages.predict import Predictor, load, load_tasks
 from whet.stages.registry import resolve as resolve_registered
 from whet.store.log import RequestLog
 from whet.types import Engine
@@ -100,21 +100,27 @@ class Serving:
                 on_ready=on_ready, on_stop=on_stop, on_hangup=self.refresh, stop=stop,
             )  # fmt: skip
 
+    @property
+    def models(self) -> dict[str, str]:
+        """What clients may name, each task of a run as NAME/TASK, and the reference it stands for."""
+        shelf = self.service.shelf
+        return {one: reference for name, reference in self.references.items() for one in shelf.names_of(name)}
+
     def summary(self) -> dict[str, Any]:
         """Return where it listens and what it serves, for programs."""
         log = None if self.options.log is None else str(self.options.log)
-        return {"run": None, "url": self.url, "base_url": f"{self.url}/v1", "models": self.references, "log": log}
+        return {"run": None, "url": self.url, "base_url": f"{self.url}/v1", "models": self.models, "log": log}
 
     def refresh(self) -> None:
         """Look at each reference again, and exchange the runs that became others. Requests at work end with the run they began with."""
         with self._reading:
             for name, reference in self.references.items():
-                held = self.service.shelf.get(name)
+                held = self.service.shelf.get(self.service.shelf.names_of(name)[0])
                 try:
                     path = resolve(reference)
                     if path.name == held.run and fingerprint(path / "model") == held.fingerprint:
                         continue
-                    self.service.shelf.put(name, load_served(path, self.recipe, self.options.precision))
+                    self.service.shelf.put(name, load_served_tasks(path, self.recipe, self.options.precision))
                 except (WhetError, OSError) as error:
                     self.say(f"{name}: goes on as it was: {error}")
                     continue
@@ -174,7 +180,12 @@ def prepare(
     try:
         shelf, worker = Shelf(), Worker(engine, options.max_requests)
         for name, reference in named.items():
-            shelf.put(name, load_served(resolve(reference), recipe, options.precision))
+            shelf.put(name, load_served_tasks(resolve(reference), recipe, options.precision))
+        if agreed is not None and len(shelf.names()) > 1:
+            raise ServerError(
+                f"a contract serves one model, and here are {len(shelf.names())}: {', '.join(shelf.names())}. Serve a run of one task, or leave "
+                "--contract out."
+            )
         hosts = frozenset() if keys or agreed is not None else frozenset({*LOCAL, host.lower()})
         most = Limits().max_body_bytes if agreed is None else agreed.contract.max_body_bytes
         limits = Limits(max_body_bytes=most, max_new_tokens=options.max_new_tokens)
@@ -211,6 +222,18 @@ def served_name(reference: str) -> str:
 def load_served(path: Path, recipe: Path | None = None, precision: Literal["fp32", "run"] = "fp32") -> Served:
     """Return a run as the server needs it. Raises RunError, ModelError, and ServerError for one that has nothing to answer with."""
     return served_of(load(path, recipe), precision)
+
+
+def load_served_tasks(path: Path, recipe: Path | None = None, precision: Literal["fp32", "run"] = "fp32") -> dict[str, Served]:
+    """Return a run as the server needs it, under an empty name; of a run of several tasks with a head each, every task by its name.
+
+    The tasks share the network. Otherwise as `load_served`.
+    """
+    predictors = load_tasks(path, recipe)
+    first = next(iter(predictors.values()))
+    if first.writes:  # all tasks have all weights in common
+        return {"": served_of(first, precision)}
+    return {name: served_of(predictor, precision) for name, predictor in predictors.items()}
 
 
 def served_of(predictor: Predictor, precision: Literal["fp32", "run"] = "fp32") -> Served:
