@@ -95,7 +95,7 @@ def test_every_task_is_reported_as_a_run_of_its_own_would_be(shared):
         assert one["n"] == len(own) > 0
         right = sum(answer["label"] == answer["prediction"] for answer in own)
         assert one["metrics"]["accuracy"]["value"] == pytest.approx(right / len(own))
-        assert set(one["baselines"]) == {"majority_class", "nearest_centroid"}
+        assert set(one["baselines"]) == {"majority_class", "nearest_centroid", "nearest_neighbours"}
         assert one["verdict"]["sentence"].endswith(".")
         assert report["metrics"][f"{name}/accuracy"] == one["metrics"]["accuracy"]
     assert "slices" in report["tasks"]["intent"]

@@ -127,12 +127,14 @@ def test_validation_is_the_weighted_mean_of_the_tasks_own_losses_with_their_own_
     objective = build(CLASSIFYING | {"weights": {"one": 3.0}})
     policy = ready(objective, builder("bert"), examples)
     plan = tiny_plan(policy)
-    found = validation(policy, objective, objective.units(examples, policy, plan.max_length), plan, {})
+    units = objective.units(examples, policy, plan.max_length)
+    found = validation(policy, objective, units, units, plan, {})
     single, expected, temperatures = plugins.build("objectives", "classify", {}), {}, {}
     for name, weight in (("one", 0.75), ("two", 0.25)):
         own = [example for example in examples if example.task == name]
         alone = ready(single, builder("bert"), own)
-        loss = validation(alone, single, single.units(own, alone, plan.max_length), plan, {})["label"]
+        units = single.units(own, alone, plan.max_length)
+        loss = validation(alone, single, units, units, plan, {})["label"]
         expected[f"{name}/label"], temperatures[name] = weight * loss, alone.temperature
     assert found == pytest.approx(expected)
     assert policy.temperatures == pytest.approx(temperatures)

@@ -105,6 +105,10 @@ class Tasks(Objective):
             {f"{name}/{metric}": total / share for metric, total in metrics.items()},  # so it is a mean of the task's rows
         )
 
+    def settle(self, policy: Policy, units: Sequence[Unit], plan: Plan) -> None:
+        for name, objective in self.objectives.items():
+            objective.settle(policy.task(name), _own_units(units, name), plan)
+
     def trial(self, policy: Policy, units: Sequence[Unit], plan: Plan) -> dict[str, float]:
         """Each task's own validation loss, times its share of the weights; their sum is the weighted mean. Fits every temperature."""
         found: dict[str, float] = {}
@@ -112,7 +116,7 @@ class Tasks(Objective):
         whole = sum(self._weight(name) for name in present)
         for name in present:
             objective, view = self.objectives[name], policy.task(name)
-            own = [tuple(_own_row(row) for row in unit) for unit in units if unit[0].task == name]
+            own = _own_units(units, name)
             said = objective.trial(view, own, plan)
             said = said or mean_terms(view, objective, cut(own, policy.max_tokens), objective.init(view))
             found |= {f"{name}/{term}": value * self._weight(name) / whole for term, value in said.items()}
@@ -157,6 +161,11 @@ def _marked(unit: Unit, task: str, coefficient: float, share: float) -> Unit:
 
 def _scaled(unit: Unit, weight: float, share: float) -> Unit:
     return tuple(replace(row, scalars={**row.scalars, COEFFICIENT: weight * share, SHARE: share}) for row in unit)
+
+
+def _own_units(units: Sequence[Unit], task: str) -> list[Unit]:
+    """Return the units of a task as it made them."""
+    return [tuple(_own_row(row) for row in unit) for unit in units if unit[0].task == task]
 
 
 def _own_row(row: Row) -> Row:
