@@ -34,6 +34,7 @@ KINDS = {
     "rewards": "What an answer is worth, for objectives that write their own. Named in `objective.reward`.",
     "samplers": "What a search tries next. Named in `search.sampler`.",
     "pruners": "When a search gives a trial up. Named in `search.pruner`.",
+    "trackers": "Tools that mirror a run. Named in `trackers`.",
     "engines": "What writes a served run's texts. Named in `whet serve --engine`.",
     "targets": "What a run is bundled for. Named behind `whet deploy RUN`.",
     "checks": "Whether production still looks like the rows that the model was judged on. Named in `whet monitor --check`.",
@@ -167,7 +168,7 @@ def command_line() -> str:
 def python() -> str:
     """Return the page of the Python functions and of what they return."""
     lines = ["# Python", "", "Importing `whet` loads nothing heavy; the first call of a verb does.", "", "## The verbs"]
-    for name in ("new", "prepare", "train", "evaluate", "compress", "export", "load", "auto", "serve"):
+    for name in ("new", "prepare", "plan", "train", "evaluate", "compress", "export", "load", "auto", "serve"):
         lines += _function(f"whet.{name}", getattr(whet, name), "###")
     from whet.run import Run
     from whet.stages.predict import Prediction, Predictor

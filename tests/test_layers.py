@@ -29,10 +29,11 @@ PLUGINS = {
     "pruners",
     "checks",
     "targets",
+    "trackers",
 }
 LAYERS = {
     **dict.fromkeys(["", "errors", "types", "files", "display"], 0),
-    **dict.fromkeys(["recipe", "recipe_file", "plugins", "run", "registry"], 1),
+    **dict.fromkeys(["recipe", "recipe_file", "plugins", "run", "registry", "tracked"], 1),
     **dict.fromkeys(["models", "engine", "stats", "words", "drift", "bundle"], 2),
     "data": 3,
     **dict.fromkeys(PLUGINS, 4),

@@ -210,6 +210,24 @@ TRAIN = "train classify.yaml --out new --set"
 WRITE = "train write.yaml --out new --set"
 DISTILL = f"{WRITE} objective.name=distill --set"
 MISTAKES = {
+    # plan and trackers
+    "plan, no recipe": ("plan nosuch.yaml", 1, "nosuch.yaml", "whet new"),
+    "plan, an unknown key": ("plan classify.yaml --set train.epoch=3", 1, "train.epoch", "did you mean 'train.epochs'"),
+    "plan, no size": ("plan classify.yaml --device-memory much", 1, "--device-memory much", "16GiB", "h100"),
+    "plan, a file is there": ("plan classify.yaml --no-probe --out good.csv", 1, "good.csv", "nothing is written over"),
+    "plan, too small": ("plan classify.yaml --device-memory 100MiB", 3, "It does not fit", "100", "What to do"),
+    "plan, a price below 0": ("plan classify.yaml --price-per-hour -1", 2, "--price-per-hour"),
+    "plan, nothing to learn": ("plan write.yaml --set data.path=cut.jsonl --set train.max_length=20", 3, "train.max_length"),
+    "a tracker that is none": (
+        "train classify.yaml --out new --set trackers=[tensorbord]",
+        1,
+        "trackers",
+        "Did you mean 'tensorboard'",
+    ),
+    "a tracker's setting": ([*TRAIN.split(), "trackers=[{name: mlflow, url: x}]"], 1, "url", "did you mean 'uri'"),
+    "a password": ([*TRAIN.split(), "trackers=[{name: mlflow, uri: 'http://a:b@c'}]"], 1, "MLFLOW_TRACKING_PASSWORD"),
+    "a tracker's key": ([*TRAIN.split(), "trackers=[{name: wandb, api_key: x1}]"], 1, "unknown key 'api_key'"),
+    "a tracker's mode": ([*TRAIN.split(), "trackers=[{name: wandb, mode: shared}]"], 1, "offline"),
     # files
     "missing file": ("auto missing.csv", 1, "missing.csv", "no such file"),
     "missing file, new": ("new missing.csv --out made.yaml", 1, "missing.csv", "no such file"),
@@ -700,6 +718,8 @@ def test_what_a_killed_process_left_is_swept_away_by_the_next(desk, tmp_path):
         ("new good.csv --out {0}/made.yaml", b""),
         ("prepare classify.yaml --out {0}/new", b""),
         ("train classify.yaml --out {0}/new", b""),
+        ("plan classify.yaml --price-per-hour 2", b""),
+        ("plan write.yaml --device-memory A100", b""),
         ("train --resume classified", b""),
         ("evaluate written", b""),
         ("predict classified good.csv", b""),
@@ -768,7 +788,7 @@ def test_a_closed_standard_input_is_no_traceback(desk):
     assert call(desk, "chat classified", None).code == 0
 
 
-@pytest.mark.parametrize("verb", ["", "new", "prepare", "train", "evaluate", "predict", "chat", "show", "auto"])
+@pytest.mark.parametrize("verb", ["", "new", "prepare", "plan", "train", "evaluate", "predict", "chat", "show", "auto"])
 def test_every_verb_has_help(tmp_path, verb):
     said = call(tmp_path, f"{verb} --help")
     assert said.code == 0 and "Usage: whet" in out_of_box(said.out)

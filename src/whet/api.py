@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from whet.recipe import Recipe
 from whet.recipe_file import load_recipe
@@ -14,6 +15,7 @@ from whet.stages.deploy import deploy as _deploy
 from whet.stages.evaluate import evaluate as _evaluate
 from whet.stages.export import export as _export
 from whet.stages.new import new as _new
+from whet.stages.plan import plan as _plan
 from whet.stages.predict import Predictor
 from whet.stages.predict import load as _load
 from whet.stages.prepare import prepare_run
@@ -39,6 +41,23 @@ def prepare(recipe: Recipe | Place, *, sets: Sequence[str] = (), out: Place | No
     """Read, clean, deduplicate and split the data of a recipe into a run. Raises DataError, RecipeError, Refused."""
     loaded, folder = _recipe(recipe, sets)
     return prepare_run(loaded, folder=folder, out=_optional(out))
+
+
+def plan(
+    recipe: Recipe | Place,
+    *,
+    sets: Sequence[str] = (),
+    device_memory: str | None = None,
+    probe: bool = True,
+    price_per_hour: float | None = None,
+) -> dict[str, Any]:
+    """What training by a recipe takes, before anything is trained: `fits`, `sentence`, `memory`, `seconds`, `disk`, `techniques`, `models`, `advice`.
+
+    `device_memory` is another machine's accelerator, such as "16GiB" or "A100". That it does not fit is an answer, no error. Raises
+    RecipeError, DataError, ModelError, Refused.
+    """
+    loaded, folder = _recipe(recipe, sets)
+    return _plan(loaded, folder=folder, device_memory=device_memory, probe=probe, price_per_hour=price_per_hour)
 
 
 def train(

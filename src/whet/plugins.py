@@ -37,6 +37,7 @@ KINDS = (
     "samplers",
     "pruners",
     "targets",
+    "trackers",
 )
 PACKAGE = Path(__file__).parent
 _folder: contextvars.ContextVar[Path | None] = contextvars.ContextVar("whet_recipe_folder", default=None)

@@ -348,6 +348,8 @@ class Recipe(Section):
     gate: tuple[GateRule, ...] = ()
     """Rules that the model must pass to be used: `whet evaluate` exits 3 where it does not."""
     search: Search | None = None
+    trackers: tuple[Plugin, ...] = ()
+    """Tools that mirror the run, such as tensorboard, mlflow, wandb. One that fails never stops it."""
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Name of the run; its folder is runs/DATE-NAME."""
     _places: dict[tuple[str, ...], str] = PrivateAttr(default_factory=dict)

@@ -13,9 +13,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +37,8 @@ class Run:
     path: Path
     evaluation: str | None = None
     """The further evaluation that `report` is of; none: the run's own test rows."""
+    mirror: Callable[[Mapping[str, Any]], None] | None = field(default=None, compare=False, repr=False)
+    """Who is told of each record of the log once it is written."""
 
     @property
     def results(self) -> Path:
@@ -84,6 +86,12 @@ class Run:
         """Append to the log. What it holds depends on recipe and data only, so a resumed run writes the same bytes."""
         with (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+        self.tell(record)
+
+    def tell(self, record: Mapping[str, Any]) -> None:
+        """Tell who mirrors the run, if anyone, of a record."""
+        if self.mirror is not None:
+            self.mirror(record)
 
     def log_size(self) -> int:
         """Return the log's bytes, which are on the disk by then; a checkpoint keeps it, so that resuming cuts off what came after."""

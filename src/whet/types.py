@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from whet.engine.continuous import Request, Written
     from whet.models.policy import Policy
     from whet.models.save import Card
+    from whet.tracked import Measured, Tracked
 
     Ints = Tensor
     Floats = Tensor
@@ -650,4 +651,38 @@ class Target(Protocol):
 
         The same subject gives the same bytes. Raises RecipeError where the settings do not fit the run.
         """
+
+
+class Tracking(Protocol):
+    """A run in a tracker, while it is open. All calls come from one thread, which is not the one that trains."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """What leads to the same place again, for a run that goes on. No secret; it is kept in the run's manifest."""
+        ...
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where a person looks: a folder or an address."""
+        ...
+
+    @abstractmethod
+    def log(self, records: Sequence[Measured]) -> None:
+        """Take note of numbers, in order. A run that goes on tells the steps after its last checkpoint again."""
+        ...
+
+    @abstractmethod
+    def finish(self, ending: Literal["finished", "failed", "interrupted"]) -> None:
+        """Write out everything, and close."""
+        ...
+
+
+class Tracker(Protocol):
+    """A tool that shows runs beside each other. It may fail at any time: the run goes on without it, and says so once."""
+
+    @abstractmethod
+    def start(self, run: Tracked) -> Tracking:
+        """Begin, or go on where `run.key` leads. Its keys come from the environment, never from the recipe."""
         ...

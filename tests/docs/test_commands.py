@@ -30,6 +30,7 @@ from whet.testing import (
     check_schedule,
     check_target,
     check_technique,
+    check_tracker,
     tiny_run,
 )
 from whet.testing.tiny import tiny_sums
@@ -203,6 +204,8 @@ def test_plugin_shown_keeps_the_laws(block, tmp_path, builder, examples):
     elif kind == "exporters":
         technique, objective = plugins.build("techniques", "lora", {}), plugins.build("objectives", "sft", {})
         check_exporter(made, builder("llama"), technique, objective, examples)
+    elif kind == "trackers":
+        check_tracker(made, tmp_path)
     else:
         BATTERIES[kind](made)
 

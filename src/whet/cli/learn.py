@@ -1,4 +1,4 @@
-"""Verbs that train: train, search, auto."""
+"""Verbs that train, and what it will take: plan, train, search, auto."""
 
 from __future__ import annotations
 
@@ -8,9 +8,56 @@ from typing import Annotated
 import typer
 
 from whet.cli.app import app
-from whet.cli.options import Json, Out, Sets, Test
-from whet.cli.say import answer, judged, narrator, say
+from whet.cli.options import Json, Out, Recipe, Sets, Test
+from whet.cli.say import answer, console, judged, narrator, say
 from whet.display import quoted
+from whet.errors import Refused
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    sets: Sets = [],
+    device_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--device-memory", metavar="SIZE", help="Plan for another machine's accelerator: 16GiB, or A100, H100, L4, ..."
+        ),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Try three steps, for time and measured memory; else only the formula.")
+    ] = True,
+    price_per_hour: Annotated[
+        float | None, typer.Option("--price-per-hour", metavar="NUMBER", min=0.0, help="What an hour of the machine costs.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the plan as JSON; else nothing is left.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say before training what it takes: memory by part, time, disk, money; what fits here, what would, and what to do. Exits 3 where it does not fit."""
+    from whet.recipe_file import load_recipe
+    from whet.report.plan import show_plan
+    from whet.stages.plan import plan as look
+
+    found = look(
+        load_recipe(recipe, sets),
+        folder=recipe.parent,
+        device_memory=device_memory,
+        probe=probe,
+        price_per_hour=price_per_hour,
+        out=out,
+        narrator=narrator(),
+    )
+    if as_json:
+        say(found["sentence"])
+    else:
+        show_plan(found, console())
+    answer(as_json, found)
+    if not found["fits"]:
+        raise Refused(
+            "\n".join([found["sentence"], *(f"What to do: {one['advice']} ({one['why']})." for one in found["advice"])])
+        )
 
 
 @app.command()

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import os
 import platform
+import resource
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -52,13 +53,48 @@ def keep_pages() -> None:
         libc.mallopt(setting, value)
 
 
+def memory_now() -> int:
+    """Return the bytes of memory that this process holds now."""
+    held = _status("VmRSS")
+    return held if held is not None else peak_memory()
+
+
+def peak_memory() -> int:
+    """Return the most bytes of memory that this process has held since it began."""
+    peak = _status("VmHWM")
+    if peak is not None:
+        return peak
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def peak_accelerator_memory() -> int | None:
+    """Return the most bytes that tensors took on the accelerator; None where there is none."""
+    return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
+
+
+def free_memory() -> int:
+    """Return the bytes that this process may hold: what the machine has to give and what it holds now, within its group's limit."""
+    if torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        return int(free) + int(torch.cuda.memory_reserved())
+    words = _words(Path("/proc/meminfo"))
+    available = int(words["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in words else _physical()
+    limits = [available + memory_now()]
+    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
+    if limit is not None and used is not None:
+        limits.append(max(limit - used, 0) + memory_now())
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return min([*limits, soft] if soft != resource.RLIM_INFINITY else limits)
+
+
 def describe() -> dict[str, Any]:
     """Return the machine as the run's manifest keeps it."""
     return {
         "device": str(device()),
         "processor": _processor_name(),
         "threads": torch.get_num_threads(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gib": round(_physical() / 2**30, 1),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "system": f"{platform.system()} {platform.machine()}",
@@ -80,3 +116,29 @@ def _cpuinfo(key: str) -> str:
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def _physical() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _status(key: str) -> int | None:
+    """Return a size of this process as Linux says it, in bytes; None elsewhere."""
+    words = _words(Path("/proc/self/status"))
+    return int(words[key].split()[0]) * 1024 if key in words else None
+
+
+def _words(file: Path) -> dict[str, str]:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return {}
+    return {key: value for key, _, value in (line.partition(":") for line in lines) if value.strip()}
+
+
+def _number(file: Path) -> int | None:
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -36,6 +36,7 @@ EMPTY: Mapping[str, Any] = {
     "preflight": [],
     "machine": {},
     "timing": {},
+    "planned": {},
     "samples": [],
 }
 CLASSES_SHOWN = 12
@@ -45,7 +46,7 @@ def render(report: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     """The page. `report` is what build_report returned; every part of `context` is optional.
 
     context: run, task (of several), recipe, decisions [{key, value, reason}], log, data {rows_in, used, dropped, splits, cleaned, notices},
-    preflight [{level, sentence, remedy}], machine, timing, samples [{prompt, reference, base, tuned}].
+    preflight [{level, sentence, remedy}], machine, timing, planned, samples [{prompt, reference, base, tuned}].
     """
     report = {"confused": [], "hints": [], "worst": [], "slices": {}, "baselines": {}, **report}
     context = {**EMPTY} | {key: value for key, value in context.items() if value is not None}

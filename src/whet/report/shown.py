@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from whet.report.plan import plan_against_actual
 from whet.report.terminal import show_report
 
 
@@ -32,6 +33,8 @@ def run(found: Mapping[str, Any], console: Console) -> None:
         console.print(Text(f"Phase {name}: {phase['steps']:,} steps{early}; best at step {phase['best_step']:,}"))
     if actual.get("train_s") and isinstance(actual.get("tokens", 0), int):
         console.print(Text(f"Took {actual['train_s']:,.0f} s to train, {actual.get('tokens', 0):,} tokens"))
+    for name, words in plan_against_actual(manifest).items():
+        console.print(Text(f"{name.capitalize()}: {words}"))
     if manifest.get("decisions"):
         table = Table(
             "setting", "became", "because", title="What was left to whet", title_justify="left", box=None, pad_edge=False

@@ -31,6 +31,7 @@ from whet.types import (
     Schedule,
     Target,
     Technique,
+    Tracker,
 )
 
 OF_TASKS = "objectives 'tasks': "
@@ -51,6 +52,7 @@ PROTOCOLS: dict[str, Any] = {
     "samplers": Sampler,
     "pruners": Pruner,
     "targets": Target,
+    "trackers": Tracker,
 }
 
 
@@ -265,6 +267,8 @@ def _choices(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str, Choice]]:
         yield ("evaluate", "metrics", str(index)), "metrics", choice
     for index, rule in enumerate(recipe.gate):
         yield ("gate", str(index), "metric"), "metrics", Choice(name=rule.metric)
+    for index, choice in enumerate(recipe.trackers):
+        yield ("trackers", str(index)), "trackers", choice
     if recipe.search is not None:
         yield ("search", "sampler"), "samplers", recipe.search.sampler
         yield ("search", "pruner"), "pruners", recipe.search.pruner

@@ -26,6 +26,7 @@ from whet.recipe import Choice, Evaluate, Recipe
 from whet.recipe_file import load_recipe
 from whet.report.build import Group, build_report
 from whet.report.html import render
+from whet.report.plan import plan_against_actual
 from whet.report.scores import Resampling
 from whet.report.tasks import build_sharing, build_tasks_report
 from whet.report.tasks_html import render_tasks
@@ -45,9 +46,11 @@ from whet.stages.few_shot import NAME, show_examples
 from whet.stages.forgetting import measure_forgetting
 from whet.stages.gate import GATE, check_gate, gate_record, store_gate
 from whet.stages.lineage import ancestors, recorded
+from whet.stages.mirror import mirrored
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
 from whet.stages.train import alone_path
+from whet.tracked import judgement
 from whet.types import Example, Objective, Output
 
 BASE = "base_model"
@@ -219,6 +222,9 @@ def _evaluate(tuned: Tuned, test: Sequence[Path], recipe: Path | None, keep_lear
     elif recorded(tuned.run):
         report |= _forgetting(tuned, report["settings"]["metric"], recipe, report["hints"], narrator)
     _write(tuned, run, report, groups, dataset, tuned.run.records(), time.monotonic() - begun)
+    if run.evaluation is None and tuned.run.manifest["kind"] == "train":
+        with mirrored(tuned.run, tuned.recipe, tuned.folder, narrator) as watched:
+            watched.tell(judgement(report))
     return run
 
 
@@ -483,5 +489,6 @@ def _context(
         "preflight": manifest.get("preflight", []),
         "machine": manifest.get("machine", {}),
         "timing": manifest.get("actual", {}),
+        "planned": plan_against_actual(manifest),
         "samples": samples,
     }

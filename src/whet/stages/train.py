@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import whet
 from whet.data.dataset import Dataset
 from whet.display import quoted
 from whet.engine.fit import TrainPlan, calibrate
-from whet.engine.machine import describe
+from whet.engine.machine import describe, free_memory, peak_accelerator_memory, peak_memory
 from whet.errors import Interrupted, RunError
 from whet.files import whole_folder, write_whole
+from whet.models.memory import GIB
 from whet.models.named import check_unchanged, is_run, named_hash
 from whet.models.save import check_base, read_card, save_policy
 from whet.plugins import named_places
@@ -24,9 +25,11 @@ from whet.recipe_file import dump_recipe, load_recipe
 from whet.run import Run, free_path, new_run, open_run
 from whet.stages.build import build_technique, check_plugins, plugin_files, plugin_folder, watched_metric, with_places
 from whet.stages.consolidate import anchored, measured_fisher
+from whet.stages.estimate import Pace, estimate_job
 from whet.stages.job import Job, build_job, on_all_rows, refuse
 from whet.stages.lineage import as_stored, find_parents
 from whet.stages.merging import check_merge, merge_stages
+from whet.stages.mirror import mirrored
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.phase import Outcome, resumable, run_phase
 from whet.stages.prepare import prepare_data, slug, stored_dataset
@@ -55,18 +58,21 @@ def train_on(
     """Train on data that are prepared, into the folder `path`, which is free. `parents` are the runs that this one comes from."""
     came_from = [parent.record() for parent in find_parents(recipe, folder)]
     narrator.say(f"Loading {came_from[-1]['path'] if came_from else recipe.model} ...")
+    begun = time.monotonic()
     job = build_job(recipe, dataset, folder)
+    load_s = time.monotonic() - begun
     _tell(job, narrator)
     refuse(job.findings)
     if recipe.continual.merge != "none":
         check_merge(job, folder)
     manifest = _manifest(job, folder)
+    manifest["plan"]["memory"] = _foreseen(job, narrator)
     taught = [name for name in manifest["learnt_from"] if is_run(name)]
     with new_run(path, manifest | {"parents": [*came_from, *parents, *taught]}) as run:
         write_run(run, job.recipe, job)
     run = Run(path)
-    with run.lock(), resumable(run):
-        _train(job, run, folder, narrator)
+    with run.lock(), resumable(run), mirrored(run, job.recipe, folder, narrator) as watched:
+        _train(job, watched, folder, narrator, load_s)
     _train_each_alone(run, dataset, folder, narrator)
     return run
 
@@ -86,9 +92,12 @@ def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILEN
             stored = as_stored(run, stored)
             folder = plugin_folder(run, recipe)
             check_unchanged(manifest.get("learnt_from", {}))
+            begun = time.monotonic()
             job = build_job(stored, stored_dataset(run), folder, num_steps=manifest["plan"]["num_steps"])
+            load_s = time.monotonic() - begun
             check_base(job.policy, manifest["base"]["sha256"])
-            _train(job, run, folder, narrator)
+            with mirrored(run, stored, folder, narrator) as watched:
+                _train(job, watched, folder, narrator, load_s)
     if _compared(stored):
         _train_each_alone(run, stored_dataset(run), plugin_folder(run, recipe), narrator)
     return run
@@ -149,8 +158,9 @@ def write_run(run: Run, recipe: Recipe, job: Job) -> None:
     run.checkpoints.mkdir()
 
 
-def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
+def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator, load_s: float) -> None:
     begun = time.monotonic()
+    run = _paced(job, run, load_s)
     phases: dict[str, Any] = run.manifest.get("phases", {})
     refit = job.recipe.train.refit is True and bool(job.validation_units)
     fisher = measured_fisher(job, folder, narrator, run) if job.recipe.continual.ewc else None
@@ -179,8 +189,37 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator) -> Run:
     learning = sum(tensor.numel() for _, tensor in job.policy.trainable())
     with whole_folder(run.model) as model:  # appears last: a run that has it is trained
         _save(job, folder, model)
-        run.note(phases=phases, trainable_parameters=learning, actual={"train_s": round(seconds, 2), "tokens": tokens})
-    return run
+        run.note(phases=phases, trainable_parameters=learning, actual=_actual(seconds, tokens))
+
+
+def _foreseen(job: Job, narrator: Narrator) -> dict[str, Any]:
+    """Return the memory that the formula foresees, and say where it is more than there is."""
+    needed, free = estimate_job(job), free_memory()
+    if needed.total > free:
+        told = f"Note: this is estimated to take {needed.total / GIB:,.1f} GiB, and {free / GIB:,.1f} GiB are free."
+        narrator.say(f"{told} What would fit: whet plan RECIPE")
+    return needed.record()
+
+
+def _paced(job: Job, run: Run, load_s: float) -> Run:
+    """Return the run as one that foresees its time after its first steps, once, and notes it."""
+    pace = Pace(job, load_s)
+
+    def see(record: Mapping[str, Any]) -> None:
+        run.tell(record)
+        known = pace.seconds
+        pace.see(record)
+        if known is None and pace.seconds is not None and "seconds" not in (plan := run.manifest["plan"]):
+            run.note(plan=plan | {"seconds": pace.seconds.record()})
+
+    return replace(run, mirror=see)
+
+
+def _actual(seconds: float, tokens: int) -> dict[str, Any]:
+    """Return what training took: seconds, tokens, and the most memory that this process has held."""
+    found = {"train_s": round(seconds, 2), "tokens": tokens, "peak_memory_bytes": peak_memory()}
+    on_accelerator = peak_accelerator_memory()
+    return found if on_accelerator is None else found | {"peak_accelerator_bytes": on_accelerator}
 
 
 def _save(job: Job, folder: Path | None, model: Path) -> None:

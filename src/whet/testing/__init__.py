@@ -22,6 +22,7 @@ from whet.testing.schedules import check_schedule
 from whet.testing.targets import check_target, tiny_run
 from whet.testing.techniques import check_technique
 from whet.testing.tiny import policy_factory, tiny_examples, write_tiny
+from whet.testing.trackers import check_tracker
 
 __all__ = [
     "check_check",
@@ -38,6 +39,7 @@ __all__ = [
     "check_schedule",
     "check_target",
     "check_technique",
+    "check_tracker",
     "policy_factory",
     "tiny_examples",
     "tiny_run",

@@ -1,0 +1,110 @@
+"""Holds the memory that `whet plan` foresees against the peak of real runs, each in a process of its own.
+
+    python bench/plan.py [--only WORD] [--steps 6]
+
+Prints a table as Markdown: estimate, measured peak of the whole training process (VmHWM), their ratio; the ratio of what is beyond the
+program and its rows, which are measured and not estimated; and the seconds that were foreseen after the first steps beside those that
+training took. The models are the built-in ones, a tiny one that is made here, and
+stories260K where ../shared has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+STORIES = ROOT.parent / "shared" / "models" / "stories260K"
+GIB = 2**30
+LABELS = "{{path: {root}/examples/tickets/tickets.csv, text: message, label: intent}}"
+ANSWERS = "{{path: {root}/examples/tickets/tickets.csv, prompt: message, response: answer}}"
+CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "minilm lora": ("builtin:minilm", LABELS, "classify", {"technique": "lora"}),
+    "minilm lora, 64 rows, fp32": (
+        "builtin:minilm", LABELS, "classify", {"technique": "lora", "train.batch_size": 64, "train.precision": "fp32"},
+    ),
+    "minilm full": ("builtin:minilm", LABELS, "classify", {"technique": "full"}),
+    "minilm full, 128 rows, fp32": (
+        "builtin:minilm", LABELS, "classify", {"technique": "full", "train.batch_size": 128, "train.precision": "fp32"},
+    ),
+    "minilm head": ("builtin:minilm", LABELS, "classify", {"technique": "head"}),
+    "minilm prefix": ("builtin:minilm", LABELS, "classify", {"technique": "prefix"}),
+    "minilm qlora": ("builtin:minilm", LABELS, "classify", {"technique": "qlora"}),
+    "seedling full": ("builtin:seedling", ANSWERS, "sft", {"technique": "full"}),
+    "seedling full, 128 rows, 16384 tokens": (
+        "builtin:seedling", ANSWERS, "sft", {"technique": "full", "train.batch_size": 128, "train.max_tokens": 16384},
+    ),
+    "seedling lora, 64 rows, fp32": (
+        "builtin:seedling", ANSWERS, "sft", {"technique": "lora", "train.batch_size": 64, "train.precision": "fp32"},
+    ),
+    "seedling classify lora": ("builtin:seedling", LABELS, "classify", {"technique": "lora"}),
+    "stories260K full": (str(STORIES), ANSWERS, "sft", {"technique": "full"}),
+    "stories260K lora, 128 rows": (str(STORIES), ANSWERS, "sft", {"technique": "lora", "train.batch_size": 128}),
+    "tiny bert full": ("tiny", LABELS, "classify", {"technique": "full"}),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run the cases one after the other and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="cases whose name holds this word")
+    parser.add_argument("--steps", type=int, default=5, help="steps of each run")
+    asked = parser.parse_args()
+    print("| run | estimate | measured peak | estimate / measured | without the program | seconds foreseen | taken |")
+    print("|---|---|---|---|---|---|---|")
+    ratios = []
+    for name, (model, rows, objective, sets) in CASES.items():
+        if asked.only not in name or (model == str(STORIES) and not STORIES.is_dir()):
+            continue
+        manifest = run(
+            model,
+            rows.format(root=ROOT),
+            objective,
+            {**sets, "train.max_steps": asked.steps, "train.validate_every": asked.steps},
+        )
+        planned, peak = manifest["plan"]["memory"]["bytes"], manifest["actual"]["peak_memory_bytes"]
+        program = manifest["plan"]["memory"]["parts"]["program and rows"]
+        seconds = manifest["plan"].get("seconds", {"low": float("nan"), "high": float("nan")})
+        ratios.append(planned / peak)
+        cells = (
+            f"{planned / GIB:.2f} GiB",
+            f"{peak / GIB:.2f} GiB",
+            f"{planned / peak:.2f}",
+            f"{(planned - program) / (peak - program):.2f}",
+        )
+        times = (f"{seconds['low']:.0f} to {seconds['high']:.0f}", f"{manifest['actual']['train_s']:.0f}")
+        print(f"| {' | '.join((name, *cells, *times))} |", flush=True)
+    if ratios:
+        print(f"\n{len(ratios)} runs; estimate / measured from {min(ratios):.2f} to {max(ratios):.2f}", file=sys.stderr)
+
+
+def run(model: str, data: str, objective: str, sets: dict[str, Any]) -> dict[str, Any]:
+    """Train once in a process of its own. Returns the run's manifest."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if model == "tiny":
+            make = (
+                "import sys; from pathlib import Path; from whet.testing import write_tiny; write_tiny(Path(sys.argv[1]), 'bert')"
+            )
+            subprocess.run([sys.executable, "-W", "ignore", "-c", make, str(folder / "tiny")], check=True)
+            model = str(folder / "tiny")
+        (folder / "recipe.yaml").write_text(f"model: {model}\ndata: {data}\nobjective: {objective}\n")
+        given = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+        command = [sys.executable, "-W", "ignore", "-m", "whet", "train", "recipe.yaml", "--out", "run", *given]
+        done = subprocess.run(
+            command, cwd=folder, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+        manifest: dict[str, Any] = json.loads((folder / "run" / "manifest.json").read_text())
+        return manifest
+
+
+if __name__ == "__main__":
+    main()

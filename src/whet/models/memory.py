@@ -1,0 +1,220 @@
+"""How much memory training takes, part by part, from a formula: a network's sizes, a step's tokens, and what learns.
+
+Its factors follow from what torch keeps for the backward pass, counted for BERT, ModernBERT, Llama, Qwen3, Gemma 2, GPT-2 and GPT-NeoX
+(tests/models/test_memory.py counts again); docs/how-to/plan.md shows it against measured peaks.
+
+Symbols: D width, A width of all heads together, F inner width of the feed-forward part, H heads, L layers, V vocabulary, T tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from whet.engine.losses import CHUNK
+from whet.engine.machine import Precision
+from whet.models.policy import Kind
+
+GIB = 2**30
+NF4_BYTES, INT8_BYTES = 4.127 / 8, 1.01
+"""Of one weight in the bits of `qlora`, its share of the scales among it."""
+RANK = 16
+"""Rank of LoRA where a model is only thought of; the technique's default."""
+ACCELERATOR_PROGRAM = int(0.6 * GIB)
+"""What CUDA's context and its libraries take on the accelerator itself."""
+PROGRAM = int(0.55 * GIB)
+"""What Python, torch and a few thousand rows take, where nothing is loaded yet that could be measured."""
+
+DECODER_KERNELS, DECODER_GAPS = 200 * 2**20, 0.3
+"""What the processor's kernels keep for the shapes they have met, and the share of the activations that is lost between pieces of the
+heap. Not derived: measured on two small decoders, which took so much more than everything else explains; encoders did not."""
+
+Logits = Literal["none", "chunked", "whole"]
+"""Scores over the vocabulary: of no token; of a chunk of tokens at a time; of all supervised tokens at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A network's sizes."""
+
+    name: str
+    kind: Kind
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    inner: int
+    vocabulary: int
+    gated: bool
+    """Three matrices in the feed-forward part, not two."""
+    tied: bool = True
+    """The output head is the embedding; true of a network without such a head too."""
+    normed_heads: bool = False
+    """Queries and keys are normed, as Qwen 3 and Gemma 3 do."""
+    soft_cap: bool = False
+    """Attention is written out, since its scores have a soft cap."""
+    unfused: bool = False
+    """The activation is made of many small steps, each of which is kept (gelu_new)."""
+    parameters: int | None = None
+    """Counted, where the network was there to count; else it follows from the rest."""
+
+    @property
+    def attended(self) -> int:
+        """Width of all heads together, A."""
+        return self.heads * self.head_width
+
+    @property
+    def linear(self) -> int:
+        """Weights of the linear layers of all blocks."""
+        attention = 2 * self.width * self.attended + 2 * self.width * self.kv_heads * self.head_width
+        return self.layers * (attention + (3 if self.gated else 2) * self.width * self.inner)
+
+    @property
+    def size(self) -> int:
+        """Parameters."""
+        if self.parameters is not None:
+            return self.parameters
+        return self.linear + self.vocabulary * self.width * (1 if self.tied else 2) + 4 * self.layers * self.width
+
+    def low_rank(self, rank: int = RANK) -> int:
+        """Return the parameters of a low-rank update of every linear layer."""
+        keys = self.kv_heads * self.head_width
+        sides = 2 * (self.width + self.attended) + 2 * (self.width + keys) + (3 if self.gated else 2) * (self.width + self.inner)
+        return rank * self.layers * sides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What training asks of a network."""
+
+    tokens: int
+    """Of the largest micro-batch, padding among them."""
+    scored: int
+    """Of the largest batch that is computed without gradient."""
+    supervised: float
+    """Share of the tokens that have a target."""
+    row: int
+    """Longest row, in tokens."""
+    precision: Precision
+    trainable: int
+    """Parameters that learn."""
+    deep: float = 1.0
+    """Share of the layers through which gradients flow: 0 where only a head learns."""
+    whole: bool = False
+    """The network's own weights learn."""
+    state: float = 8.0
+    """Bytes that the optimiser keeps of each parameter that learns."""
+    logits: Logits = "none"
+    reference: int = 0
+    """Weights of a second network that is kept, in bytes."""
+    bits: Literal["fp32", "nf4", "int8"] = "fp32"
+    """In what the linear layers are held."""
+    again: bool = False
+    """The network is loaded a second time for training on all rows (train.refit)."""
+    accelerator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Memory at the moment when most is in use."""
+
+    moment: str
+    parts: Mapping[str, int]
+    """Part to bytes."""
+    step_bytes: int
+    """While a step is computed, which need not be the largest moment."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+    def record(self) -> dict[str, Any]:
+        """The estimate as a manifest keeps it."""
+        return {"bytes": self.total, "moment": self.moment, "parts": dict(self.parts), "step_bytes": self.step_bytes}
+
+
+def estimate(shape: Shape, load: Load, program: int) -> Estimate:
+    """Return what training takes. `program` is what the process takes for everything but the network: Python, torch, the rows."""
+    always = {
+        "program and rows": ACCELERATOR_PROGRAM if load.accelerator else program,
+        "weights": weight_bytes(shape, load.bits),
+        "reference": load.reference,
+        "optimiser": round(load.trainable * load.state),
+    }
+    step = always | {
+        "gradients": 4 * load.trainable,
+        "activations": activation_bytes(shape, load),
+        "logits and loss": logit_bytes(shape, load, load.tokens, learning=True),
+    }
+    if shape.kind == "decoder" and not load.accelerator and load.deep:
+        step["kernels and gaps"] = DECODER_KERNELS + round(DECODER_GAPS * step["activations"])
+    scoring = always | {"scoring": _passing(shape, load, load.scored) + logit_bytes(shape, load, load.scored, learning=False)}
+    moments = {"a training step": step, "a validation": scoring}
+    if not load.accelerator:  # the copy is made in the machine's own memory
+        moments["a checkpoint"] = always | {"checkpoint": round(load.trainable * (4 + load.state))}
+    whole = weight_bytes(shape, "fp32")
+    if load.bits != "fp32":
+        moments["loading"] = {"program and rows": always["program and rows"], "weights": whole}
+    if load.again:
+        again = {
+            "program and rows": always["program and rows"],
+            "weights": always["weights"] + 4 * load.trainable * (not load.whole),
+        }
+        moments["loading again"] = again | {"the second copy": whole}
+    moment = max(moments, key=lambda name: sum(moments[name].values()))
+    parts = {name: int(size) for name, size in moments[moment].items() if size}
+    return Estimate(moment, parts, sum(int(size) for size in step.values()))
+
+
+def weight_bytes(shape: Shape, bits: Literal["fp32", "nf4", "int8"] = "fp32") -> int:
+    """Return what the weights take; whet keeps them in fp32, but for what `qlora` quantises."""
+    if bits == "fp32":
+        return 4 * shape.size
+    linear = min(shape.linear, shape.size)
+    return round(linear * (NF4_BYTES if bits == "nf4" else INT8_BYTES) + 4 * (shape.size - linear))
+
+
+def activation_bytes(shape: Shape, load: Load) -> int:
+    """Return what a step keeps of its forward pass, and the few tensors of the layer that is being worked at."""
+    kept = round(load.tokens * shape.layers * load.deep * layer_bytes(shape, load.precision, load.whole, load.row))
+    casts = 2 * shape.linear if load.precision == "bf16" and load.deep else 0  # the weights that products ran with
+    decoded = 4 * shape.width * shape.inner * (2 if load.bits != "fp32" else 0)
+    return kept + casts + decoded + _passing(shape, load, load.tokens)
+
+
+def layer_bytes(shape: Shape, precision: Precision, whole: bool, row: int) -> float:
+    """Return what torch keeps of one token in one layer for the backward pass.
+
+    Measured by counting: in fp32 16 A for queries, keys, values and their sums, 20 D and 8 F for the rest of an encoder's layer, 28 D and
+    16 F for a gated one; 8 D less where its norms are frozen. In bf16 the feed-forward part halves; attention stays in fp32 on the CPU.
+    """
+    half = precision == "bf16"
+    if shape.gated:
+        outer, inner = (20.6 if half else 28.0) - (0 if whole else 8.0), 8.0 if half else 16.0
+    else:
+        outer, inner = (18.5 if half else 20.0), 4.0 if half else 8.0
+    inner += (6.0 if half else 12.0) if shape.unfused else 0.0
+    attended = 16.0 + (12.0 if shape.normed_heads else 0.0)
+    scores = 8.0 * shape.heads * row if shape.soft_cap else 4.0 * shape.heads
+    return outer * shape.width + attended * shape.attended + inner * shape.inner + scores
+
+
+def logit_bytes(shape: Shape, load: Load, tokens: int, *, learning: bool) -> int:
+    """Return the working set of the scores over the vocabulary."""
+    if load.logits == "none":
+        return 0
+    targets = math.ceil(tokens * load.supervised)
+    if load.logits == "whole":
+        return targets * shape.vocabulary * 4 * (4 if learning else 2)
+    matrix = shape.vocabulary * shape.width
+    working = min(targets, CHUNK) * shape.vocabulary * 4 * 3 + (2 * matrix if load.precision == "bf16" else 0)
+    return working + (4 * matrix if learning and load.whole else 0)
+
+
+def _passing(shape: Shape, load: Load, tokens: int) -> int:
+    """Return the tensors of one layer at work, forward or backward; nothing of them stays."""
+    size = 2 if load.precision == "bf16" else 4
+    return round(tokens * size * ((3 if shape.gated else 2) * shape.inner + 4 * shape.width))

@@ -1,0 +1,479 @@
+"""`whet plan`: what training by a recipe takes, before anything is trained: memory, time, disk, money; what fits; what to do."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from safetensors import safe_open
+from transformers import AutoConfig
+
+from whet.data.dataset import Dataset
+from whet.engine.fit import Training, fit, validation
+from whet.engine.machine import choose_precision, describe, free_memory, memory_now, peak_accelerator_memory, peak_memory
+from whet.errors import RecipeError, TrainingError
+from whet.files import write_json
+from whet.models.builtin import builtin_folder
+from whet.models.memory import ACCELERATOR_PROGRAM, GIB, PROGRAM, Estimate, Load, Shape, estimate
+from whet.models.policy import Kind
+from whet.models.shapes import KNOWN, shape_of, shape_of_config
+from whet.recipe import Choice, Recipe
+from whet.stages.build import build_objective, check_plugins
+from whet.stages.decide import choose_max_tokens
+from whet.stages.estimate import Seconds, estimate_job, job_load, logits_of, program_bytes, seconds_of, with_tokens
+from whet.stages.job import Job, build_job, refuse
+from whet.stages.narrate import SILENT, Narrator
+from whet.stages.prepare import prepare_data
+from whet.types import Cursor, Example, StepRows, Unit
+
+DEVICES: Mapping[str, float] = {
+    "t4": 16, "v100": 16, "l4": 24, "a10": 24, "a10g": 24, "l40s": 48, "a40": 48, "a6000": 48, "a100": 40, "a100-40": 40, "a100-80": 80,
+    "h100": 80, "h200": 141, "b200": 180, "mi300x": 192, "rtx2080ti": 11, "rtx3060": 12, "rtx3080": 10, "rtx3090": 24, "rtx4060": 8,
+    "rtx4070": 12, "rtx4080": 16, "rtx4090": 24, "rtx5080": 16, "rtx5090": 32,
+}  # fmt: skip
+"""Usual accelerators, and their memory in GiB."""
+SCALES = {
+    "": GIB,
+    "g": GIB,
+    "gb": 10**9,
+    "gib": GIB,
+    "m": 2**20,
+    "mb": 10**6,
+    "mib": 2**20,
+    "t": 2**40,
+    "tb": 10**12,
+    "tib": 2**40,
+}
+TIGHT = 0.85
+"""Share of the memory above which it only just fits."""
+CHARACTERS = 4
+"""Of a token, where no tokenizer is loaded; English words and their parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Three real steps."""
+
+    seconds: Seconds
+    peak_bytes: int
+    """Most that the process held, with the longest rows in one step."""
+
+
+def plan(
+    recipe: Recipe,
+    *,
+    folder: Path | None = None,
+    device_memory: str | None = None,
+    probe: bool = True,
+    price_per_hour: float | None = None,
+    out: Path | None = None,
+    narrator: Narrator = SILENT,
+) -> dict[str, Any]:
+    """Return what training takes and whether it fits. Nothing is written but `out`, a JSON file, if one is named.
+
+    `device_memory` is another machine's accelerator, as a size or a usual name; then nothing is probed, since that machine is not here.
+    Raises WhetError; Refused where the rows cannot be learnt from. That it does not fit is an answer, in `fits`.
+    """
+    if out is not None and out.exists():
+        raise RecipeError(f"{out}: this file exists, and nothing is written over. Name another one with --out.")
+    if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
+        raise RecipeError(f"a price of {price_per_hour} an hour; allowed: 0 or more.")
+    limit = device_bytes(device_memory) if device_memory is not None else None
+    check_plugins(recipe, folder)
+    dataset = prepare_data(recipe, folder, narrator)
+    shape = _shape_unloaded(recipe)
+    held = ACCELERATOR_PROGRAM if peak_accelerator_memory() is not None else memory_now()
+    too_large = shape is not None and 4 * shape.size + held > free_memory()
+    if too_large:
+        assert shape is not None
+        narrator.say(
+            f"{recipe.model} itself does not fit into the memory here, so it is not loaded: all numbers follow from the formula."
+        )
+        found = _unloaded(recipe, dataset, shape, folder, limit)
+    else:
+        narrator.say(f"Loading {recipe.model} ...")
+        begun = time.monotonic()
+        job = build_job(recipe, dataset, folder)
+        load_s = time.monotonic() - begun
+        refuse(job.findings)
+        found = _planned(job, recipe, limit, load_s if probe and limit is None else None, narrator)
+    found = {"run": None, **found, "machine": describe() | {"free_bytes": free_memory()}}
+    found["money"] = None if price_per_hour is None or not found["seconds"] else _money(price_per_hour, found["seconds"])
+    found["sentence"] = sentence(found)
+    if out is not None:
+        write_json(out, found)
+    return found
+
+
+def device_bytes(asked: str) -> int:
+    """Return the memory of an accelerator: a size such as 16GiB, or a usual name such as A100. Raises RecipeError."""
+    name = re.sub(r"[\s_]|nvidia|geforce", "", asked.lower())
+    name = re.sub(r"^(a100|h100)-?(\d+)(gb|gib)?$", r"\1-\2", name)
+    name = {"h100-80": "h100"}.get(name, name)
+    if name in DEVICES:
+        return round(DEVICES[name] * GIB)
+    size = re.fullmatch(r"(\d+(?:\.\d+)?)([a-z]*)", name)
+    if size is None or size[2] not in SCALES or not 0 < float(size[1]) * SCALES[size[2]] < 2**50:
+        raise RecipeError(
+            f"--device-memory {asked}: neither a size nor a usual accelerator. Allowed: a size such as 16GiB, or one of "
+            f"{', '.join(DEVICES)}."
+        )
+    return round(float(size[1]) * SCALES[size[2]])
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """Return the plan in one sentence or two."""
+    memory, where = found["memory"], "there" if found["elsewhere"] else "here"
+    takes = f"about {_gib(memory['needed_bytes'])}"
+    if found["seconds"]:
+        takes = f"{_range(found['seconds']['low'], found['seconds']['high'])} and {takes}"
+    if not found["fits"]:
+        why = found["does_not_fit"]
+        return f"This would take {takes} {where}. It does not fit: {why}."
+    tight = memory["needed_bytes"] > TIGHT * memory["limit_bytes"]
+    fits = f"It only just fits ({_gib(memory['limit_bytes'])} free): close other programs" if tight else "It fits"
+    return f"This will take {takes} {where}. {fits}."
+
+
+def _planned(job: Job, recipe: Recipe, limit: int | None, load_s: float | None, narrator: Narrator) -> dict[str, Any]:
+    """Plan with the model at hand. `load_s`: how long that took; none: no steps are tried."""
+    shape, elsewhere = shape_of(job.policy), limit is not None
+    load, program = (_elsewhere(job, recipe) if elsewhere else job_load(job)), program_bytes(job)
+    guess = estimate(shape, load, program) if elsewhere else estimate_job(job)
+    room = limit if limit is not None else free_memory()
+    probed = None
+    if load_s is not None and guess.total <= room:
+        narrator.say("Trying three steps ...")
+        probed = _probe(job, load_s, narrator)
+    disk = _disk(job, load)
+    needed = max(guess.total, probed.peak_bytes if probed else 0)
+    reason = f"it takes {_gib(needed)}, and {_gib(room)} are free" if needed > room else ""
+    if not elsewhere and disk["bytes"] > disk["free_bytes"]:
+        reason = f"it writes {_gib(disk['bytes'])}, and {_gib(disk['free_bytes'])} of the disk are free"
+    table = _techniques(job, shape, load, program, room)
+    models = _models(job.objective.head, load, program, room)
+    lengths = [len(row.ids) for unit in job.train_units for row in unit]
+    facts = {
+        "rows": len(job.dataset.train),
+        "mean_tokens": round(fmean(lengths), 1),
+        "longest_tokens": max(lengths),
+        "objective": recipe.objective.name,
+        "model": recipe.model,
+        "parameters": shape.size,
+        "learning": load.trainable,
+        "technique": job.recipe.technique.name if isinstance(job.recipe.technique, Choice) else "",
+        "steps": job.plan.num_steps,
+        "batch_size": job.plan.batch_size,
+        "micro_batch_tokens": load.tokens,
+        "precision": load.precision,
+    }
+    return {
+        "fits": not reason,
+        "does_not_fit": reason or None,
+        "elsewhere": elsewhere,
+        "facts": facts,
+        "memory": {**guess.record(), "needed_bytes": needed, "limit_bytes": room, "measured_bytes": probed and probed.peak_bytes},
+        "seconds": probed.seconds.record() if probed else None,
+        "disk": disk,
+        "techniques": table,
+        "models": models,
+        "advice": _advice(facts, shape, load, program, room, table, models, not reason),
+        "decisions": [asdict(decision) for decision in job.decisions],
+    }
+
+
+def _probe(job: Job, load_s: float, narrator: Narrator) -> Probe | None:
+    """Take three steps on the job's own policy, which nothing else uses: one with the longest rows, two with usual ones; and one validation."""
+    settings = replace(job.plan, num_steps=max(3, job.plan.num_steps))
+    training = Training.begin(job.policy, job.objective, settings)
+    longest = sorted(job.train_units, key=_tokens)[-settings.batch_size :]
+    state = training.objective_state
+
+    def rows() -> Any:
+        yield next(iter(job.objective.steps(longest, job.policy, settings, Cursor(), state)))
+        usual: Any = job.objective.steps(job.train_units, job.policy, settings, Cursor(), training.objective_state)
+        yield from itertools.islice(usual, 2)
+
+    _reset_peak()
+    marks = [time.monotonic()]
+    try:
+        for _ in fit(job.policy, job.objective, _typed(rows()), settings, training):
+            marks.append(time.monotonic())
+        validations = _validate_some(job, training)
+    except TrainingError as error:
+        narrator.say(f"Note: the three steps could not be taken ({error}), so there is no time and no measured memory.")
+        return None
+    peak = peak_accelerator_memory()
+    steps = [after - before for before, after in itertools.pairwise(marks)][1:]
+    return Probe(seconds_of(job, steps, validations, load_s), peak_memory() if peak is None else peak)
+
+
+def _typed(rows: Any) -> Sequence[StepRows]:
+    made: Sequence[StepRows] = rows
+    return made
+
+
+def _validate_some(job: Job, training: Training) -> list[float]:
+    """Time a share of the validation rows, and return what all of them would take."""
+    if not job.validation_units or job.objective.online:
+        return []
+    some, held = list[Unit](), 0
+    for unit in job.validation_units:
+        some.append(unit)
+        held += _tokens(unit)
+        if held >= job.plan.max_tokens:
+            break
+    begun = time.monotonic()
+    validation(job.policy, job.objective, job.train_units, some, job.plan, training.objective_state)
+    return [(time.monotonic() - begun) * sum(map(_tokens, job.validation_units)) / held]
+
+
+def _reset_peak() -> None:
+    """Let the most memory that was held begin anew, where the system can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _elsewhere(job: Job, recipe: Recipe) -> Load:
+    """Return the load on an accelerator: what is `auto` in the recipe becomes what it would be there."""
+    max_tokens = choose_max_tokens(True)[0] if recipe.train.max_tokens == "auto" else None
+    precision = "bf16" if recipe.train.precision == "auto" else recipe.train.precision
+    return job_load(job, max_tokens, precision, accelerator=True)
+
+
+def _disk(job: Job, load: Load) -> dict[str, int]:
+    """Return what a run writes: checkpoints that are kept, with the best one beside them, in each phase; and the model."""
+    one = round(load.trainable * (4 + load.state))
+    kept = (job.recipe.train.checkpoint.keep + 1) * (2 if load.again else 1)
+    model = 4 * (job.policy.num_parameters if load.whole else load.trainable)
+    return {
+        "bytes": kept * one + model,
+        "checkpoint_bytes": one,
+        "checkpoints": kept,
+        "model_bytes": model,
+        "free_bytes": _free_disk(),
+    }
+
+
+def _free_disk() -> int:
+    return shutil.disk_usage(Path.cwd()).free
+
+
+def _techniques(job: Job, shape: Shape, load: Load, program: int, room: int) -> list[dict[str, Any]]:
+    """Return each usual way of learning on this model, with its memory; the recipe's own among them."""
+    name = job.recipe.technique.name if isinstance(job.recipe.technique, Choice) else ""
+    head = sum(parameter.numel() for parameter in job.policy.heads.parameters())
+    keeps = job.policy.reference is not None
+    several = {way: _way(way, shape, load, head, keeps) for way in ("full", "lora", "qlora", *(("head",) if head else ()))}
+    several |= {name: load}
+    rows = []
+    for way, asked in several.items():
+        total = estimate(shape, asked, program).total
+        rows.append({"technique": way, "learning": asked.trainable, "bytes": total, "fits": total <= room, "chosen": way == name})
+    return sorted(rows, key=lambda row: -int(row["bytes"]))
+
+
+def _way(way: str, shape: Shape, load: Load, head: int = 0, keeps_reference: bool = False) -> Load:
+    """Return the load with another technique."""
+    changes: dict[str, dict[str, Any]] = {
+        "full": {"trainable": shape.size + head, "whole": True, "deep": 1.0, "reference": 4 * shape.size * keeps_reference},
+        "lora": {"trainable": shape.low_rank() + head, "whole": False, "deep": 1.0, "reference": 0},
+        "head": {"trainable": head, "whole": False, "deep": 0.0, "reference": 0},
+    }
+    if way == "qlora":
+        return replace(load, **changes["lora"], bits="nf4")
+    return replace(load, **changes[way], bits="fp32")
+
+
+def _models(head: str, load: Load, program: int, room: int) -> list[dict[str, Any]]:
+    """Return built-in and well-known models that the objective can learn on, each with the richest technique that fits."""
+    kinds = {"lm": ("decoder",), "masked": ("encoder",)}.get(head, ("encoder", "decoder"))
+    rows = []
+    for shape in (one for one in KNOWN if one.kind in kinds):
+        tried = {way: estimate(shape, _way(way, shape, load), program).total for way in ("full", "lora", "qlora")}
+        fitting = [way for way, total in tried.items() if total <= room]
+        best = fitting[0] if fitting else "qlora"
+        row = {"model": shape.name, "kind": shape.kind, "parameters": shape.size, "technique": best, "bytes": tried[best]}
+        rows.append({**row, "fits": bool(fitting)})
+    return rows
+
+
+def _advice(
+    facts: Mapping[str, Any], shape: Shape, load: Load, program: int, room: int,
+    techniques: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, Any]], fits: bool,
+) -> list[dict[str, str]]:  # fmt: skip
+    """Return what is worth doing, each with its reason."""
+    found: list[dict[str, str]] = []
+
+    def say(advice: str, why: str) -> None:
+        found.append({"advice": advice, "why": why})
+
+    now = estimate(shape, load, program)
+    if not fits:
+        smaller = _fewer_tokens(shape, load, program, room)
+        if smaller is not None:
+            say(
+                f"--set train.max_tokens={smaller}",
+                "smaller micro-batches take less memory and give the same result, only slower",
+            )
+        for row in sorted(
+            (row for row in techniques if row["fits"] and not row["chosen"]), key=lambda row: -int(row["learning"])
+        )[:1]:
+            say(
+                f"--set technique={row['technique']}",
+                f"it takes {_gib(row['bytes'])}, with {row['learning']:,} parameters that learn",
+            )
+        fitting = [row for row in models if row["fits"] and row["kind"] == shape.kind]
+        if fitting and not (smaller or any(row["fits"] for row in techniques)):
+            row = max(fitting, key=lambda one: int(one["parameters"]))
+            say(f"--set model={row['model']}", f"the largest here that fits: {_gib(row['bytes'])} with {row['technique']}")
+        if not found:
+            say(
+                "a machine with more memory, or --set train.max_length shorter",
+                f"even the least that was tried takes more than {_gib(room)}",
+            )
+        return found
+    if load.whole and now.parts.get("optimiser", 0) + now.parts.get("gradients", 0) > 0.5 * now.total and shape.size > 100e6:
+        lora = next(row for row in techniques if row["technique"] == "lora")
+        say(
+            "--set technique=lora",
+            f"{_gib(lora['bytes'])} instead of {_gib(now.total)}: most of it is gradients and the optimiser's state",
+        )
+    if facts["rows"] < 200:
+        say(
+            "more rows first",
+            f"{facts['rows']:,} rows to learn from: a further hundred changes more than any setting or larger model",
+        )
+    if shape.kind == "decoder" and logits_of("lm") != load.logits and shape.size > 300e6:
+        say(
+            "--set model=builtin:minilm",
+            "an encoder labels texts with a fraction of the time and memory of a decoder of this size",
+        )
+    if shape.kind == "decoder" and load.logits == "chunked" and shape.size < 10e6 and facts["objective"] in {"sft", "dpo", "kto"}:
+        larger = [row for row in models if row["fits"] and row["parameters"] >= 100e6]
+        if larger:
+            row = next((one for one in larger if one["parameters"] >= 500e6), larger[0])
+            why = (
+                f"{shape.size / 1e6:.1f} M parameters are for trying; this one fits with {row['technique']}, {_gib(row['bytes'])}"
+            )
+            say(f"--set model={row['model']}", why)
+    if facts["mean_tokens"] * 4 < facts["longest_tokens"] and facts["longest_tokens"] > 256:
+        least = max(32, int(2 ** (int(facts["mean_tokens"] * 3).bit_length())))
+        if least < facts["longest_tokens"]:
+            why = f"rows have {facts['mean_tokens']:.0f} tokens on average, and the longest {facts['longest_tokens']:,}; what is longer is cut"
+            say(f"--set train.max_length={least}, if the ends do not matter", why)
+    if not found:
+        say("nothing to change", f"{facts['rows']:,} rows of {facts['mean_tokens']:.0f} tokens, and it fits")
+    return found
+
+
+def _fewer_tokens(shape: Shape, load: Load, program: int, room: int) -> int | None:
+    """Return the largest power of two of tokens with which it fits; none where rows cannot be cut so small."""
+    size = 1 << max(0, (load.tokens - 1).bit_length() - 1)
+    while size >= load.row:
+        if estimate(shape, with_tokens(load, size), program).total <= room:
+            return size
+        size //= 2
+    return None
+
+
+def _shape_unloaded(recipe: Recipe) -> Shape | None:
+    """Return the sizes of a model whose files lie here, without loading it; none where they do not."""
+    name = recipe.model
+    folder = builtin_folder(name.removeprefix("builtin:")) if name.startswith("builtin:") else Path(name).expanduser()
+    try:
+        if not (folder / "config.json").is_file():
+            return None
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        parameters = 0
+        for file in folder.glob("*.safetensors"):
+            with safe_open(file, "pt") as opened:
+                for key in opened.keys():  # noqa: SIM118  # no mapping
+                    numbers = 1
+                    for side in opened.get_slice(key).get_shape():
+                        numbers *= side
+                    parameters += numbers
+        kind: Kind = "decoder" if any("CausalLM" in one for one in config.architectures or ()) else "encoder"
+        return shape_of_config(name, config, kind, parameters or None)
+    except Exception:  # whatever is wrong with it, loading says so in words
+        return None
+
+
+def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | None, limit: int | None) -> dict[str, Any]:
+    """Plan from the sizes alone, for a model that cannot even be loaded here."""
+    objective = build_objective(recipe.objective, folder)
+    lengths = [max(4, _characters(example) // CHARACTERS) for example in dataset.train]
+    longest = min(max(lengths), recipe.train.max_length if recipe.train.max_length != "auto" else 2048)
+    batch = 16 if recipe.train.batch_size == "auto" else recipe.train.batch_size
+    room = limit if limit is not None else free_memory()
+    elsewhere = limit is not None
+    most = choose_max_tokens(elsewhere)[0] if recipe.train.max_tokens == "auto" else recipe.train.max_tokens
+    precision = choose_precision()[0] if recipe.train.precision == "auto" else recipe.train.precision
+    load = Load(
+        tokens=max(longest, min(most, round(1.3 * batch * fmean(lengths)))), scored=min(most, sum(lengths)), supervised=1.0, row=longest,
+        precision="bf16" if elsewhere else precision, trainable=0, logits=logits_of(objective.head), accelerator=elsewhere,
+    )  # fmt: skip
+    name = "lora" if recipe.technique == "auto" else recipe.technique.name
+    ways = {way: _way(way, shape, load, 0, objective.reference) for way in ("full", "lora", "qlora")}
+    load = ways.get(name, ways["lora"])
+    program = max(PROGRAM, memory_now())
+    guess: Estimate = estimate(shape, load, program)
+    rows = []
+    for way, asked in ways.items():
+        total = estimate(shape, asked, program).total
+        rows.append({"technique": way, "learning": asked.trainable, "bytes": total, "fits": total <= room, "chosen": way == name})
+    models = _models(objective.head, load, program, room)
+    facts = {
+        "rows": len(dataset.train), "mean_tokens": round(fmean(lengths), 1), "longest_tokens": longest, "objective": recipe.objective.name,
+        "model": recipe.model, "parameters": shape.size, "learning": load.trainable, "technique": name, "steps": None, "batch_size": batch,
+        "micro_batch_tokens": load.tokens, "precision": load.precision,
+    }  # fmt: skip
+    fits = guess.total <= room
+    return {
+        "fits": fits,
+        "does_not_fit": None if fits else f"it takes {_gib(guess.total)}, and {_gib(room)} are free",
+        "elsewhere": elsewhere,
+        "facts": facts,
+        "memory": {**guess.record(), "needed_bytes": guess.total, "limit_bytes": room, "measured_bytes": None},
+        "seconds": None,
+        "disk": None,
+        "techniques": rows,
+        "models": models,
+        "advice": _advice(facts, shape, load, program, room, rows, models, fits),
+        "decisions": [],
+    }
+
+
+def _characters(example: Example) -> int:
+    parts = [example.text, example.text_pair, example.chosen, *(message.content for message in example.messages or ())]
+    return sum(len(part) for part in parts if part)
+
+
+def _money(price: float, seconds: Mapping[str, float]) -> dict[str, float]:
+    return {"per_hour": price, "low": round(price * seconds["low"] / 3600, 4), "high": round(price * seconds["high"] / 3600, 4)}
+
+
+def _tokens(unit: Unit) -> int:
+    return sum(len(row.ids) for row in unit)
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:,.2f} GiB" if size < 0.1 * GIB else f"{size / GIB:,.1f} GiB"
+
+
+def _range(low: float, high: float) -> str:
+    """Return two times as words: '2 to 6 minutes'."""
+    unit, size = next((unit for unit in (("hours", 3600.0), ("minutes", 60.0)) if high >= 1.5 * unit[1]), ("seconds", 1.0))
+    ends = [
+        f"{max(value / size, 1 if unit == 'seconds' else 0.1):.{0 if value / size >= 10 or unit == 'seconds' else 1}f}"
+        for value in (low, high)
+    ]
+    return f"about {ends[1]} {unit}" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} {unit}"
