@@ -168,7 +168,8 @@ def command_line() -> str:
 def python() -> str:
     """Return the page of the Python functions and of what they return."""
     lines = ["# Python", "", "Importing `whet` loads nothing heavy; the first call of a verb does.", "", "## The verbs"]
-    for name in ("new", "prepare", "plan", "train", "evaluate", "compress", "export", "load", "auto", "serve"):
+    first = ("new", "prepare", "plan", "train", "evaluate", "compress", "export", "load", "auto", "serve")
+    for name in (*first, *(name for name in whet.VERBS if name not in first)):
         lines += _function(f"whet.{name}", getattr(whet, name), "###")
     from whet.run import Run
     from whet.stages.predict import Prediction, Predictor

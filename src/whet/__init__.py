@@ -17,15 +17,39 @@ if TYPE_CHECKING:
     from whet.api import evaluate as evaluate
     from whet.api import export as export
     from whet.api import load as load
+    from whet.api import monitor as monitor
     from whet.api import new as new
     from whet.api import plan as plan
     from whet.api import prepare as prepare
+    from whet.api import promote as promote
+    from whet.api import register as register
+    from whet.api import registered as registered
+    from whet.api import retrain as retrain
+    from whet.api import rollback as rollback
     from whet.api import search as search
     from whet.api import serve as serve
     from whet.api import train as train
 
-VERBS = ("auto", "compress", "deploy", "evaluate", "export", "load", "new", "prepare", "search", "serve", "train")
-VERBS = ("auto", "compress", "evaluate", "export", "load", "new", "plan", "prepare", "search", "serve", "train")
+VERBS = (
+    "auto",
+    "compress",
+    "deploy",
+    "evaluate",
+    "export",
+    "load",
+    "monitor",
+    "new",
+    "plan",
+    "prepare",
+    "promote",
+    "register",
+    "registered",
+    "retrain",
+    "rollback",
+    "search",
+    "serve",
+    "train",
+)
 __all__ = ["__version__", *VERBS]  # noqa: PLE0604
 
 

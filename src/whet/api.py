@@ -8,17 +8,26 @@ from typing import Any
 
 from whet.recipe import Recipe
 from whet.recipe_file import load_recipe
-from whet.run import Run
+from whet.registry import CHALLENGER, CHAMPION, FOLDER
+from whet.report.monitor import Settings as MonitorSettings
+from whet.run import RUNS, Run
+from whet.stages import registry as _registry
 from whet.stages.auto import auto as _auto
 from whet.stages.compress import compress as _compress
 from whet.stages.deploy import deploy as _deploy
 from whet.stages.evaluate import evaluate as _evaluate
 from whet.stages.export import export as _export
+from whet.stages.monitor import Alerts
+from whet.stages.monitor import monitor as _monitor
 from whet.stages.new import new as _new
 from whet.stages.plan import plan as _plan
 from whet.stages.predict import Predictor
 from whet.stages.predict import load as _load
 from whet.stages.prepare import prepare_run
+from whet.stages.retrain import Promote, Start
+from whet.stages.retrain import result_of as _challenge
+from whet.stages.retrain import resume as _resume_retrain
+from whet.stages.retrain import retrain as _retrain
 from whet.stages.search import resume as _resume_search
 from whet.stages.search import search as _search
 from whet.stages.serve import Options as ServeOptions
@@ -195,6 +204,119 @@ def serve(
     several = [runs] if isinstance(runs, Run | str | Path) else list(runs)
     references = [str(run.path if isinstance(run, Run) else run) for run in several]
     _serve(references, names=names, options=options, recipe=_optional(recipe))
+
+
+def monitor(
+    reference: Run | Place,
+    *,
+    log: Place = RUNS / "requests.sqlite",
+    since: str | None = None,
+    until: str | None = None,
+    checks: Sequence[str] = (),
+    settings: MonitorSettings = MonitorSettings(),
+    alerts: Alerts = Alerts(),
+    registry: Place = FOLDER,
+    out: Place | None = None,
+) -> dict[str, Any]:
+    """Compare what a served run was asked and answered with its test rows. Returns what monitor.json holds.
+
+    `reference` is a run, or a registered NAME or NAME@ALIAS; `since` and `until` are times, or so long ago: "7d". Quality, drift and
+    latency have their alarms in `alarms`, and `verdict` says fine, look or retrain. `report` is the page. Raises RunError, ServerError.
+    """
+    folder, found = _monitor(
+        _reference(reference), log=Path(log), since=since, until=until, checks=checks, settings=settings, alerts=alerts,
+        registry=Path(registry), out=_optional(out),
+    )  # fmt: skip
+    return {**found, "report": str(folder / "monitor.html")}
+
+
+def retrain(
+    reference: Run | Place | None = None,
+    files: Place | Sequence[Place] = (),
+    *,
+    log: Place | None = None,
+    promote: Promote = "never",
+    tolerance: float | None = None,
+    start: Start = "base",
+    sets: Sequence[str] = (),
+    registry: Place = FOLDER,
+    why: str = "",
+    out: Place | None = None,
+    recipe: Place | None = None,
+    resume: Place | None = None,
+) -> tuple[Run, dict[str, Any]]:
+    """Train a challenger with new labelled rows, compare it with its champion, register it; or go on with a retraining.
+
+    Returns the challenger's run, and what was found: `passed`, `better`, `sets` (scores and paired differences on the old and on the
+    new test rows), `sentence`, `registered`, `promoted`. `reference` is a registered name, whose champion it is then, or a run; `log`
+    a request log whose feedback is learnt from. `start`: "base" trains anew on all rows, "champion" goes on from its weights.
+    `promote`: "never", "if-passed" or "if-better". A challenger that does not pass raises nothing. Raises WhetError.
+    """
+    place = _optional(recipe)
+    if resume is not None:
+        run = _resume_retrain(Path(resume), recipe=place)
+    elif reference is None:
+        raise TypeError("retrain() needs a registered name or a run, or resume=RUN")
+    else:
+        run = _retrain(
+            _reference(reference), _paths(files), log=_optional(log), promote=promote, tolerance=tolerance, start=start, sets=sets,
+            registry=Path(registry), why=why, out=_optional(out), recipe=place,
+        )  # fmt: skip
+    return run, _challenge(run)
+
+
+def register(
+    name: str,
+    run: Run | Place,
+    *,
+    alias: str | None = CHALLENGER,
+    why: str = "",
+    who: str | None = None,
+    ignore_gate: bool = False,
+    registry: Place = FOLDER,
+) -> dict[str, Any]:
+    """Register a run as the next version of a name; the first one becomes its champion too. Returns the version.
+
+    Raises RunError, and Refused where the run's gate objects and `ignore_gate` does not say to go on.
+    """
+    path = run.path if isinstance(run, Run) else Path(run)
+    return _registry.add(name, path, registry=Path(registry), alias=alias, why=why, who=who, ignore_gate=ignore_gate)
+
+
+def promote(
+    name: str,
+    which: str | int,
+    *,
+    alias: str = CHAMPION,
+    why: str = "",
+    who: str | None = None,
+    ignore_gate: bool = False,
+    registry: Place = FOLDER,
+) -> dict[str, Any]:
+    """Let an alias of a registered name point to a version, by its number or another alias. Returns the version.
+
+    Raises RunError, and Refused where the run's gate objects by now.
+    """
+    return _registry.promote(
+        name, str(which), registry=Path(registry), alias=alias, why=why, who=who, ignore_gate=ignore_gate
+    )  # fmt: skip
+
+
+def rollback(
+    name: str, *, alias: str = CHAMPION, why: str = "", who: str | None = None, registry: Place = FOLDER
+) -> dict[str, Any]:
+    """Let an alias point to the version that it was at before. Returns that version. Raises RunError."""
+    return _registry.rollback(name, registry=Path(registry), alias=alias, why=why, who=who)
+
+
+def registered(name: str | None = None, *, registry: Place = FOLDER) -> list[dict[str, Any]]:
+    """Return every registered name, or one, with its versions, aliases and history. Raises RunError."""
+    found = _registry.show(name, Path(registry))
+    return [found] if name is not None else list(found["models"])
+
+
+def _reference(run: Run | Place) -> str:
+    return str(run.path if isinstance(run, Run) else run)
 
 
 def _paths(files: Place | Sequence[Place]) -> list[Path]:

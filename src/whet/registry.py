@@ -50,9 +50,9 @@ class Version(_Part):
     by: str
     why: str
     gate: str
-    """`passed`, `none` where there is no gate, or `ignored`."""
+    """`passed`, `none` where there is no gate, `ignored`, or `refused`: registered so that it is known, and not to be used."""
     objection: str | None = None
-    """What the gate said where it was ignored."""
+    """What the gate said where it was ignored, or refused."""
 
 
 class Alias(_Part):
@@ -161,6 +161,7 @@ class Registry:
         objection: str | None = None,
         ignore_gate: bool = False,
         has_gate: bool = False,
+        keep_refused: bool = False,
         alias: str | None = CHALLENGER,
         why: str = "",
         who: str | None = None,
@@ -168,12 +169,13 @@ class Registry:
         """Register a run as the next version of a name, and let an alias point to it; the first version becomes champion too.
 
         `objection` is what the run's gate has against it. Raises Refused where there is one and it is not to be ignored; one that
-        is ignored is recorded. A run that is already a version of this name is a RunError.
+        is ignored is recorded. With `keep_refused` it is registered as a refused one, which is promoted only against the objection.
+        A run that is already a version of this name is a RunError.
         """
         _check_word(name, "name of a model")
         if alias is not None:
             _check_alias(alias)
-        _refuse(objection, ignore_gate)
+        _refuse(objection, ignore_gate or keep_refused)
         sha256 = model_hash(run)
         place = os.path.relpath(run.resolve(), self.folder.resolve())
         with self._changing() as models:
@@ -185,7 +187,8 @@ class Registry:
                 )
             number = max((one.version for one in model.versions), default=0) + 1
             stamp, person = _now(), who or _person()
-            gate = "ignored" if objection else "passed" if has_gate else "none"
+            objected = "ignored" if ignore_gate else "refused"
+            gate = objected if objection else "passed" if has_gate else "none"
             made = Version(
                 version=number, run=place, model_sha256=sha256, added=stamp, by=person, why=why, gate=gate, objection=objection
             )  # fmt: skip
@@ -205,8 +208,12 @@ class Registry:
         ignore_gate: bool = False,
         why: str = "",
         who: str | None = None,
+        instead_of: int | None = None,
     ) -> Version:
-        """Let an alias point to a version, named by number or by another alias. Raises RunError, Refused."""
+        """Let an alias point to a version, named by number or by another alias. Raises RunError, Refused.
+
+        `instead_of` is the version that the alias must still be at by then, for whoever decided by a comparison with it.
+        """
         _check_alias(alias)
         version = self.find(f"{name}@{which}")
         _refuse(objection, ignore_gate)
@@ -215,8 +222,30 @@ class Registry:
             model = models[name]
             if alias in model.aliases and model.aliases[alias].version == version.version:
                 raise RunError(f"{self.folder}: {name}@{alias} is version {version.version} already. Nothing was changed.")
+            now = model.aliases[alias].version if alias in model.aliases else None
+            if instead_of is not None and now != instead_of:
+                raise RunError(
+                    f"{self.folder}: {name}@{alias} is version {now} by now, and the comparison was with version {instead_of}. Nothing "
+                    f"was changed. Compare with the new one, or promote it all the same: whet registry promote {name} {version.version}"
+                )
             _point(model, alias, version.version, "promote", _now(), who or _person(), why, objection)
         return version
+
+    def version_of(self, name: str, run: Path) -> Version | None:
+        """Return the version that a run, as its model is now, is of a name; None where it is none. Raises RunError."""
+        place, sha256 = os.path.relpath(run.resolve(), self.folder.resolve()), model_hash(run)
+        return next((one for one in self.model(name).versions if one.run == place and one.model_sha256 == sha256), None)
+
+    def overridden(self, reference: str) -> bool:
+        """Whether somebody has put the version of a reference into use against its gate, which is in the history. Raises RunError."""
+        name, _, _ = reference.partition("@")
+        version = self.find(reference)
+        promoted = [
+            one
+            for one in self.model(name).history
+            if one.version == version.version and one.action == "promote" and one.objection
+        ]
+        return version.gate == "ignored" or bool(promoted)
 
     def rollback(self, name: str, *, alias: str = CHAMPION, why: str = "", who: str | None = None) -> Version:
         """Let an alias point to the version that it was at before. Raises RunError where there is none, or its run is gone."""

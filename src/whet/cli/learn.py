@@ -1,4 +1,4 @@
-"""Verbs that train, and what it will take: plan, train, search, auto."""
+"""Verbs that train, and what it will take: plan, train, search, auto, retrain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whet.cli.app import app
-from whet.cli.options import Json, Out, Recipe, Sets, Test
+from whet.cli.options import Json, Out, Own, Recipe, Sets, Test
 from whet.cli.say import answer, console, judged, narrator, say
 from whet.display import quoted
 from whet.errors import Refused
@@ -132,3 +132,89 @@ def auto(
     from whet.stages.auto import auto as all_of_it
 
     judged(all_of_it(files, test=test, out=out, model=model, sets=sets, narrator=narrator()), as_json)
+
+
+@app.command()
+def retrain(
+    reference: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME|RUN", help="A registered NAME (its champion), NAME@ALIAS, or the folder of a trained run."),
+    ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE...]", help="New labelled rows, with the columns of the champion's recipe."),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", metavar="FILE", help="A request log whose feedback is learnt from (whet serve --log-text)."),
+    ] = None,
+    promote: Annotated[
+        str,
+        typer.Option(
+            metavar="never|if-passed|if-better",
+            help="When the challenger becomes champion: where the gate passes, or where it is certainly better on the new rows too.",
+        ),
+    ] = "never",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="How much worse than the champion it may be, in the metric's unit: 0.01 is a point. Default: by the rows.",
+        ),
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="base|champion",
+            help="base: anew, on all old and new rows; champion: on from its weights, with new rows and a draw of the old ones.",
+        ),
+    ] = "base",
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, kept in the registry's history.")] = "",
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a retraining that was stopped.")
+    ] = None,
+    out: Out = None,
+    sets: Sets = [],
+    registry: Annotated[Path, typer.Option("--registry", metavar="DIR", help="The registry's folder.")] = Path("registry"),
+    recipe: Own = None,
+    as_json: Json = False,
+) -> None:
+    """Train a challenger with new labelled rows, compare it with its champion on old and new test rows, and register it."""
+    from whet.report.terminal import show_challenge
+    from whet.stages import retrain as stage
+
+    if promote not in stage.PROMOTE:
+        raise typer.BadParameter(f"allowed: {', '.join(stage.PROMOTE)}", param_hint="--promote")
+    if start not in stage.STARTS:
+        raise typer.BadParameter(f"allowed: {', '.join(stage.STARTS)}", param_hint="--from")
+    if resume is not None and (reference is not None or log is not None or sets or out is not None):
+        raise typer.BadParameter("--resume goes on with a retraining as it was begun; it takes nothing else")
+    if resume is None and reference is None:
+        raise typer.BadParameter("name a registered model or a run, or a retraining with --resume")
+    if resume is not None:
+        run = stage.resume(resume, recipe=recipe, narrator=narrator())
+    else:
+        assert reference is not None
+        chosen = next(rule for rule in stage.PROMOTE if rule == promote)
+        run = stage.retrain(
+            reference,
+            files or [],
+            log=log,
+            promote=chosen,
+            tolerance=tolerance,
+            start="champion" if start == "champion" else "base",
+            sets=sets,
+            registry=registry,
+            why=why,
+            out=out,
+            recipe=recipe,
+            narrator=narrator(),
+        )
+    found = stage.result_of(run)
+    show_challenge(found, console(), page=str(run.path / stage.PAGE))
+    answer(as_json, {"run": str(run.path), **found, "report": str(run.path / stage.PAGE)})
+    for line in stage.ending(found):
+        say(line)
+    if not found["passed"]:
+        raise Refused(stage.refusal(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,9 +56,8 @@ def read_held_out(
     check_rejects(rejects, len(rows), dataset.columns, [str(path) for path in paths])
     if rejects:
         notices.append(f"{counted(len(rejects), 'row')} cannot be scored. The first: {rejects[0].sentence()}")
-    keys = Counter(label_key(label) for label in dataset.classes)
-    spelling = {label_key(label): label for label in dataset.classes if keys[label_key(label)] == 1}
-    examples = tuple(_spelt(one, spelling) for one in made if isinstance(one, Example))
+    spelling = spellings(dataset.classes)
+    examples = tuple(respelt(one, spelling) for one in made if isinstance(one, Example))
     said = grouped(notices, dict.fromkeys(row.file for row in rows))
     learnt = {text_key(example) for example in (*dataset.train, *dataset.validation, *before)}
     new = tuple(example for example in examples if text_key(example) not in learnt)
@@ -76,7 +75,14 @@ def read_held_out(
     return HeldOut(new, said, (f"{found}. They are left out of the score; {counted(len(new), 'row')} stay.",))
 
 
-def _spelt(example: Example, spelling: dict[str, str]) -> Example:
+def spellings(classes: Iterable[str]) -> dict[str, str]:
+    """Return how each label is spelt, by what its spellings share; labels that would be taken for one another are left out."""
+    known = list(classes)
+    keys = Counter(label_key(label) for label in known)
+    return {label_key(label): label for label in known if keys[label_key(label)] == 1}
+
+
+def respelt(example: Example, spelling: Mapping[str, str]) -> Example:
     """Return the example with its label spelt as in training."""
     if example.label is not None:
         return replace(example, label=spelling.get(label_key(example.label), example.label))

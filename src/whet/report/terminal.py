@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from whet.report.wording import baseline_title, interval, percent, shown, wording
+from whet.report.wording import baseline_title, difference, interval, percent, shown, wording
 
 STYLES = {"better": "bold green", "same": "bold", "worse": "bold red", None: "bold"}
 GATE_STYLES = {"pass": "green", "fail": "bold red", "undecided": "yellow", "skipped": "dim"}
@@ -61,6 +61,28 @@ def _show_tasks(tasks: Mapping[str, Mapping[str, Any]], console: Console, page: 
             console.print(Text(sharing["sentence"], style=STYLES[sharing["decision"]]))
         show_report(report, console)
         console.print()
+    if page:
+        console.print(Text(f"More, with charts: {page}", style="dim"), soft_wrap=True)
+
+
+def show_challenge(found: Mapping[str, Any], console: Console, page: str = "") -> None:
+    """Print whether a challenger may take over, both models' scores on the old and the new test rows, and what decided it."""
+    style = "bold green" if found["passed"] else "bold red"
+    console.print(Text(found["sentence"], style=style))
+    console.print()
+    metric = found["metric"]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(wording(metric).title)
+    for head in ("Champion", "Challenger", "Difference", "Rows"):
+        table.add_column(head, justify="right" if head == "Rows" else "left")
+    for which, held in found["sets"].items():
+        one = held["metrics"][metric]
+        cells = [_cell(metric, one[who], narrow=console.width < NARROW) for who in ("champion", "challenger")]
+        table.add_row(f"{which.capitalize()} test rows", *cells, difference(metric, one["difference"]), f"{held['n']:,}")
+    console.print(table)
+    console.print()
+    for ruling in found["gate"]["rulings"]:
+        console.print(Text(ruling["sentence"], style=GATE_STYLES[ruling["decision"]]))
     if page:
         console.print(Text(f"More, with charts: {page}", style="dim"), soft_wrap=True)
 

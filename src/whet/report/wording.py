@@ -38,6 +38,7 @@ BASELINES = {
     "median_value": "always answering the median",
     "few_shot": "the untuned model with examples in the prompt",
     "empty_set": "never giving a label",
+    "champion": "the champion",
 }
 TITLES = {
     "majority_class": "Most frequent class",
@@ -53,6 +54,7 @@ TITLES = {
     "median_value": "Always the median",
     "few_shot": "Untuned model, examples in prompt",
     "empty_set": "No labels",
+    "champion": "Champion",
 }
 
 
@@ -135,6 +137,16 @@ def claim(metric: str, score: Score) -> str:
     text = wording(metric).claim.format(value=shown(metric, score.value), rows=rows(score.n))
     inside = interval(metric, score.low, score.high)
     return f"{text} ({inside})" if inside else text
+
+
+def difference(metric: str, change: Mapping[str, Any]) -> str:
+    """A difference with its interval, in words."""
+    if change["value"] is None:
+        return "–"
+    words = f"{size(metric, change['value'])} {direction(metric, change['value'])}"
+    if change["low"] is None or change["high"] is None:
+        return words
+    return f"{words} ({interval(metric, change['low'], change['high'])})"
 
 
 def as_json(score: Score) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from whet.run import Run
 from whet.types import Metric
 
 GATE = "gate.json"
+CHALLENGE = "retrain.json"
+"""What `whet retrain` found of a challenger beside its champion."""
 
 
 def check_gate(recipe: Recipe, folder: Path | None) -> None:
@@ -76,8 +78,13 @@ def _is_decision(found: Any) -> bool:
 def objection(run: Run) -> str | None:
     """Why this run should not be used, by its gate; None where there is no gate, or it has passed it.
 
-    A gate that was never judged, or whose rules have changed since, is an objection too.
+    A gate that was never judged, or whose rules have changed since, is an objection too; so is, of a challenger, that it was not
+    found to be as good as its champion, or not compared yet.
     """
+    return _by_its_gate(run) or _beside_its_champion(run)
+
+
+def _by_its_gate(run: Run) -> str | None:
     file = run.path / "recipe.yaml"
     rules = [rule.model_dump(mode="json") for rule in load_recipe(file).gate] if file.is_file() else []
     decided = stored_gate(run)
@@ -89,6 +96,39 @@ def objection(run: Run) -> str | None:
         return None
     word = "failed" if decided["decision"] == "fail" else "could not be decided"
     return f"{run.path}: its gate {word}. " + " ".join(refusals(decided))
+
+
+def _beside_its_champion(run: Run) -> str | None:
+    """Why a challenger should not be used, by what `whet retrain` found."""
+    if "retrain" not in run.manifest:
+        return None
+    found = stored_challenge(run)
+    if found is None:
+        return f"{run.path}: has not been compared with its champion yet. Run: whet retrain --resume {quoted(run.path)}"
+    if found["gate"]["decision"] == "pass":
+        return None
+    word = "is worse than its champion" if found["gate"]["decision"] == "fail" else "may be worse than its champion"
+    return f"{run.path}: {word}. " + " ".join(refusals(found["gate"]))
+
+
+def stored_challenge(run: Run) -> dict[str, Any] | None:
+    """What `whet retrain` found of a challenger; None where it has not come so far. Raises RunError where the file is damaged."""
+    file = run.path / CHALLENGE
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        gate = found.get("gate") if isinstance(found, dict) else None
+        whole = isinstance(gate, dict) and gate.get("decision") in {"pass", "fail", "undecided"} and "rulings" in gate
+        damage = "" if whole else "it holds no decision"
+    except ValueError as error:
+        damage = str(error)
+    if damage:
+        raise RunError(
+            f"{file}: damaged ({damage}). Delete it, and write it again with: whet retrain --resume {quoted(run.path)}"
+        )
+    decided: dict[str, Any] = found
+    return decided
 
 
 def respect_gate(run: Run, verb: str, ignore: bool) -> None:

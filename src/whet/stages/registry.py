@@ -52,11 +52,15 @@ def promote(
     why: str = "",
     who: str | None = None,
     ignore_gate: bool = False,
+    instead_of: int | None = None,
 ) -> dict[str, Any]:
-    """Let an alias point to a version. Returns the version. Raises RunError, Refused where its run's gate objects by now."""
+    """Let an alias point to a version. Returns the version. Raises RunError, Refused where its run's gate objects by now.
+
+    `instead_of` is the version that the alias must still be at by then.
+    """
     held = Registry(registry)
     against = objection(open_run(held.resolve(f"{name}@{which}")))
-    found = held.promote(name, which, alias=alias, objection=against, ignore_gate=ignore_gate, why=why, who=who)
+    found = held.promote(name, which, alias=alias, objection=against, ignore_gate=ignore_gate, why=why, who=who, instead_of=instead_of)  # fmt: skip
     return _answer(held, name, found.version)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import whet
@@ -53,9 +54,18 @@ def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None
 
 
 def train_on(
-    recipe: Recipe, dataset: Dataset, path: Path, folder: Path | None, narrator: Narrator, parents: Sequence[str] = ()
+    recipe: Recipe,
+    dataset: Dataset,
+    path: Path,
+    folder: Path | None,
+    narrator: Narrator,
+    parents: Sequence[str] = (),
+    noted: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:
-    """Train on data that are prepared, into the folder `path`, which is free. `parents` are the runs that this one comes from."""
+    """Train on data that are prepared, into the folder `path`, which is free. `parents` are the runs that this one comes from.
+
+    `noted` is what the manifest says besides, from its first moment on.
+    """
     came_from = [parent.record() for parent in find_parents(recipe, folder)]
     narrator.say(f"Loading {came_from[-1]['path'] if came_from else recipe.model} ...")
     begun = time.monotonic()
@@ -68,7 +78,7 @@ def train_on(
     manifest = _manifest(job, folder)
     manifest["plan"]["memory"] = _foreseen(job, narrator)
     taught = [name for name in manifest["learnt_from"] if is_run(name)]
-    with new_run(path, manifest | {"parents": [*came_from, *parents, *taught]}) as run:
+    with new_run(path, manifest | {"parents": [*came_from, *parents, *taught], **noted}) as run:
         write_run(run, job.recipe, job)
     run = Run(path)
     with run.lock(), resumable(run), mirrored(run, job.recipe, folder, narrator) as watched:
