@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from whet.cli.app import app
-from whet.cli.options import Json, Own, RunPath
+from whet.cli.options import IgnoreGate, Json, Own, RunPath
 from whet.cli.say import answer, say, show_text
 
 
@@ -92,7 +92,13 @@ def chat(
 
 @app.command()
 def serve(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of trained runs; they may be of different kinds.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Trained runs, of different kinds if you like: folders, or registered NAME, NAME@ALIAS, which are followed when they move.",
+        ),
+    ],
     names: Annotated[
         list[str],
         typer.Option(
@@ -132,6 +138,14 @@ def serve(
     abstain_below: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Give no label below this confidence, where a request says nothing of it.")
     ] = 0.0,
+    registry: Annotated[Path, typer.Option("--registry", metavar="DIR", help="The registry's folder.")] = Path("registry"),
+    follow: Annotated[
+        float,
+        typer.Option(
+            min=0.0, metavar="SECONDS", help="How often to look where a registered name's alias points; 0: only at SIGHUP."
+        ),
+    ] = 2.0,
+    ignore_gate: IgnoreGate = False,
     recipe: Own = None,
     as_json: Json = False,
 ) -> None:
@@ -155,6 +169,9 @@ def serve(
         max_new_tokens=max_new_tokens,
         grace_s=grace,
         abstain_below=abstain_below,
+        registry=registry,
+        follow_s=follow,
+        ignore_gate=ignore_gate,
     )
 
     def on_ready(serving: stage.Serving) -> None:

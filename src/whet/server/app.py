@@ -64,7 +64,12 @@ async def ready(request: Request) -> Response:
     service = service_of(request)
     if service.draining or not service.worker.is_alive():
         return answer({"status": "stopping"}, 503, {"retry-after": str(RETRY_AFTER_S)})
-    return answer({"status": "ready"})
+    if not service.behind:
+        return answer({"status": "ready"})
+    said: dict[str, Any] = {"status": "ready", "behind": len(service.behind)}
+    if not service.keys or service.keys.open(request.headers.get("authorization")):  # nobody else learns of models
+        said["why"] = dict(service.behind)
+    return answer(said)
 
 
 async def metrics(request: Request) -> Response:
@@ -93,6 +98,7 @@ def _model(request: Request, name: str) -> dict[str, Any]:
         "owned_by": "whet",
         "run": served.run,
         "fingerprint": served.fingerprint,
+        "version": service_of(request).versions.get(name),
         "objective": served.objective_name,
         "endpoints": [endpoint for endpoint, has in endpoints.items() if has],
         "context": served.policy.context,

@@ -39,6 +39,13 @@ class Metrics:
         self.feedback = Counter("whet_feedback", "Judgements that were stored.", (), registry=reg)
         self.log_dropped = Counter("whet_log_dropped", "Records of the request log that were lost.", (), registry=reg)
         self.swaps = Counter("whet_swaps", "Times that a name's run was exchanged.", ("model",), registry=reg)
+        self.failed_swaps = Counter(
+            "whet_failed_swaps", "Times that a name's new run could not be taken.", ("model",), registry=reg
+        )
+        self.behind = Gauge(
+            "whet_behind", "1 where a name is answered by another run than it stands for by now.", ("model",), registry=reg
+        )
+        self.version = Gauge("whet_model_version", "The version of a registered name that answers.", ("model",), registry=reg)
         self._gauges: dict[str, Gauge] = {}
 
     def watch(self, name: str, meaning: str, value: Callable[[], float]) -> None:

@@ -18,7 +18,7 @@ from whet.server.refusals import Refusal
 from whet.types import Example, Objective, Output, Row
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Served:
     """A trained run, loaded. Its policy is touched by the server's one working thread only."""
 
@@ -81,28 +81,30 @@ class Served:
 class Shelf:
     """The runs that are served, by name. A request holds on to the run it began with, so an exchange disturbs none."""
 
-    _served: dict[str, Served] = field(default_factory=dict)
-    _tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """What is served of each run, by the name that the run was given."""
+    _runs: dict[str, Mapping[str, Served]] = field(default_factory=dict)
+    """Under the name that a run was given, its tasks; one without a name where it has a single one."""
 
     def put(self, name: str, tasks: Mapping[str, Served]) -> None:
         """Serve a run from the next request on: its tasks under NAME/TASK, the one without a name under NAME."""
-        fresh = {f"{name}/{task}" if task else name: served for task, served in tasks.items()}
-        gone = set(self._tasks.get(name, ())) - set(fresh)
-        self._served = {one: served for one, served in self._served.items() if one not in gone} | fresh
-        self._tasks[name] = tuple(fresh)
+        self._runs = {**self._runs, name: tasks}
+
+    def of_run(self, name: str) -> Mapping[str, Served]:
+        """Return what is served of a run, by task, under the name that the run was given."""
+        return self._runs[name]
 
     def names_of(self, name: str) -> tuple[str, ...]:
-        """Return what is served of a run, by the name that the run was given."""
-        return self._tasks[name]
+        """Return what clients may name of a run, by the name that the run was given."""
+        return tuple(f"{name}/{task}" if task else name for task in self._runs[name])
 
     def names(self) -> list[str]:
-        return list(self._served)
+        return [one for name in self._runs for one in self.names_of(name)]
 
     def get(self, name: str) -> Served:
         """Return what is served under a name. Raises Refusal."""
-        found = self._served.get(name)
+        runs = self._runs
+        run, _, task = (name, "", "") if name in runs else name.rpartition("/")
+        found = runs.get(run, {}).get(task)
         if found is None:
-            known = ", ".join(self._served)
+            known = ", ".join(self.names())
             raise Refusal(404, f"there is no model '{name[:80]}'. Served are: {known}.", code="model_not_found", param="model")
         return found

@@ -55,6 +55,16 @@ class Service:
     """The contract of a provider whose routes are there besides."""
     num_at_work: int = 0
     """Requests that came and are not answered to the end."""
+    versions: dict[str, int] = field(default_factory=dict)
+    """Of the served names that are registered, the version that answers."""
+    behind: dict[str, str] = field(default_factory=dict)
+    """Of the served names that could not be exchanged for what they stand for by now, why."""
+
+    def note_version(self, name: str, version: int | None) -> None:
+        """Note which version of a registered name answers; None for a run without one."""
+        if version is not None:
+            self.versions[name] = version
+            self.metrics.version.labels(name).set(version)
 
 
 @dataclass(slots=True, eq=False)

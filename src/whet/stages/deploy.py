@@ -30,7 +30,8 @@ from whet.stages.finished import build_named
 from whet.stages.gate import objection, respect_gate
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.predict import Predictor, load
-from whet.stages.serve import resolve, served_name, served_of
+from whet.stages.registry import resolve
+from whet.stages.serve import served_name, served_of
 from whet.stages.stripped import write_stripped
 from whet.types import Message, Target
 

@@ -11,19 +11,19 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from whet import plugins
-from whet.errors import ServerError, WhetError
+from whet.errors import ServerError
 from whet.files import file_hash
-from whet.registry import is_reference
+from whet.registry import FOLDER, is_reference
 from whet.run import RUNS
 from whet.server.contracts import agree
 from whet.server.keys import VARIABLE, read_keys
+from whet.stages.following import Follower, check_allowed, find
 from whet.stages.predict import Predictor, load, load_tasks
-from whet.stages.registry import resolve as resolve_registered
 from whet.store.log import RequestLog
 from whet.types import Engine
 
@@ -68,6 +68,12 @@ class Options:
     """How long what runs may take to end when the server is stopped."""
     abstain_below: float = 0.0
     """Give no label below this confidence, where a request says nothing of it."""
+    registry: Path = FOLDER
+    """Where registered names stand."""
+    follow_s: float = 2.0
+    """Seconds between two looks at where the aliases of registered names point; 0: only at SIGHUP."""
+    ignore_gate: bool = False
+    """Serve runs that their gate has refused."""
 
 
 @dataclass(slots=True)
@@ -81,9 +87,8 @@ class Serving:
     references: dict[str, str]
     """What each name was asked to serve."""
     options: Options
-    recipe: Path | None
+    follower: Follower
     say: Say
-    _reading: threading.Lock = field(default_factory=threading.Lock)
 
     def listen(self, on_ready: Callable[[], None], stop: threading.Event | None = None) -> None:
         """Answer requests until stopped; then finish what runs."""
@@ -94,11 +99,20 @@ class Serving:
         def on_stop(left: int) -> None:
             self.say(f"Stopping: nothing new is taken, {left} at work ({grace_s:g} s at most; once more ends them now).")
 
-        with self.socket:
-            listen(
-                self.app, self.service, self.socket, grace_s,
-                on_ready=on_ready, on_stop=on_stop, on_hangup=self.refresh, stop=stop,
-            )  # fmt: skip
+        ended = threading.Event()
+        follow = self.options.follow_s and any(is_reference(one, self.options.registry) for one in self.references.values())
+        if follow:
+            threading.Thread(
+                target=self.follower.watch, args=(self.options.follow_s, ended), name="whet follower", daemon=True
+            ).start()
+        try:
+            with self.socket:
+                listen(
+                    self.app, self.service, self.socket, grace_s,
+                    on_ready=on_ready, on_stop=on_stop, on_hangup=self.refresh, stop=stop,
+                )  # fmt: skip
+        finally:
+            ended.set()
 
     @property
     def models(self) -> dict[str, str]:
@@ -113,19 +127,7 @@ class Serving:
 
     def refresh(self) -> None:
         """Look at each reference again, and exchange the runs that became others. Requests at work end with the run they began with."""
-        with self._reading:
-            for name, reference in self.references.items():
-                held = self.service.shelf.get(self.service.shelf.names_of(name)[0])
-                try:
-                    path = resolve(reference)
-                    if path.name == held.run and fingerprint(path / "model") == held.fingerprint:
-                        continue
-                    self.service.shelf.put(name, load_served_tasks(path, self.recipe, self.options.precision))
-                except (WhetError, OSError) as error:
-                    self.say(f"{name}: goes on as it was: {error}")
-                    continue
-                self.service.metrics.swaps.labels(name).inc()
-                self.say(f"{name}: now {path}.")
+        self.follower.look()
 
 
 def serve(
@@ -174,13 +176,21 @@ def prepare(
             f"{host}: others could reach the server there, and it has no API key. "
             f"Set {VARIABLE}, or name a file with --api-key-file; or listen on 127.0.0.1."
         )
-    named = _named(references, names)
+    named = _named(references, names, options.registry)
     engine: Engine = plugins.build("engines", options.engine, {})
+
+    def load_allowed(reference: str, path: Path) -> dict[str, Served]:
+        check_allowed(reference, path, options.registry, options.ignore_gate, say)
+        return load_served_tasks(path, recipe, options.precision)
+
     taken = _take(host, port)
     try:
         shelf, worker = Shelf(), Worker(engine, options.max_requests)
+        versions: dict[str, int | None] = {}
         for name, reference in named.items():
-            shelf.put(name, load_served_tasks(resolve(reference), recipe, options.precision))
+            found = find(reference, options.registry)
+            shelf.put(name, load_allowed(reference, found.path))
+            versions[name] = found.version
         if agreed is not None and len(shelf.names()) > 1:
             raise ServerError(
                 f"a contract serves one model, and here are {len(shelf.names())}: {', '.join(shelf.names())}. Serve a run of one task, or leave "
@@ -202,21 +212,19 @@ def prepare(
     except BaseException:
         taken.close()
         raise
+    for name, version in versions.items():
+        service.note_version(name, version)
     service.metrics.watch("whet_requests_open", "Requests that are at work or wait.", lambda: worker.num_open)
     service.metrics.watch("whet_texts_running", "Texts that are being written.", lambda: worker.num_running)
     host, port = taken.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    return Serving(service, build_app(service), taken, url, named, options, recipe, say)
+    follower = Follower(service, named, load_allowed, options.registry, say)
+    return Serving(service, build_app(service), taken, url, named, options, follower, say)
 
 
-def resolve(reference: str) -> Path:
-    """Return the folder of the run that a reference names: a path, or a registered NAME@ALIAS. The only place that knows what they are."""
-    return resolve_registered(reference)
-
-
-def served_name(reference: str) -> str:
+def served_name(reference: str, registry: Path = FOLDER) -> str:
     """Return what clients call a run that nobody named: its registered name, or that of its folder."""
-    return reference.partition("@")[0] if is_reference(reference) else Path(reference).resolve().name
+    return reference.partition("@")[0] if is_reference(reference, registry) else Path(reference).resolve().name
 
 
 def load_served(path: Path, recipe: Path | None = None, precision: Literal["fp32", "run"] = "fp32") -> Served:
@@ -272,13 +280,13 @@ def fingerprint(model: Path) -> str:
     return total.hexdigest()
 
 
-def _named(references: Sequence[str | Path], names: Sequence[str]) -> dict[str, str]:
+def _named(references: Sequence[str | Path], names: Sequence[str], registry: Path) -> dict[str, str]:
     """Return what each name serves. Raises ServerError."""
     if names and len(names) != len(references):
         raise ServerError(
             f"{len(names)} names for {len(references)} runs. Give --name once for each run, in order, or not at all."
         )
-    chosen = list(names) or [served_name(str(reference)) for reference in references]
+    chosen = list(names) or [served_name(str(reference), registry) for reference in references]
     for name in chosen:
         if not NAME.fullmatch(name):
             raise ServerError(f"'{name}': a name has up to 128 letters, digits, and . _ : / -. Choose one with --name.")
