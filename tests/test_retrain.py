@@ -139,9 +139,9 @@ def test_a_sabotaged_challenger_is_refused_and_kept_from_promotion(desk: Path) -
     version = held.version(2)
     assert version is not None and version.gate == "refused" and "worse than its champion" in (version.objection or "")
     with pytest.raises(Refused, match="worse than its champion"):
-        whet.stages.registry.promote("words", "challenger")
+        whet.promote("words", "challenger")
     assert not Registry().overridden("words@2")
-    whet.stages.registry.promote("words", "challenger", ignore_gate=True)
+    whet.promote("words", "challenger", ignore_gate=True)
     assert Registry().overridden("words") and not Registry().overridden("words@1")
 
 
@@ -195,8 +195,7 @@ def write_log(file: Path, run: Path, *, text: bool, other: bool = False) -> Path
     for index in range(120):
         label = labels[index % 3]
         asked = f"{' '.join(draw.choices(DRIFTED[label], k=4))} number{index}"
-        sent = json.dumps({"text": asked, "channel": "mail"}) if index % 2 else asked
-        item = Item(len(asked), 5, label="billing", confidence=0.6, tags={"channel": "mail"}, input=sent)
+        item = Item(len(asked), 5, label="billing", confidence=0.6, tags={"channel": "mail"}, input=asked)
         fingerprint = "another" if other else model_hash(run)
         log.write(Logged(f"{index:032x}", time.time(), "classify", "words", "champion", fingerprint, 200, items=[item]))
         right = label == "billing"
@@ -216,7 +215,7 @@ def test_feedback_of_the_log_is_learnt_from(desk: Path) -> None:
     rows = [one for one in stored_dataset(Run(desk / "runs/fed")).train if one.file == "requests.sqlite"]
     assert len(rows) == found["new_rows"]["train"] and found["sources"] == ["requests.sqlite"]
     assert {one.label for one in rows} == {"billing", "network", "TRAVEL"}  # known labels as before, the new one as most have it
-    assert all("{" not in (one.text or "") and one.tags == {"channel": "mail"} for one in rows)
+    assert all(one.text and one.tags == {"channel": "mail"} for one in rows)
     called_wrong = sum(index % 10 == 1 and not (index % 3 == 0 and index % 2) for index in range(120))
     assert sum(found["new_rows"].values()) == 120 - called_wrong and "called wrong" in said
 
@@ -229,6 +228,35 @@ def test_a_log_without_texts_or_of_others_says_so(desk: Path) -> None:
     code, _, said = call("words", "--log", "other.sqlite")
     assert code == 1 and "of other models" in said
     assert sorted(one.name for one in (desk / "runs").iterdir()) == ["champion"]
+
+
+@pytest.mark.parametrize(
+    ("needs", "columns", "kind", "given", "expected"),
+    [
+        (("text", "label"), {"text": "t", "label": "l"}, "label", "a", {"t": "asked", "l": "a"}),
+        (("text", "labels"), {"text": "t", "labels": "l"}, "labels", ["a", "b"], {"t": "asked", "l": ["a", "b"]}),
+        (("text", "value"), {"text": "t", "label": "l"}, "value", 0.5, {"t": "asked", "l": 0.5}),
+        (("text", "label"), {"text": "t", "text_pair": "p", "label": "l"}, "label", "a", {"t": "one", "p": "two", "l": "a"}),
+        (("messages",), {"prompt": "p", "response": "r"}, "correction", "better", {"p": "asked", "r": "better"}),
+    ],
+)
+def test_feedback_of_each_kind_becomes_a_row(
+    needs: tuple[str, ...], columns: dict[str, str], kind: str, given: Any, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    sent = json.dumps({"text": "one", "text_pair": "two"}) if "text_pair" in columns else "asked"
+    log = RequestLog(tmp_path / "log", keep_text=True, max_bytes=2**30, max_days=90, say=print, on_drop=lambda _: None)
+    log.write(Logged("0" * 32, time.time(), "classify", "m", "run", "f", 200, items=[Item(5, 1, input=sent, output="said")]))
+    assert log.judge(Feedback("0" * 32, 0, kind, given)).result(timeout=30)
+    log.close()
+    (row,) = stage.feedback_rows(tmp_path / "log", {"f"}, Data(path=("a",), **columns), needs, [])  # type: ignore[arg-type]
+    assert row.fields == expected and row.line == 1
+    other = (
+        (("messages",), Data(path=("a",), prompt="p"))
+        if kind != "correction"
+        else (("text", "label"), Data(path=("a",), text="t"))
+    )
+    with pytest.raises(DataError, match="another kind"):
+        stage.feedback_rows(tmp_path / "log", {"f"}, other[1], other[0], [])
 
 
 def test_feedback_that_an_objective_cannot_learn_from_is_refused_by_name() -> None:
@@ -364,9 +392,25 @@ def test_a_challenger_that_was_not_compared_is_not_used(desk: Path, monkeypatch:
         with pytest.raises(Interrupted):
             stage.retrain("words", [Path("new.csv")], out=Path("runs/half"), sets=["train.max_steps=3"])
     with pytest.raises(Refused, match="not been compared"):
-        whet.stages.registry.add("words", Path("runs/half"))
+        whet.register("words", Path("runs/half"))
     with pytest.raises(RunError, match="retrain --resume"):
         stage.result_of(Run(Path("runs/half")))
+
+
+# From Python
+
+
+def test_a_name_is_kept_and_watched_and_retrained_from_python(desk: Path) -> None:
+    shutil.copytree("runs/champion", "runs/copy")
+    (desk / "runs/copy/model/more.txt").write_text("another model")
+    assert whet.register("words", Run(Path("runs/copy")), why="a copy")["aliases"] == ["challenger"]
+    assert whet.promote("words", 2)["version"] == 2 and whet.rollback("words")["version"] == 1
+    assert [one["name"] for one in whet.registered()] == ["words"] and whet.registered("words")[0]["aliases"]["champion"] == 1
+    write_log(desk / "requests.sqlite", desk / "runs/champion", text=True)
+    watched = whet.monitor("words", log="requests.sqlite", checks=["psi"])
+    assert watched["verdict"]["decision"] == "retrain" and Path(watched["report"]).is_file()
+    run, found = whet.retrain("words", "new.csv", start="champion", sets=["train.max_steps=3"], tolerance=1.0, out="runs/next")
+    assert found["passed"] and found["registered"]["version"] == 3 and whet.retrain(resume=run.path) == (run, found)
 
 
 # Mistakes

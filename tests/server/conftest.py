@@ -73,6 +73,14 @@ def runs(tmp_path_factory) -> Runs:
     )
 
 
+@pytest.fixture
+def pair_run(tmp_path) -> Path:
+    """A run that classifies pairs of texts."""
+    pairs = [{"a": f"my card {n}", "b": f"the parcel {n}", "label": "xy"[n % 2]} for n in range(40)]
+    data = {"path": write_rows(tmp_path / "pairs.jsonl", pairs), "text": "a", "text_pair": "b", "label": "label"}
+    return train(tmp_path, write_tiny(tmp_path / "bert", "bert"), data, "classify", "pairs", steps=1)
+
+
 @dataclass
 class Live:
     """A server that listens."""

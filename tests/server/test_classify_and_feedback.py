@@ -7,7 +7,7 @@ import time
 import pytest
 
 import whet
-from whet.store.log import read_requests
+from whet.store.log import read_requests, texts_of
 
 TEXTS = ["my red card is lost", "where is the blue parcel", "i need a new ticket please"]
 MAIL = "write to me.too@example.org or call +49 170 1234567 about the red card"
@@ -54,6 +54,24 @@ def test_below_the_threshold_there_is_no_label(server, runs, start):
 def test_a_long_text_is_cut_as_in_training_and_says_so(server):
     (one,) = server.post("/v1/classify", {"model": "labels", "input": "red card " * 500}).json()["data"]
     assert one["truncated"] and one["label"]
+
+
+def test_the_log_has_what_the_model_was_shown_however_it_was_sent(server):
+    """A row's text and not its JSON, and cleaned: else lengths would seem to drift from those of the test rows."""
+    messy = f"  {TEXTS[0].replace(' ', '  ')}<br>"
+    row = {"text": messy, "channel": "mail"}
+    answers = [server.post("/v1/classify", {"model": "labels", "input": one}).json() for one in (TEXTS[0], messy, row)]
+    for answer in answers:
+        (item,) = logged(server, answer["id"]).items
+        assert item.input == TEXTS[0] and item.num_characters == len(TEXTS[0])
+
+
+def test_of_a_pair_the_log_has_both_texts(pair_run, start, tmp_path):
+    with start([pair_run], log=tmp_path / "log", log_text=True) as server:
+        answer = server.post("/v1/classify", {"model": "pairs", "input": {"a": "my card", "b": "the parcel"}}).json()
+        (item,) = logged(server, answer["id"]).items
+    assert texts_of(item.input) == ("my card", "the parcel") and item.num_characters == len("my card" + "the parcel")
+    assert texts_of("{no json") == ("{no json", None) and texts_of('{"text": "a"}') == ('{"text": "a"}', None)
 
 
 MISTAKES = {

@@ -9,7 +9,7 @@ import queue
 import sqlite3
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -46,10 +46,9 @@ async def classified(request: Request, asked: ClassifyRequest) -> dict[str, Any]
     examples, lengths = await in_reading_thread(request, lambda: _examples(served, items))
     record = ticket.open("classify", asked.model, served)
     record.prompt_tokens = sum(min(length, served.max_length) for length in lengths)
-    for item, length in zip(items, lengths, strict=True):
+    for item, example, length in zip(items, examples, lengths, strict=True):
         row = item if isinstance(item, dict) else {}
-        text = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
-        record.items.append(item_of(served, text, length, {**(asked.metadata or {}), **row}))
+        record.items.append(_item(served, example, length, {**(asked.metadata or {}), **row}))
     outputs = await _ask(request, served, "classify", examples, [min(length, served.max_length) for length in lengths])
     threshold = service.abstain_below if asked.abstain_below is None else asked.abstain_below
     found = []
@@ -82,6 +81,16 @@ def _examples(served: Served, items: Sequence[str | dict[str, Any]]) -> tuple[li
     texts = [example.text or "" for example in examples]
     pairs = [example.text_pair or "" for example in examples] if any(example.text_pair for example in examples) else None
     return examples, [len(ids) for ids in served.reader(texts, pairs, verbose=False)["input_ids"]]
+
+
+def _item(served: Served, example: Example, length: int, values: Mapping[str, Any]) -> Item:
+    """Return what is logged of an input: the text that the model is shown, which is comparable with the rows it was judged on."""
+    text, pair = example.text or "", example.text_pair
+    if pair is None:
+        return item_of(served, text, length, values)
+    item = item_of(served, json.dumps({"text": text, "text_pair": pair}, ensure_ascii=False), length, values)
+    item.num_characters = len(text) + len(pair)
+    return item
 
 
 def _note(output: Output, item: Item, threshold: float) -> None:

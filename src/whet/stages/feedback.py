@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from whet.data.notices import counted
 from whet.data.rows import RawRow
 from whet.errors import DataError
 from whet.recipe import Data
-from whet.store.log import Item, Logged, read_requests
+from whet.store.log import Item, read_requests, texts_of
 
 SAYS = frozenset({"label", "labels", "value", "messages"})
 """Needs of an objective that feedback can meet, one of them."""
@@ -45,7 +44,7 @@ def feedback_rows(
             if why:
                 left[why] += 1
             else:
-                rows.append(RawRow(str(log), place, _fields(logged, item, columns)))
+                rows.append(RawRow(str(log), place, _fields(item, columns)))
     if left["no text"] and not rows:
         raise DataError(
             f"{log}: {counted(left['no text'], 'judged answer')}, and no text is there to learn from: the server kept none. "
@@ -87,29 +86,19 @@ def _said(item: Item) -> Any:
     return item.label if item.label is not None else item.output
 
 
-def _fields(logged: Logged, item: Item, columns: Data) -> dict[str, object]:
+def _fields(item: Item, columns: Data) -> dict[str, object]:
     """Return the row as a file with the run's columns would have it."""
     assert item.input is not None
-    truth = _said(item)
-    fields: dict[str, object] = {**item.tags, **(_as_row(item.input, columns) if logged.endpoint == "classify" else {})}
+    truth, fields = _said(item), dict[str, object](item.tags)
     if columns.text is not None:
-        fields.setdefault(columns.text, item.input)
+        text, pair = texts_of(item.input) if columns.text_pair is not None else (item.input, None)
+        fields[columns.text] = text
+        if columns.text_pair is not None:
+            fields[columns.text_pair] = pair
         fields[columns.labels or columns.label or "label"] = truth
     elif columns.messages is not None:
-        turns = [{"role": "user", "content": item.input}, {"role": "assistant", "content": truth}]
-        fields[columns.messages] = turns
+        fields[columns.messages] = [{"role": "user", "content": item.input}, {"role": "assistant", "content": truth}]
     else:
         fields[columns.prompt or "prompt"] = item.input
         fields[columns.response or "response"] = truth
     return fields
-
-
-def _as_row(text: str, columns: Data) -> Mapping[str, object]:
-    """Return the columns of an input that was sent as a row; nothing where it was sent as a text."""
-    if not text.startswith("{"):
-        return {}
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) and columns.text in found else {}

@@ -7,7 +7,7 @@ import importlib.util
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from whet.stages.finished import build_named
 from whet.stages.prepare import stored_dataset
 from whet.stages.registry import resolve
 from whet.stages.serve import load_served
-from whet.store.log import Item, Logged, read_requests
+from whet.store.log import Item, Logged, read_requests, texts_of
 from whet.types import Check, Example
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def monitor(
     chosen: dict[str, Check] = {name: build_named("checks", name, {}, None)[0] for name in checks or plugins.names("checks")}
     examples, baseline = _test_rows(run)
     logged, notes = _requests(log, run, start, end)
-    items = [item for one in logged if one.status == 200 for item in one.items]
+    items = [_whole(item, examples) for one in logged if one.status == 200 for item in one.items]
     window = [_seen(item) for item in items]
     vectors = _vectors(run, items, examples, "embedding_drift" in chosen, notes)
     found = build_monitoring(
@@ -172,6 +172,14 @@ def _expected(example: Example, record: Mapping[str, Any]) -> Seen:
         loss=_loss(answer, truth) if answer is not None else None,
         tags=example.tags,
     )
+
+
+def _whole(item: Item, examples: Sequence[Example]) -> Item:
+    """Return the item with both texts of a pair as one, as those of test rows are compared."""
+    if item.input is None or not examples or examples[0].text_pair is None:
+        return item
+    text, pair = texts_of(item.input)
+    return replace(item, input=text + (pair or ""))
 
 
 def _seen(item: Item) -> Seen:

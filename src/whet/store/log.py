@@ -21,7 +21,7 @@ Version 1, in SQLite's `user_version`; a reader refuses a version that it does n
 
 | column | what it holds |
 |---|---|
-| `num_characters`, `num_tokens` | of the input; for a chat of all its messages |
+| `num_characters`, `num_tokens` | of the input, as the model is shown it: cleaned; for a chat of all its messages, for a pair of both texts |
 | `output_characters` | of the text that was written; null for a label |
 | `label` | as JSON: the label, a list of labels, or a number; null for a text, and where the model abstained |
 | `confidence` | 0 to 1, of the label that was chosen or withheld; null where there is none |
@@ -29,6 +29,8 @@ Version 1, in SQLite's `user_version`; a reader refuses a version that it does n
 | `finish` | `stop`, `length`, or null |
 | `tags` | JSON object of the run's slice columns with the request's values |
 | `input`, `output` | texts with mail addresses, phone and card numbers and keys masked; null unless the server was started with `--log-text` |
+
+Of a pair, `input` is a JSON object with `text` and `text_pair`.
 
 `feedback`, one row for each judgement of an item (`request`, `number`), the latest one counts:
 
@@ -262,6 +264,17 @@ class RequestLog:
             self._say(
                 f"{self.path}: the request log cannot be written: {reason}. Requests are answered, and what is lost is counted."
             )
+
+
+def texts_of(logged: str) -> tuple[str, str | None]:
+    """Return the text, or the two of a pair, that a logged input of a run with pairs holds."""
+    try:
+        found = json.loads(logged)
+    except ValueError:
+        return logged, None
+    if isinstance(found, dict) and isinstance(found.get("text"), str) and isinstance(found.get("text_pair"), str):
+        return found["text"], found["text_pair"]
+    return logged, None
 
 
 def read_requests(path: Path, *, since: float = 0.0, until: float = float("inf"), name: str | None = None) -> Iterator[Logged]:
