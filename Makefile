@@ -17,10 +17,10 @@ lint: setup
 	$(BIN)/mypy
 
 test: setup lint
-	$(BIN)/pytest -m "not slow and not soak"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow and not soak"
 
 test-all: setup
-	$(BIN)/pytest -m "slow and not soak"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "slow and not soak"
 
 soak: setup
 	$(BIN)/pytest -m "soak"

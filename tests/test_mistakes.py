@@ -1131,9 +1131,9 @@ def test_closed_and_broken_streams(desk, monkeypatch):
         def write(self, text):
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-    monkeypatch.setattr(cli, "_speak_utf8", lambda: setattr(sys, "stdout", Gone()))
+    monkeypatch.setattr("whet.cli.say._speak_utf8", lambda: setattr(sys, "stdout", Gone()))
     assert call(desk, "predict classified good.csv").code == cli.GONE
-    monkeypatch.setattr(cli, "_speak_utf8", lambda: setattr(sys, "stdout", None))
+    monkeypatch.setattr("whet.cli.say._speak_utf8", lambda: setattr(sys, "stdout", None))
     said = call(desk, "predict classified good.csv")
     assert said.code == 1 and "standard output is closed" in said.err
 

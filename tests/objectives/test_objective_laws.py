@@ -12,7 +12,7 @@ from whet.testing.tiny import Architecture, tiny_judged, tiny_tasks
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "classify": [{"kind": "several"}, {"kind": "number"}],
-    "contrastive": [{"group": 4}, {"group": 4, "loss_type": "cosine"}],
+    "contrastive": [{"group": 6, "temperature": 0.5}, {"group": 4, "loss_type": "cosine"}],
     "masked": [{"whole_words": True, "share": 0.4}],
 }
 """Settings to try besides the defaults."""
