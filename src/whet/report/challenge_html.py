@@ -37,7 +37,7 @@ def render_challenge(found: Mapping[str, Any], run: str) -> str:
         kind=kind,
         symbol=symbol,
         tag=tag,
-        sets=[_set(found, which) for which in found["sets"]],
+        sets=[_set(found, which) for which in ("old", "new")],
     )
     return page
 
@@ -74,8 +74,16 @@ def _set(found: Mapping[str, Any], which: str) -> dict[str, Any]:
         "n": held["n"],
         "metric": wording(found["metric"]).title,
         "rows": rows,
+        "reached": _number(shown(found["metric"], scores["challenger"]["value"])),
+        "champion": shown(found["metric"], scores["champion"]["value"]),
         "table": table,
         "ruling": ruling["sentence"],
         "decision": ruling["decision"],
         "tolerance": f"{size(found['metric'], held['tolerance']['size'])}: {held['tolerance']['why']}",
     }
+
+
+def _number(text: str) -> dict[str, str]:
+    """Return a score as it is shown, its unit apart."""
+    number, _, unit = text.partition(" ")
+    return {"number": number, "unit": unit}
