@@ -19,8 +19,8 @@ from whet.recipe_file import build_recipe
 from whet.report.compression import Latency, build_comparison
 from whet.report.scores import Group, Resampling
 from whet.stages.compress import _calibration
-from whet.stages.evaluate import load_run
 from whet.stages.prepare import stored_dataset
+from whet.stages.tuned import load_run
 from whet.testing import write_tiny
 from whet.types import Example, Output
 

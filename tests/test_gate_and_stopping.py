@@ -20,11 +20,11 @@ from whet.errors import RecipeError, Refused, RunError
 from whet.files import file_hash
 from whet.recipe import Recipe
 from whet.run import Run
-from whet.stages.evaluate import load_run
 from whet.stages.gate import objection, respect_gate, stored_gate
 from whet.stages.phase import Stopper
 from whet.stages.prepare import stored_dataset
 from whet.stages.score import scoring
+from whet.stages.tuned import load_run
 from whet.testing import write_tiny
 
 WORDS = {"billing": "invoice charge refund pay money card".split(), "network": "offline router signal wifi cable slow".split()}

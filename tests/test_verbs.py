@@ -21,10 +21,10 @@ from whet.models.policy import Policy
 from whet.objectives import classify
 from whet.recipe import Choice
 from whet.recipe_file import build_recipe
-from whet.stages.evaluate import load_run
 from whet.stages.predict import predict_file
 from whet.stages.show import show_run
 from whet.stages.train import train
+from whet.stages.tuned import load_run
 from whet.testing import write_tiny
 from whet.types import Message
 

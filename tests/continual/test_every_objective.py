@@ -9,7 +9,7 @@ from tasks import COLOURS
 
 import whet
 from whet.recipe_file import build_recipe
-from whet.stages.evaluate import load_run
+from whet.stages.tuned import load_run
 from whet.testing.tiny import tiny_examples
 
 pytestmark = pytest.mark.slow

@@ -23,12 +23,12 @@ from whet.models.save import load_base, read_card
 from whet.recipe import Choice
 from whet.run import Run, open_run
 from whet.stages.build import build_objective
-from whet.stages.evaluate import load_run
 from whet.stages.job import build_job
 from whet.stages.lineage import ancestors, start_policy
 from whet.stages.prepare import prepare_data
 from whet.stages.search import search as whet_search
 from whet.stages.train import resume
+from whet.stages.tuned import load_run
 from whet.testing.tiny import tiny_examples
 
 CLASSIFY = build_objective(Choice(name="classify"), None)

@@ -20,10 +20,10 @@ from whet.models.merging import linear, ties
 from whet.recipe import Choice
 from whet.run import Run
 from whet.stages.build import build_technique
-from whet.stages.evaluate import load_run
 from whet.stages.lineage import start_policy
 from whet.stages.merging import OWN, _stages
 from whet.stages.train import resume
+from whet.stages.tuned import load_run
 
 LORA = {"name": "lora", "rank": 2}
 

@@ -31,11 +31,11 @@ from whet.report.scores import Group, Resampling
 from whet.run import Run, free_path, new_run, open_run
 from whet.stages.build import asked_metrics, measured_by, metric_settings
 from whet.stages.decide import choose_metric
-from whet.stages.evaluate import Tuned, load_run
 from whet.stages.finished import build_named, merge, parent, technique_of, test_rows, weight_bytes
 from whet.stages.gate import respect_gate
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
+from whet.stages.tuned import Tuned, load_run
 from whet.types import Batch, Compressor, Example, Output
 
 COMPRESSION = "compression.json"

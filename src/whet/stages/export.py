@@ -13,12 +13,12 @@ from whet.errors import Interrupted, Refused
 from whet.files import file_hash, whole_folder, write_json
 from whet.recipe_file import parse_settings
 from whet.run import MANIFEST, RECIPE, Run, free_path, open_run
-from whet.stages.evaluate import Tuned, load_run
 from whet.stages.finished import build_named, parent, technique_of, test_rows
 from whet.stages.gate import respect_gate
 from whet.stages.handoff import Handoff, ask, compare
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
+from whet.stages.tuned import Tuned, load_run
 from whet.types import Exporter
 
 MOST_ROWS = 64

@@ -15,7 +15,7 @@ from whet.models.compressed import COMPRESSED
 from whet.models.policy import Policy
 from whet.recipe import Choice
 from whet.stages.build import PROTOCOLS, build_technique, missing_members
-from whet.stages.evaluate import Tuned
+from whet.stages.tuned import Tuned
 from whet.types import Example, Technique
 
 

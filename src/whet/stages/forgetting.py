@@ -23,7 +23,7 @@ from whet.stages.score import Scoring
 from whet.types import Example, Metric
 
 if TYPE_CHECKING:
-    from whet.stages.evaluate import Tuned
+    from whet.stages.tuned import Tuned
 
 
 def measure_forgetting(tuned: Tuned, metric: str, load: Callable[[Path], Tuned], narrator: Narrator) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whet.models.artefact import own_outputs, pooled_head
 from whet.models.policy import Policy
-from whet.stages.evaluate import Tuned
+from whet.stages.tuned import Tuned
 from whet.types import Artefact, Example, Exporter
 
 MOST_NUMBERS = 40_000_000

@@ -18,8 +18,8 @@ from whet.engine.machine import computing
 from whet.engine.targets import source_ids, source_text
 from whet.errors import DataError, RunError
 from whet.models.template import prompt_ids, stop_ids
-from whet.stages.evaluate import Tuned, load_whole
 from whet.stages.prepare import stored_columns
+from whet.stages.tuned import Tuned, load_whole
 from whet.types import Example, Message, Objective, Output
 from whet.words import spans
 

@@ -32,7 +32,7 @@ from whet.report.scores import Group, Resampling
 from whet.run import Run, free_path, open_run
 from whet.stages import train as training
 from whet.stages.build import asked_metrics, build_objective, check_plugins, measured_by, metric_settings, plugin_folder
-from whet.stages.evaluate import Tuned, evaluate, load_run
+from whet.stages.evaluate import evaluate
 from whet.stages.feedback import feedback_rows
 from whet.stages.finished import parent
 from whet.stages.gate import CHALLENGE, objection, stored_challenge
@@ -40,6 +40,7 @@ from whet.stages.lineage import ancestors, find_parents
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_columns, stored_dataset
 from whet.stages.registry import promote as move_alias
+from whet.stages.tuned import Tuned, load_run
 from whet.types import Example, Output
 
 PAGE = "retrain.html"
