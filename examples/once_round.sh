@@ -31,7 +31,7 @@ whet export runs/first onnx --out runs/onnx --json > export.json; world check ex
 whet deploy runs/first docker --out runs/docker --json > deploy.json; world check deploy.json 'Path("runs/docker/Dockerfile").is_file()'
 step "registry and serve: the first version is the champion, and the server follows that name"
 whet registry add tickets runs/first --why "the first model" --json > added.json; world check added.json '"champion" in found["aliases"]'
-whet serve tickets@champion --port 0 --log-text --json > serve.json & world listen alerts.jsonl & trap 'kill $(jobs -p)' EXIT
+whet serve tickets@champion --port 0 --log-text --json > serve.json & python3 "$here/once_round.py" listen alerts.jsonl & trap 'kill $(jobs -p)' EXIT
 until [ -s serve.json ] && [ -s alerts.jsonl.port ]; do kill -0 %1 %2; sleep 0.2; done
 step "monitor: customers ask and judge, and all is as it was"
 world ask serve.json calm.csv; whet monitor tickets --fail-on-alarm --json > calm.json; world check calm.json 'found["verdict"]["decision"] == "fine"'
