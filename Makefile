@@ -20,7 +20,7 @@ test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow and not soak"
 
 test-all: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "slow and not soak"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "slow and not soak"
 
 soak: setup
 	$(BIN)/pytest -m "soak"
