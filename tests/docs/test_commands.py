@@ -161,6 +161,7 @@ def test_commands_of_the_page_run(page, tmp_path):
                 is_said(block, said)
     if not ran and absent:
         pytest.skip(f"{', '.join(sorted(absent))} is not there")
+    assert ran, f"{page}: nothing of it was run"
 
 
 PLUGINS = [

@@ -60,6 +60,14 @@ def plan(
         )
 
 
+def _one_of(recipe: Path | None, resume: Path | None, what: str, *, changed: bool) -> None:
+    """Raise a usage error unless there is a recipe to begin by, or a run to go on with as it was begun."""
+    if resume is not None and changed:
+        raise typer.BadParameter(f"--resume goes on with a {what} as it was begun; it takes no --set and no --out")
+    if resume is None and recipe is None:
+        raise typer.BadParameter(f"name a recipe, or a {what} with --resume")
+
+
 @app.command()
 def train(
     recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="A recipe; make one with: whet new FILE")] = None,
@@ -69,10 +77,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train by a recipe, or go on with a run that was stopped, to the same bytes as if it had not been."""
-    if resume is not None and (sets or out is not None):
-        raise typer.BadParameter("--resume goes on with a run as it was begun; it takes no --set and no --out")
-    if resume is None and recipe is None:
-        raise typer.BadParameter("name a recipe, or a run with --resume")
+    _one_of(recipe, resume, "run", changed=bool(sets) or out is not None)
     from whet.recipe_file import load_recipe
     from whet.stages import train as stage
 
@@ -94,10 +99,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Look for better settings than the recipe's own on the validation rows; the best is trained and judged once, as a run beside."""
-    if resume is not None and (sets or out is not None):
-        raise typer.BadParameter("--resume goes on with a search as it was begun; it takes no --set and no --out")
-    if resume is None and recipe is None:
-        raise typer.BadParameter("name a recipe, or a search with --resume")
+    _one_of(recipe, resume, "search", changed=bool(sets) or out is not None)
     from whet.recipe_file import load_recipe
     from whet.stages import search as stage
 

@@ -26,6 +26,21 @@ BLOCK = 256
 CLOSEST = 1e-12
 """Squared distance below which two texts are as near as can be."""
 
+ONE_LABEL = (
+    "accuracy",
+    "macro_f1",
+    "macro_precision",
+    "macro_recall",
+    "weighted_f1",
+    "weighted_precision",
+    "weighted_recall",
+    "matthews_correlation",
+    "auroc",
+    "calibration_error",
+    "brier",
+)
+"""Metrics of an objective that gives one label with its probabilities."""
+
 
 def plain_rows(examples: Sequence[Example], policy: Policy, max_length: int) -> list[Row]:
     """Return the tokens of each text, of a pair both texts. Raises DataError where an example has no text."""

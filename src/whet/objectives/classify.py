@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from whet.engine.calibrate import class_nll, fit_temperature
 from whet.engine.cut import cut
-from whet.engine.embed import asked_rows, by_centroid, centroids, few_of_each, plain_rows, shares, unit_vectors, voters
+from whet.engine.embed import ONE_LABEL, asked_rows, by_centroid, centroids, few_of_each, plain_rows, shares, unit_vectors, voters
 from whet.engine.fields import require
 from whet.engine.order import shuffled
 from whet.models.policy import Policy
@@ -26,19 +26,7 @@ CENTROID_SCALE = 20.0
 """Logits per unit of cosine at the start: sure enough to learn from, unsure enough to change its mind."""
 COMMONEST = {"one": "majority_class", "several": "majority_labels", "number": "mean_value"}
 METRICS = {
-    "one": (
-        "accuracy",
-        "macro_f1",
-        "macro_precision",
-        "macro_recall",
-        "weighted_f1",
-        "weighted_precision",
-        "weighted_recall",
-        "matthews_correlation",
-        "auroc",
-        "calibration_error",
-        "brier",
-    ),
+    "one": ONE_LABEL,
     "several": ("micro_f1", "macro_f1", "exact_set", "auroc"),
     "number": ("mean_absolute_error", "root_mean_squared_error", "r2", "spearman"),
 }

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from whet.engine.calibrate import fit_temperature
-from whet.engine.embed import asked_rows, by_centroid, plain_rows, pooled_vectors, shares, voters
+from whet.engine.embed import ONE_LABEL, asked_rows, by_centroid, plain_rows, pooled_vectors, shares, voters
 from whet.engine.fields import require
 from whet.engine.logistic import fit_logistic
 from whet.engine.order import permutation, seed_of
@@ -51,19 +51,7 @@ class Contrastive(Objective):
 
     needs: ClassVar[tuple[str, ...]] = ("text", "label")
     head: ClassVar[Literal["lm", "classify", "value", "tokens", "masked"]] = "classify"
-    metrics: ClassVar[tuple[str, ...]] = (
-        "accuracy",
-        "macro_f1",
-        "macro_precision",
-        "macro_recall",
-        "weighted_f1",
-        "weighted_precision",
-        "weighted_recall",
-        "matthews_correlation",
-        "auroc",
-        "calibration_error",
-        "brier",
-    )
+    metrics: ClassVar[tuple[str, ...]] = ONE_LABEL
 
     def prepare(self, policy: Policy, examples: Sequence[Example]) -> None:
         """Give the policy its classes. Raises DataError where no two rows have one class."""

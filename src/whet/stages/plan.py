@@ -6,14 +6,14 @@ import itertools
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
 from whet.data.dataset import Dataset
@@ -24,11 +24,12 @@ from whet.files import write_json
 from whet.models.builtin import builtin_folder
 from whet.models.memory import ACCELERATOR_PROGRAM, GIB, PROGRAM, Estimate, Load, Shape, estimate
 from whet.models.policy import Kind
-from whet.models.shapes import KNOWN, shape_of, shape_of_config
+from whet.models.shapes import shape_of, shape_of_config
 from whet.recipe import Choice, Recipe
+from whet.stages.advice import advise, gib, models, techniques, way_load
 from whet.stages.build import build_objective, check_plugins
 from whet.stages.decide import choose_max_tokens
-from whet.stages.estimate import Seconds, estimate_job, job_load, logits_of, program_bytes, seconds_of, with_tokens
+from whet.stages.estimate import Seconds, estimate_job, job_load, logits_of, program_bytes, seconds_of
 from whet.stages.job import Job, build_job, refuse
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import prepare_data
@@ -132,14 +133,14 @@ def device_bytes(asked: str) -> int:
 def sentence(found: Mapping[str, Any]) -> str:
     """Return the plan in one sentence or two."""
     memory, where = found["memory"], "there" if found["elsewhere"] else "here"
-    takes = f"about {_gib(memory['needed_bytes'])}"
+    takes = f"about {gib(memory['needed_bytes'])}"
     if found["seconds"]:
         takes = f"{_range(found['seconds']['low'], found['seconds']['high'])} and {takes}"
     if not found["fits"]:
         why = found["does_not_fit"]
         return f"This would take {takes} {where}. It does not fit: {why}."
     tight = memory["needed_bytes"] > TIGHT * memory["limit_bytes"]
-    fits = f"It only just fits ({_gib(memory['limit_bytes'])} free): close other programs" if tight else "It fits"
+    fits = f"It only just fits ({gib(memory['limit_bytes'])} free): close other programs" if tight else "It fits"
     return f"This will take {takes} {where}. {fits}."
 
 
@@ -155,11 +156,11 @@ def _planned(job: Job, recipe: Recipe, limit: int | None, load_s: float | None, 
         probed = _probe(job, load_s, narrator)
     disk = _disk(job, load)
     needed = max(guess.total, probed.peak_bytes if probed else 0)
-    reason = f"it takes {_gib(needed)}, and {_gib(room)} are free" if needed > room else ""
+    reason = f"it takes {gib(needed)}, and {gib(room)} are free" if needed > room else ""
     if not elsewhere and disk["bytes"] > disk["free_bytes"]:
-        reason = f"it writes {_gib(disk['bytes'])}, and {_gib(disk['free_bytes'])} of the disk are free"
-    table = _techniques(job, shape, load, program, room)
-    models = _models(job.objective.head, load, program, room)
+        reason = f"it writes {gib(disk['bytes'])}, and {gib(disk['free_bytes'])} of the disk are free"
+    ways = techniques(job, shape, load, program, room)
+    others = models(job.objective.head, load, program, room)
     lengths = [len(row.ids) for unit in job.train_units for row in unit]
     facts = {
         "rows": len(job.dataset.train),
@@ -183,9 +184,9 @@ def _planned(job: Job, recipe: Recipe, limit: int | None, load_s: float | None, 
         "memory": {**guess.record(), "needed_bytes": needed, "limit_bytes": room, "measured_bytes": probed and probed.peak_bytes},
         "seconds": probed.seconds.record() if probed else None,
         "disk": disk,
-        "techniques": table,
-        "models": models,
-        "advice": _advice(facts, shape, load, program, room, table, models, not reason),
+        "techniques": ways,
+        "models": others,
+        "advice": advise(facts, shape, load, program, room, ways, others, not reason),
         "decisions": [asdict(decision) for decision in job.decisions],
     }
 
@@ -197,15 +198,16 @@ def _probe(job: Job, load_s: float, narrator: Narrator) -> Probe | None:
     longest = sorted(job.train_units, key=_tokens)[-settings.batch_size :]
     state = training.objective_state
 
-    def rows() -> Any:
-        yield next(iter(job.objective.steps(longest, job.policy, settings, Cursor(), state)))
-        usual: Any = job.objective.steps(job.train_units, job.policy, settings, Cursor(), training.objective_state)
-        yield from itertools.islice(usual, 2)
+    def rows() -> Iterator[StepRows]:
+        yield next(job.objective.steps(longest, job.policy, settings, Cursor(), state))
+        yield from itertools.islice(
+            job.objective.steps(job.train_units, job.policy, settings, Cursor(), training.objective_state), 2
+        )
 
     _reset_peak()
     marks = [time.monotonic()]
     try:
-        for _ in fit(job.policy, job.objective, _typed(rows()), settings, training):
+        for _ in fit(job.policy, job.objective, rows(), settings, training):
             marks.append(time.monotonic())
         validations = _validate_some(job, training)
     except TrainingError as error:
@@ -214,11 +216,6 @@ def _probe(job: Job, load_s: float, narrator: Narrator) -> Probe | None:
     peak = peak_accelerator_memory()
     steps = [after - before for before, after in itertools.pairwise(marks)][1:]
     return Probe(seconds_of(job, steps, validations, load_s), peak_memory() if peak is None else peak)
-
-
-def _typed(rows: Any) -> Sequence[StepRows]:
-    made: Sequence[StepRows] = rows
-    return made
 
 
 def _validate_some(job: Job, training: Training) -> list[float]:
@@ -267,124 +264,6 @@ def _free_disk() -> int:
     return shutil.disk_usage(Path.cwd()).free
 
 
-def _techniques(job: Job, shape: Shape, load: Load, program: int, room: int) -> list[dict[str, Any]]:
-    """Return each usual way of learning on this model, with its memory; the recipe's own among them."""
-    name = job.recipe.technique.name if isinstance(job.recipe.technique, Choice) else ""
-    head = sum(parameter.numel() for parameter in job.policy.heads.parameters())
-    keeps = job.policy.reference is not None
-    several = {way: _way(way, shape, load, head, keeps) for way in ("full", "lora", "qlora", *(("head",) if head else ()))}
-    several |= {name: load}
-    rows = []
-    for way, asked in several.items():
-        total = estimate(shape, asked, program).total
-        rows.append({"technique": way, "learning": asked.trainable, "bytes": total, "fits": total <= room, "chosen": way == name})
-    return sorted(rows, key=lambda row: -int(row["bytes"]))
-
-
-def _way(way: str, shape: Shape, load: Load, head: int = 0, keeps_reference: bool = False) -> Load:
-    """Return the load with another technique."""
-    changes: dict[str, dict[str, Any]] = {
-        "full": {"trainable": shape.size + head, "whole": True, "deep": 1.0, "reference": 4 * shape.size * keeps_reference},
-        "lora": {"trainable": shape.low_rank() + head, "whole": False, "deep": 1.0, "reference": 0},
-        "head": {"trainable": head, "whole": False, "deep": 0.0, "reference": 0},
-    }
-    if way == "qlora":
-        return replace(load, **changes["lora"], bits="nf4")
-    return replace(load, **changes[way], bits="fp32")
-
-
-def _models(head: str, load: Load, program: int, room: int) -> list[dict[str, Any]]:
-    """Return built-in and well-known models that the objective can learn on, each with the richest technique that fits."""
-    kinds = {"lm": ("decoder",), "masked": ("encoder",)}.get(head, ("encoder", "decoder"))
-    rows = []
-    for shape in (one for one in KNOWN if one.kind in kinds):
-        tried = {way: estimate(shape, _way(way, shape, load), program).total for way in ("full", "lora", "qlora")}
-        fitting = [way for way, total in tried.items() if total <= room]
-        best = fitting[0] if fitting else "qlora"
-        row = {"model": shape.name, "kind": shape.kind, "parameters": shape.size, "technique": best, "bytes": tried[best]}
-        rows.append({**row, "fits": bool(fitting)})
-    return rows
-
-
-def _advice(
-    facts: Mapping[str, Any], shape: Shape, load: Load, program: int, room: int,
-    techniques: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, Any]], fits: bool,
-) -> list[dict[str, str]]:  # fmt: skip
-    """Return what is worth doing, each with its reason."""
-    found: list[dict[str, str]] = []
-
-    def say(advice: str, why: str) -> None:
-        found.append({"advice": advice, "why": why})
-
-    now = estimate(shape, load, program)
-    if not fits:
-        smaller = _fewer_tokens(shape, load, program, room)
-        if smaller is not None:
-            say(
-                f"--set train.max_tokens={smaller}",
-                "smaller micro-batches take less memory and give the same result, only slower",
-            )
-        for row in sorted(
-            (row for row in techniques if row["fits"] and not row["chosen"]), key=lambda row: -int(row["learning"])
-        )[:1]:
-            say(
-                f"--set technique={row['technique']}",
-                f"it takes {_gib(row['bytes'])}, with {row['learning']:,} parameters that learn",
-            )
-        fitting = [row for row in models if row["fits"] and row["kind"] == shape.kind]
-        if fitting and not (smaller or any(row["fits"] for row in techniques)):
-            row = max(fitting, key=lambda one: int(one["parameters"]))
-            say(f"--set model={row['model']}", f"the largest here that fits: {_gib(row['bytes'])} with {row['technique']}")
-        if not found:
-            say(
-                "a machine with more memory, or --set train.max_length shorter",
-                f"even the least that was tried takes more than {_gib(room)}",
-            )
-        return found
-    if load.whole and now.parts.get("optimiser", 0) + now.parts.get("gradients", 0) > 0.5 * now.total and shape.size > 100e6:
-        lora = next(row for row in techniques if row["technique"] == "lora")
-        say(
-            "--set technique=lora",
-            f"{_gib(lora['bytes'])} instead of {_gib(now.total)}: most of it is gradients and the optimiser's state",
-        )
-    if facts["rows"] < 200:
-        say(
-            "more rows first",
-            f"{facts['rows']:,} rows to learn from: a further hundred changes more than any setting or larger model",
-        )
-    if shape.kind == "decoder" and logits_of("lm") != load.logits and shape.size > 300e6:
-        say(
-            "--set model=builtin:minilm",
-            "an encoder labels texts with a fraction of the time and memory of a decoder of this size",
-        )
-    if shape.kind == "decoder" and load.logits == "chunked" and shape.size < 10e6 and facts["objective"] in {"sft", "dpo", "kto"}:
-        larger = [row for row in models if row["fits"] and row["parameters"] >= 100e6]
-        if larger:
-            row = next((one for one in larger if one["parameters"] >= 500e6), larger[0])
-            why = (
-                f"{shape.size / 1e6:.1f} M parameters are for trying; this one fits with {row['technique']}, {_gib(row['bytes'])}"
-            )
-            say(f"--set model={row['model']}", why)
-    if facts["mean_tokens"] * 4 < facts["longest_tokens"] and facts["longest_tokens"] > 256:
-        least = max(32, int(2 ** (int(facts["mean_tokens"] * 3).bit_length())))
-        if least < facts["longest_tokens"]:
-            why = f"rows have {facts['mean_tokens']:.0f} tokens on average, and the longest {facts['longest_tokens']:,}; what is longer is cut"
-            say(f"--set train.max_length={least}, if the ends do not matter", why)
-    if not found:
-        say("nothing to change", f"{facts['rows']:,} rows of {facts['mean_tokens']:.0f} tokens, and it fits")
-    return found
-
-
-def _fewer_tokens(shape: Shape, load: Load, program: int, room: int) -> int | None:
-    """Return the largest power of two of tokens with which it fits; none where rows cannot be cut so small."""
-    size = 1 << max(0, (load.tokens - 1).bit_length() - 1)
-    while size >= load.row:
-        if estimate(shape, with_tokens(load, size), program).total <= room:
-            return size
-        size //= 2
-    return None
-
-
 def _shape_unloaded(recipe: Recipe) -> Shape | None:
     """Return the sizes of a model whose files lie here, without loading it; none where they do not."""
     name = recipe.model
@@ -403,7 +282,7 @@ def _shape_unloaded(recipe: Recipe) -> Shape | None:
                     parameters += numbers
         kind: Kind = "decoder" if any("CausalLM" in one for one in config.architectures or ()) else "encoder"
         return shape_of_config(name, config, kind, parameters or None)
-    except Exception:  # whatever is wrong with it, loading says so in words
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError):  # loading says in words what is wrong
         return None
 
 
@@ -422,7 +301,7 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
         precision="bf16" if elsewhere else precision, trainable=0, logits=logits_of(objective.head), accelerator=elsewhere,
     )  # fmt: skip
     name = "lora" if recipe.technique == "auto" else recipe.technique.name
-    ways = {way: _way(way, shape, load, 0, objective.reference) for way in ("full", "lora", "qlora")}
+    ways = {way: way_load(way, shape, load, 0, objective.reference) for way in ("full", "lora", "qlora")}
     load = ways.get(name, ways["lora"])
     program = max(PROGRAM, memory_now())
     guess: Estimate = estimate(shape, load, program)
@@ -430,7 +309,7 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
     for way, asked in ways.items():
         total = estimate(shape, asked, program).total
         rows.append({"technique": way, "learning": asked.trainable, "bytes": total, "fits": total <= room, "chosen": way == name})
-    models = _models(objective.head, load, program, room)
+    others = models(objective.head, load, program, room)
     facts = {
         "rows": len(dataset.train), "mean_tokens": round(fmean(lengths), 1), "longest_tokens": longest, "objective": recipe.objective.name,
         "model": recipe.model, "parameters": shape.size, "learning": load.trainable, "technique": name, "steps": None, "batch_size": batch,
@@ -439,15 +318,15 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
     fits = guess.total <= room
     return {
         "fits": fits,
-        "does_not_fit": None if fits else f"it takes {_gib(guess.total)}, and {_gib(room)} are free",
+        "does_not_fit": None if fits else f"it takes {gib(guess.total)}, and {gib(room)} are free",
         "elsewhere": elsewhere,
         "facts": facts,
         "memory": {**guess.record(), "needed_bytes": guess.total, "limit_bytes": room, "measured_bytes": None},
         "seconds": None,
         "disk": None,
         "techniques": rows,
-        "models": models,
-        "advice": _advice(facts, shape, load, program, room, rows, models, fits),
+        "models": others,
+        "advice": advise(facts, shape, load, program, room, rows, others, fits),
         "decisions": [],
     }
 
@@ -463,10 +342,6 @@ def _money(price: float, seconds: Mapping[str, float]) -> dict[str, float]:
 
 def _tokens(unit: Unit) -> int:
     return sum(len(row.ids) for row in unit)
-
-
-def _gib(size: float) -> str:
-    return f"{size / GIB:,.2f} GiB" if size < 0.1 * GIB else f"{size / GIB:,.1f} GiB"
 
 
 def _range(low: float, high: float) -> str:

@@ -1,0 +1,133 @@
+"""What a plan advises: other techniques and models with their memory, and what is worth doing, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from whet.models.memory import GIB, Load, Shape, estimate
+from whet.models.shapes import KNOWN
+from whet.recipe import Choice
+from whet.stages.estimate import logits_of, with_tokens
+from whet.stages.job import Job
+
+
+def techniques(job: Job, shape: Shape, load: Load, program: int, room: int) -> list[dict[str, Any]]:
+    """Return each usual way of learning on this model, with its memory; the recipe's own among them."""
+    name = job.recipe.technique.name if isinstance(job.recipe.technique, Choice) else ""
+    head = sum(parameter.numel() for parameter in job.policy.heads.parameters())
+    keeps = job.policy.reference is not None
+    several = {way: way_load(way, shape, load, head, keeps) for way in ("full", "lora", "qlora", *(("head",) if head else ()))}
+    several |= {name: load}
+    rows = []
+    for way, asked in several.items():
+        total = estimate(shape, asked, program).total
+        rows.append({"technique": way, "learning": asked.trainable, "bytes": total, "fits": total <= room, "chosen": way == name})
+    return sorted(rows, key=lambda row: -int(row["bytes"]))
+
+
+def way_load(way: str, shape: Shape, load: Load, head: int = 0, keeps_reference: bool = False) -> Load:
+    """Return the load with another technique."""
+    changes: dict[str, dict[str, Any]] = {
+        "full": {"trainable": shape.size + head, "whole": True, "deep": 1.0, "reference": 4 * shape.size * keeps_reference},
+        "lora": {"trainable": shape.low_rank() + head, "whole": False, "deep": 1.0, "reference": 0},
+        "head": {"trainable": head, "whole": False, "deep": 0.0, "reference": 0},
+    }
+    if way == "qlora":
+        return replace(load, **changes["lora"], bits="nf4")
+    return replace(load, **changes[way], bits="fp32")
+
+
+def models(head: str, load: Load, program: int, room: int) -> list[dict[str, Any]]:
+    """Return built-in and well-known models that the objective can learn on, each with the richest technique that fits."""
+    kinds = {"lm": ("decoder",), "masked": ("encoder",)}.get(head, ("encoder", "decoder"))
+    rows = []
+    for shape in (one for one in KNOWN if one.kind in kinds):
+        tried = {way: estimate(shape, way_load(way, shape, load), program).total for way in ("full", "lora", "qlora")}
+        fitting = [way for way, total in tried.items() if total <= room]
+        best = fitting[0] if fitting else "qlora"
+        row = {"model": shape.name, "kind": shape.kind, "parameters": shape.size, "technique": best, "bytes": tried[best]}
+        rows.append({**row, "fits": bool(fitting)})
+    return rows
+
+
+def advise(
+    facts: Mapping[str, Any], shape: Shape, load: Load, program: int, room: int,
+    ways: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], fits: bool,
+) -> list[dict[str, str]]:  # fmt: skip
+    """Return what is worth doing, each with its reason."""
+    found: list[dict[str, str]] = []
+
+    def say(advice: str, why: str) -> None:
+        found.append({"advice": advice, "why": why})
+
+    now = estimate(shape, load, program)
+    if not fits:
+        smaller = _fewer_tokens(shape, load, program, room)
+        if smaller is not None:
+            say(
+                f"--set train.max_tokens={smaller}",
+                "smaller micro-batches take less memory and give the same result, only slower",
+            )
+        for row in sorted((row for row in ways if row["fits"] and not row["chosen"]), key=lambda row: -int(row["learning"]))[:1]:
+            say(
+                f"--set technique={row['technique']}",
+                f"it takes {gib(row['bytes'])}, with {row['learning']:,} parameters that learn",
+            )
+        fitting = [row for row in others if row["fits"] and row["kind"] == shape.kind]
+        if fitting and not (smaller or any(row["fits"] for row in ways)):
+            row = max(fitting, key=lambda one: int(one["parameters"]))
+            say(f"--set model={row['model']}", f"the largest here that fits: {gib(row['bytes'])} with {row['technique']}")
+        if not found:
+            say(
+                "a machine with more memory, or --set train.max_length shorter",
+                f"even the least that was tried takes more than {gib(room)}",
+            )
+        return found
+    if load.whole and now.parts.get("optimiser", 0) + now.parts.get("gradients", 0) > 0.5 * now.total and shape.size > 100e6:
+        lora = next(row for row in ways if row["technique"] == "lora")
+        say(
+            "--set technique=lora",
+            f"{gib(lora['bytes'])} instead of {gib(now.total)}: most of it is gradients and the optimiser's state",
+        )
+    if facts["rows"] < 200:
+        say(
+            "more rows first",
+            f"{facts['rows']:,} rows to learn from: a further hundred changes more than any setting or larger model",
+        )
+    if shape.kind == "decoder" and logits_of("lm") != load.logits and shape.size > 300e6:
+        say(
+            "--set model=builtin:minilm",
+            "an encoder labels texts with a fraction of the time and memory of a decoder of this size",
+        )
+    if shape.kind == "decoder" and load.logits == "chunked" and shape.size < 10e6 and facts["objective"] in {"sft", "dpo", "kto"}:
+        larger = [row for row in others if row["fits"] and row["parameters"] >= 100e6]
+        if larger:
+            row = next((one for one in larger if one["parameters"] >= 500e6), larger[0])
+            why = (
+                f"{shape.size / 1e6:.1f} M parameters are for trying; this one fits with {row['technique']}, {gib(row['bytes'])}"
+            )
+            say(f"--set model={row['model']}", why)
+    if facts["mean_tokens"] * 4 < facts["longest_tokens"] and facts["longest_tokens"] > 256:
+        least = max(32, int(2 ** (int(facts["mean_tokens"] * 3).bit_length())))
+        if least < facts["longest_tokens"]:
+            why = f"rows have {facts['mean_tokens']:.0f} tokens on average, and the longest {facts['longest_tokens']:,}; what is longer is cut"
+            say(f"--set train.max_length={least}, if the ends do not matter", why)
+    if not found:
+        say("nothing to change", f"{facts['rows']:,} rows of {facts['mean_tokens']:.0f} tokens, and it fits")
+    return found
+
+
+def _fewer_tokens(shape: Shape, load: Load, program: int, room: int) -> int | None:
+    """Return the largest power of two of tokens with which it fits; none where rows cannot be cut so small."""
+    size = 1 << max(0, (load.tokens - 1).bit_length() - 1)
+    while size >= load.row:
+        if estimate(shape, with_tokens(load, size), program).total <= room:
+            return size
+        size //= 2
+    return None
+
+
+def gib(size: float) -> str:
+    return f"{size / GIB:,.2f} GiB" if size < 0.1 * GIB else f"{size / GIB:,.1f} GiB"
