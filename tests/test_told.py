@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -18,7 +18,8 @@ from whet.stages.phase import Stopper, _ending
 
 def test_without_a_terminal_the_time_left_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    # the module's own name: a clock that stands still for the whole process puts a server's event loop to sleep for good
+    monkeypatch.setattr("whet.stages.narrate.time", SimpleNamespace(monotonic=lambda: clock[0]))
     stream = io.StringIO()
     with Narrator(Console(file=stream, width=200)).bar("Training", 20) as bar:
         for step in range(11, 21):  # a run that goes on after step 10
