@@ -78,6 +78,9 @@ def test_more_than_the_queue_holds_is_refused_at_once(gated):
             client.chat.completions.create(**LONG)
         assert server.get("/health").status_code == server.get("/ready").status_code == 200
         assert server.metric("whet_requests_open") == 4
+        unread = server.http.post(f"{server.url}/v1/chat/completions", content=b"{", headers={"content-type": "application/json"})
+        assert unread.status_code == 429, "the body was read before it was refused"
+        assert server.post("/v1/feedback", {"id": "chatcmpl-0", "right": True}).status_code == 400, "it takes no place"
         engine.open.set()
         assert {one.result().status_code for one in taken} == {200}
         assert len({one.result().json()["choices"][0]["message"]["content"] for one in taken}) == 1

@@ -19,12 +19,13 @@ from whet.server.refusals import Refusal
 from whet.server.service import Service, answer, service_of, ticket_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+FEEDBACK = "/v1/feedback"
 POSTS: dict[str, tuple[Endpoint, type[schema.Body]]] = {
     "/v1/chat/completions": (writing.chat, schema.ChatRequest),
     "/v1/completions": (writing.complete, schema.CompletionRequest),
     "/v1/embeddings": (asking.embed, schema.EmbeddingRequest),
     "/v1/classify": (asking.classify, schema.ClassifyRequest),
-    "/v1/feedback": (asking.feedback, schema.FeedbackRequest),
+    FEEDBACK: (asking.feedback, schema.FeedbackRequest),
 }
 
 
@@ -50,7 +51,8 @@ def build_app(service: Service) -> ASGIApp:
         app.add_api_route(path, endpoint, methods=["GET"], response_class=Response, include_in_schema=path != "/")
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_here)
-    return Gate(app, service)
+    computing = {*POSTS} - {FEEDBACK} | ({service.agreed.predict} if service.agreed is not None else set())
+    return Gate(app, service, frozenset(computing))
 
 
 async def health(request: Request) -> Response:

@@ -29,11 +29,12 @@ SAFE_HEADERS = {
 
 
 class Gate:
-    """Wraps the application."""
+    """Wraps the application. `computing` are the paths whose requests take a place in the queue."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service, computing: frozenset[str]) -> None:
         self._app = app
         self._service = service
+        self._computing = computing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,6 +88,8 @@ class Gate:
         takes = agreed.contract.takes if agreed is not None and scope["path"] == agreed.predict else ("application/json",)
         if headers.get("content-type", "").partition(";")[0].strip().lower() not in takes:
             raise Refusal(415, f"the body's content-type is not {' or '.join(takes)}.", code="unsupported_media_type")
+        if scope["path"] in self._computing:
+            service.worker.check_room()  # before the body is read: refusing must cost next to nothing, or it slows what was taken
 
     def _form(self, scope: MutableMapping[str, Any]) -> Form:
         return form_of(self._service, scope["path"])

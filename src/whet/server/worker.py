@@ -94,19 +94,23 @@ class Worker(threading.Thread):
         """Texts that have a row in their engine."""
         return sum(generation.num_running for generation in list(self._generations.values()))
 
+    def check_room(self, count: int = 1) -> None:
+        """Raise Refusal where so many more jobs would be too many."""
+        if self._open and self._open + count > self._max_open:
+            wait_s = min(LONGEST_WAIT_S, max(1, math.ceil(self._seconds_each * count)))
+            raise Refusal(
+                429,
+                f"{self._open} requests are at work or waiting, and at most {self._max_open} are taken. Ask again in {wait_s} s.",
+                code="queue_full",
+                retry_after_s=wait_s,
+            )
+
     def submit(self, jobs: Sequence[Text | Question]) -> None:
         """Take the jobs of one request. Raises Refusal where that would be too many."""
         with self._changed:
             if self._abandoned is not None:
                 raise self._abandoned
-            if self._open and self._open + len(jobs) > self._max_open:
-                wait_s = min(LONGEST_WAIT_S, max(1, math.ceil(self._seconds_each * len(jobs))))
-                raise Refusal(
-                    429,
-                    f"{self._open} requests are at work or waiting, and at most {self._max_open} are taken. Ask again in {wait_s} s.",
-                    code="queue_full",
-                    retry_after_s=wait_s,
-                )
+            self.check_room(len(jobs))
             if not self._open:
                 self._last_end = time.monotonic()
             self._open += len(jobs)

@@ -3,7 +3,7 @@
 This is the contract between `whet serve`, which writes, and whatever watches production (`read_requests` gives it as objects).
 Version 1, in SQLite's `user_version`; a reader refuses a version that it does not know.
 
-`requests`, one row for each request that reached a model, whatever became of it:
+`requests`, one row for each request that reached a model, whatever became of it (one that found the queue full did not):
 
 | column | what it holds |
 |---|---|
