@@ -15,13 +15,13 @@ import whet
 from whet.cli import app
 from whet.data.dataset import read_dataset
 from whet.data.keys import text_key
-from whet.errors import Interrupted, RecipeError, RunError
+from whet.errors import Interrupted, RecipeError, RunError, ServerError
 from whet.models.builtin import BUILT_IN, is_ready
 from whet.recipe_file import build_recipe, load_recipe
 from whet.server.served import Shelf
 from whet.stages import phase, train
 from whet.stages.narrate import SILENT
-from whet.stages.serve import load_served_tasks
+from whet.stages.serve import Options, load_served_tasks, prepare
 from whet.testing import write_tiny
 from whet.types import Message
 
@@ -302,6 +302,11 @@ def test_every_task_is_served_under_its_name_and_answers_as_predict(shared, tmp_
         assert [found.label for found in one.classify(one.examples(texts))] == [found.prediction for found in expected]
     shelf.put("tickets", {"": served["tone"]})  # the run behind the name was exchanged for one of a single task
     assert shelf.names() == ["tickets"]
+
+
+def test_a_contract_takes_one_model_and_says_which_there_are(shared):
+    with pytest.raises(ServerError, match="a contract serves one model, and here are 2: tickets/intent, tickets/tone"):
+        prepare([shared.path], names=["tickets"], options=Options(port=0, log=None, contract="vertex"), say=str)
 
 
 def test_a_damaged_head_is_told(shared, tmp_path):

@@ -72,6 +72,20 @@ def test_one_new_class_alone_can_be_learnt(desk, tiny_folder, tmp_path):
     assert read_card(run.model).classes == ("billing", "delivery", "travel")
 
 
+def test_a_head_that_is_fitted_anew_knows_the_old_classes_by_the_rows_learnt_again(desk, tiny_folder, tmp_path):
+    def learn(rows, name, parents=(), **more):
+        train = {"max_steps": 2}
+        recipe = make_recipe(tiny_folder("bert"), desk / rows, parents, objective="contrastive", train=train, **more)
+        return whet.evaluate(whet.train(recipe, out=tmp_path / name))
+
+    first = learn("first.csv", "first").path
+    without = learn("second.csv", "without", [first], continual={"replay": 0})
+    learnt_again = learn("second.csv", "learnt_again", [first], continual={"replay": 0.5})
+    assert read_card(learnt_again.model).classes == ("billing", "delivery", "other", "travel")
+    old, kept = (run.report["continual"]["matrix"][1][0]["value"] for run in (without, learnt_again))
+    assert old == 0 and kept > 0.5
+
+
 def test_a_label_is_spelt_as_the_parent_spelt_it(desk, tiny_folder, tmp_path):
     text = (desk / "second.csv").read_text().replace("other", "BILLING")
     (tmp_path / "spelt.csv").write_text(text)
