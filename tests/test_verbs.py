@@ -21,7 +21,7 @@ from whet.models.policy import Policy
 from whet.objectives import classify
 from whet.recipe import Choice
 from whet.recipe_file import build_recipe
-from whet.stages.predict import predict_file
+from whet.stages.predict import predict_tasks
 from whet.stages.show import show_run
 from whet.stages.train import train
 from whet.stages.tuned import load_run
@@ -289,7 +289,7 @@ def test_what_is_asked_is_cleaned_as_the_training_rows_were_and_comes_out_as_it_
     assert predictor.clean(raw) == clean != raw
     assert predictor.predict([raw]) == predictor.predict([clean])
     table = write_table(tmp_path / "ask.csv", [{"text": raw}])
-    assert next(predict_file(predictor, table, 0.0, []))["text"] == raw
+    assert next(predict_tasks({"": predictor}, table, 0.0, []))["text"] == raw
 
 
 def test_the_whole_plan_and_the_metric_are_stored(classified):

@@ -29,11 +29,6 @@ FEWEST_EXPECTED = 5.0
 """Expected count below which categories go together: Cochran's rule for the chi-square distribution."""
 
 
-def is_numbers(values: Values) -> bool:
-    """Whether the values are numbers, and not names."""
-    return isinstance(values, np.ndarray)
-
-
 def quantile_counts(window: Floats, baseline: Floats, bins: int) -> tuple[Ints, Ints]:
     """Count both in bins that hold equally many of the baseline; values that repeat make fewer bins. [N], [M] -> [B], [B]"""
     edges = np.unique(np.quantile(baseline, np.linspace(0, 1, bins + 1)[1:-1]))

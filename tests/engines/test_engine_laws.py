@@ -6,7 +6,7 @@ import pytest
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from whet import plugins
-from whet.engine.continuous import Continuous, Request, finish_all
+from whet.engine.continuous import Continuous, Request
 from whet.engine.generate import Sampling, generate
 from whet.errors import ModelError
 from whet.models.load import load_policy
@@ -52,7 +52,7 @@ def test_a_seeded_request_is_the_references_own_draw(builder):
     policy = builder("llama")()
     sampling = Sampling(temperature=0.9, top_p=0.8, seed=11)
     requests = some_requests(policy, 6, 1, sampling)
-    found = finish_all(Continuous(policy, 4, 100), requests)
+    found = together(Continuous(policy, 4, 100), requests, 0)
     for request in requests:
         assert tokens_of(found[request.id]) == next(
             generate(policy, [request.prompt], request.max_new_tokens, frozenset(), sampling)
@@ -62,7 +62,7 @@ def test_a_seeded_request_is_the_references_own_draw(builder):
 def test_a_prompt_beyond_the_context_is_cut_as_the_reference_cuts_it(builder):
     policy = builder("llama")()
     long = Request("long", [1] + [10 + number % 80 for number in range(300)], 20)
-    found = finish_all(Continuous(policy, 2, 64), [long, Request("short", [1, 20], 5)])
+    found = together(Continuous(policy, 2, 64), [long, Request("short", [1, 20], 5)], 0)
     assert tokens_of(found["long"]) == reference(policy, long) and len(found["long"]) == 20
     assert len(found["short"]) == 5
 

@@ -8,7 +8,7 @@ Shapes: R rows that are being written, L columns of the cache, H heads, d width 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -256,15 +256,3 @@ def token_logprobs(policy: Policy, prompt: Sequence[int], answer: Sequence[int])
     with torch.no_grad():
         logprobs = policy.logprobs(pack([Row(0, ids, {"supervised": supervised})]))
     return [float(value) for value in logprobs[len(prompt) :]]
-
-
-def finish_all(work: Continuous, requests: Iterable[Request]) -> dict[str, list[Written]]:
-    """Return every token of each request, all of them written together."""
-    found: dict[str, list[Written]] = {}
-    for request in requests:
-        found[request.id] = []
-        work.add(request)
-    while work.num_running or work.num_waiting:
-        for one in work.step():
-            found[one.id].append(one)
-    return found

@@ -204,23 +204,14 @@ class Answers(Iterator[dict[str, Any]]):
         return next(self._rows)
 
 
-def predict_file(
-    predictor: Predictor, file: Path, abstain_below: float, notices: list[str], suffix: str | None = None
-) -> Answers:
-    """Return the rows of a file with their predictions. A row that cannot be asked says so in `error` and is kept.
-
-    The file's columns stay as they are: where it has one called `prediction`, the answer's is `whet_prediction`. The
-    file is read as if its name ended in `suffix`, where one is given.
-    """
-    return predict_tasks({"": predictor}, file, abstain_below, notices, suffix)
-
-
 def predict_tasks(
     predictors: Mapping[str, Predictor], file: Path, abstain_below: float, notices: list[str], suffix: str | None = None
 ) -> Answers:
-    """Return the rows of a file with the predictions of several tasks, each in columns that begin with the task's name.
+    """Return the rows of a file with their predictions. A row that cannot be asked says so in `error` and is kept.
 
-    One under an empty name, and one by itself, has columns without it. Otherwise as `predict_file`.
+    The file's columns stay as they are: where it has one called `prediction`, the answer's is `whet_prediction`. The predictions of
+    several tasks are in columns that begin with the task's name; of one under an empty name, or by itself, in columns without it. The
+    file is read as if its name ended in `suffix`, where one is given.
     """
     asked, said = {}, list[str]()
     for name, predictor in predictors.items():

@@ -20,7 +20,6 @@ from whet.stages.build import plugin_files
 from whet.stages.prepare import stored_columns
 
 BUILT_IN = "builtin:"
-KEPT = ("data_sha256",)
 
 
 def write_stripped(run: Run, policy: Policy, sources: Path | None, folder: Path) -> tuple[str, ...]:
