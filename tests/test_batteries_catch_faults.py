@@ -122,8 +122,8 @@ class ForgetsItsRollout(Ppo):
 
 
 class PrefersTheWorse(Grpo):
-    def _roll_out(self, prompts, policy, sampling):
-        units = super()._roll_out(prompts, policy, sampling)
+    def rolled_out(self, prompts, policy, sampling):
+        units = super().rolled_out(prompts, policy, sampling)
         return tuple(
             tuple(replace(row, tokens={**row.tokens, "advantages": -row.tokens["advantages"]}) for row in unit) for unit in units
         )

@@ -1,36 +1,26 @@
 """Group relative policy optimisation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from whet.engine.advantages import clipped_surrogate, group_advantages
-from whet.engine.fields import require
 from whet.engine.generate import Sampling
 from whet.engine.measure import segment_sum
-from whet.engine.rollout import (
-    RewardSetting,
-    answer_rows,
-    counting_flat,
-    greedy_outputs,
-    prompt_units,
-    roll_out,
-    rollout_steps,
-    score,
-    trial_reward,
-)
+from whet.engine.online import Online
+from whet.engine.rollout import RewardSetting, answer_rows, roll_out, score
 from whet.models.policy import Policy
 from whet.models.reference import keep_reference
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+from whet.types import Batch, Example, Row, State, Unit
 
 
 @plugin
-class Grpo(Objective):
+class Grpo(Online):
     """Learning from groups of answers to one prompt, each compared with its group. Shao et al. 2024 (arXiv:2402.03300), eq. 3.
 
     There is no value head: an answer's advantage is its reward less its group's mean, over the group's standard deviation.
@@ -57,29 +47,9 @@ class Grpo(Objective):
     patience: int = Field(100, ge=0)
     """Steps in a row in which every group's answers are worth the same before the run stops; 0: never."""
 
-    head: ClassVar[Literal["lm", "classify", "value"]] = "lm"
-    reference: ClassVar[bool] = True
-    online: ClassVar[bool] = True
-    shots: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ()
-    written_metrics: ClassVar[tuple[str, ...]] = ("mean_reward", "kl")
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(("prompt", *self.reward.needs)))
-
     def prepare(self, policy: Policy, examples: Sequence[Example]) -> None:
         if self.kl:
             keep_reference(policy)
-
-    def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
-        """Prompts; in `steps` the policy answers them."""
-        require(examples, self.needs)
-        self.reward.check(examples)
-        return prompt_units(examples, policy, max_length, self.max_new_tokens)
-
-    def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
-        return rollout_steps(units, policy, plan, cursor, state, self.updates, self._roll_out)
 
     def loss(self, policy: Policy, batch: Batch, state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         mask, tokens = batch.tokens["supervised"], batch.tokens
@@ -93,20 +63,7 @@ class Grpo(Objective):
         measured = {name: values.sum() for name, values in batch.scalars.items()} | {"clipped": clipped.sum()}
         return {"policy": -(of_rows if self.per == "token" else of_rows / counts).sum()}, measured
 
-    def update(self, state: State, metrics: Mapping[str, float]) -> State:
-        return counting_flat(state, metrics, self.patience)
-
-    def trial(self, policy: Policy, units: Sequence[Unit], plan: Plan) -> dict[str, float]:
-        return trial_reward(policy, units, self.reward, self.max_new_tokens)
-
-    def outputs(self, policy: Policy, examples: Sequence[Example], max_length: int) -> Iterator[Output]:
-        require(examples, self.needs)
-        return iter(greedy_outputs(policy, examples, self.reward, max_length, self.max_new_tokens))
-
-    def answers(self, policy: Policy, examples: Sequence[Example], max_new_tokens: int) -> Iterator[Output]:
-        return iter(greedy_outputs(policy, examples, self.reward, policy.context, max_new_tokens))
-
-    def _roll_out(self, prompts: Sequence[Row], policy: Policy, sampling: Sampling) -> tuple[Unit, ...]:
+    def rolled_out(self, prompts: Sequence[Row], policy: Policy, sampling: Sampling) -> tuple[Unit, ...]:
         repeated = [row for row in prompts for _ in range(self.group)]
         written = roll_out(policy, [row.ids.tolist() for row in repeated], self.max_new_tokens, sampling)
         examples = [row.example for row in repeated if row.example is not None]

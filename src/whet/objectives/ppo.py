@@ -1,8 +1,7 @@
 """Proximal policy optimisation of answers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -10,31 +9,21 @@ from torch import Tensor, nn
 
 from whet.engine.advantages import clipped_surrogate, gae, whitened
 from whet.engine.answers import numbered
-from whet.engine.fields import require
 from whet.engine.generate import Sampling
 from whet.engine.measure import segment_sum
-from whet.engine.rollout import (
-    RewardSetting,
-    answer_rows,
-    counting_flat,
-    greedy_outputs,
-    prompt_units,
-    roll_out,
-    rollout_steps,
-    score,
-    trial_reward,
-)
+from whet.engine.online import Online
+from whet.engine.rollout import RewardSetting, answer_rows, roll_out, score
 from whet.engine.scores import scalars
 from whet.models.policy import Policy
 from whet.models.reference import keep_reference
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+from whet.types import Batch, Example, Row, State, Unit
 
 VALUE_HEAD = "value"
 
 
 @plugin
-class Ppo(Objective):
+class Ppo(Online):
     """Proximal policy optimisation with a value head and a penalty on leaving the reference. Schulman et al. 2017 (arXiv:1707.06347), eq. 7.
 
     Each answer token is an action; its reward is -kl * (log p - log p_reference), and the last one has the answer's reward too
@@ -62,32 +51,12 @@ class Ppo(Objective):
     patience: int = Field(100, ge=0)
     """Steps in a row in which all answers are worth the same before the run stops; 0: never."""
 
-    head: ClassVar[Literal["lm", "classify", "value"]] = "lm"
-    reference: ClassVar[bool] = True
-    online: ClassVar[bool] = True
-    shots: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ()
-    written_metrics: ClassVar[tuple[str, ...]] = ("mean_reward", "kl")
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(("prompt", *self.reward.needs)))
-
     def prepare(self, policy: Policy, examples: Sequence[Example]) -> None:
         keep_reference(policy)
         head = nn.Linear(policy.width, 1)
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         policy.heads[VALUE_HEAD] = head.to(policy.device)
-
-    def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
-        """Prompts; in `steps` the policy answers them."""
-        require(examples, self.needs)
-        self.reward.check(examples)
-        return prompt_units(examples, policy, max_length, self.max_new_tokens)
-
-    def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
-        return rollout_steps(units, policy, plan, cursor, state, self.updates, self._roll_out)
 
     def loss(self, policy: Policy, batch: Batch, state: State) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         mask, tokens = batch.tokens["supervised"], batch.tokens
@@ -103,20 +72,7 @@ class Ppo(Objective):
         measured = {name: values.sum() for name, values in batch.scalars.items()}
         return {"policy": -gained.sum(), "value": self.value_weight * errors.sum() / 2}, measured | {"clipped": clipped.sum()}
 
-    def update(self, state: State, metrics: Mapping[str, float]) -> State:
-        return counting_flat(state, metrics, self.patience)
-
-    def trial(self, policy: Policy, units: Sequence[Unit], plan: Plan) -> dict[str, float]:
-        return trial_reward(policy, units, self.reward, self.max_new_tokens)
-
-    def outputs(self, policy: Policy, examples: Sequence[Example], max_length: int) -> Iterator[Output]:
-        require(examples, self.needs)
-        return iter(greedy_outputs(policy, examples, self.reward, max_length, self.max_new_tokens))
-
-    def answers(self, policy: Policy, examples: Sequence[Example], max_new_tokens: int) -> Iterator[Output]:
-        return iter(greedy_outputs(policy, examples, self.reward, policy.context, max_new_tokens))
-
-    def _roll_out(self, prompts: Sequence[Row], policy: Policy, sampling: Sampling) -> tuple[Unit, ...]:
+    def rolled_out(self, prompts: Sequence[Row], policy: Policy, sampling: Sampling) -> tuple[Unit, ...]:
         written = roll_out(policy, [row.ids.tolist() for row in prompts], self.max_new_tokens, sampling)
         examples = [row.example for row in prompts if row.example is not None]
         rewards = score(self.reward, examples, [answer.text for answer in written])
