@@ -39,6 +39,10 @@ def desk(tmp_path_factory, tiny_folder):
         f"model: {tiny_folder('llama')}\ndata: {{path: chat.jsonl, prompt: prompt, response: response}}\nobjective: sft\n"
         "technique: full\ntrain: {max_steps: 6, batch_size: 8, precision: fp32}\n"
     )
+    written = (folder / "write.yaml").read_text()
+    (folder / "two_sided.yaml").write_text(
+        written.replace(str(tiny_folder("llama")), str(tiny_folder("t5"))).replace("sft", "seq2seq")
+    )
     return folder
 
 
@@ -84,15 +88,17 @@ def test_a_run_is_the_same_whether_it_was_planned_or_not(desk, tmp_path):
     assert file_hash(first.model / "model.safetensors") == file_hash(second.model / "model.safetensors")
 
 
-def test_the_probe_takes_the_longest_rows_first_and_usual_ones_after(desk, monkeypatch):
-    job = build_job(load_recipe(desk / "recipe.yaml"), prepare_data(load_recipe(desk / "recipe.yaml"), desk), desk)
+@pytest.mark.parametrize("name", ["recipe.yaml", "two_sided.yaml"])
+def test_the_probe_takes_the_longest_rows_first_and_usual_ones_after(desk, name, monkeypatch):
+    job = build_job(load_recipe(desk / name), prepare_data(load_recipe(desk / name), desk), desk)
     seen = []
     real = planning.fit
     monkeypatch.setattr(planning, "fit", lambda *args: (seen.append(step) or step for step in real(*args)))
     probe = planning._probe(job, 0.0, planning.SILENT)
     assert len(seen) == 3 and seen[0].num_tokens == max(step.num_tokens for step in seen)
-    longest = sorted((len(unit[0].ids) for unit in job.train_units), reverse=True)[:8]
+    longest = sorted((unit[0].num_tokens for unit in job.train_units), reverse=True)[:8]  # of an encoder-decoder, sources too
     assert seen[0].num_tokens == sum(longest)
+    assert estimating.job_load(job).tokens >= max(step.num_tokens for step in seen[1:])
     assert probe.peak_bytes > 0.05 * GIB
 
 

@@ -83,7 +83,7 @@ def job_load(
 
 def logits_of(head: str) -> Logits:
     """Return how an objective's head scores the vocabulary."""
-    return "chunked" if head == "lm" else "whole" if head == "masked" else "none"
+    return "chunked" if head in {"lm", "seq2seq"} else "whole" if head == "masked" else "none"
 
 
 def state_bytes(optimiser: Optimiser) -> float:
@@ -154,8 +154,8 @@ def _largest_batch(job: Job, max_tokens: int) -> tuple[int, int]:
     plan, virtual = job.plan, job.policy.num_virtual
     written = int(getattr(job.objective, "max_new_tokens", 0)) if job.objective.online else 0
     copies = int(getattr(job.objective, "group", 1)) if job.objective.online else 1
-    sizes = np.array([copies * (_size(unit) + len(unit) * (written + virtual)) for unit in job.train_units])
-    rows = [len(row.ids) + written + virtual for unit in job.train_units for row in unit]
+    sizes = np.array([copies * (unit_tokens(unit) + len(unit) * (written + virtual)) for unit in job.train_units])
+    rows = [row.num_tokens + written + virtual for unit in job.train_units for row in unit]
     epochs = min(MOST_EPOCHS, -(-plan.num_steps // job.steps_per_epoch))
     starts = np.arange(0, len(sizes), plan.batch_size)
     steps = [np.add.reduceat(sizes[permutation(plan.seed, epoch, len(sizes))], starts).max() for epoch in range(epochs)]
@@ -170,18 +170,19 @@ def _usual_step(job: Job) -> float:
 
 
 def _tokens(units: Sequence[Unit]) -> int:
-    return sum(map(_size, units))
+    return sum(map(unit_tokens, units))
 
 
-def _size(unit: Unit) -> int:
-    return sum(len(row.ids) for row in unit)
+def unit_tokens(unit: Unit) -> int:
+    """Return the tokens that a unit costs, sources too."""
+    return sum(row.num_tokens for row in unit)
 
 
 def _supervised(units: Sequence[Unit]) -> float:
     """Return the share of tokens that have a target; all where the rows do not say."""
     rows = [row for unit in units[:2000] for row in unit]
     marked = [row for row in rows if "supervised" in row.tokens]
-    total = sum(len(row.ids) for row in marked)
+    total = sum(row.num_tokens for row in marked)
     found = sum(float(row.tokens["supervised"].sum()) for row in marked)
     return found / total if found else 1.0
 

@@ -29,7 +29,7 @@ from whet.recipe import Choice, Recipe
 from whet.stages.advice import advise, gib, models, techniques, way_load
 from whet.stages.build import build_objective, check_plugins
 from whet.stages.decide import choose_max_tokens
-from whet.stages.estimate import Seconds, estimate_job, job_load, logits_of, program_bytes, seconds_of
+from whet.stages.estimate import Seconds, estimate_job, job_load, logits_of, program_bytes, seconds_of, unit_tokens
 from whet.stages.job import Job, build_job, refuse
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import prepare_data
@@ -161,7 +161,7 @@ def _planned(job: Job, recipe: Recipe, limit: int | None, load_s: float | None, 
         reason = f"it writes {gib(disk['bytes'])}, and {gib(disk['free_bytes'])} of the disk are free"
     ways = techniques(job, shape, load, program, room)
     others = models(job.objective.head, load, program, room)
-    lengths = [len(row.ids) for unit in job.train_units for row in unit]
+    lengths = [row.length for unit in job.train_units for row in unit]
     facts = {
         "rows": len(job.dataset.train),
         "mean_tokens": round(fmean(lengths), 1),
@@ -195,7 +195,7 @@ def _probe(job: Job, load_s: float, narrator: Narrator) -> Probe | None:
     """Take three steps on the job's own policy, which nothing else uses: one with the longest rows, two with usual ones; and one validation."""
     settings = replace(job.plan, num_steps=max(3, job.plan.num_steps))
     training = Training.begin(job.policy, job.objective, settings)
-    longest = sorted(job.train_units, key=_tokens)[-settings.batch_size :]
+    longest = sorted(job.train_units, key=unit_tokens)[-settings.batch_size :]
     state = training.objective_state
 
     def rows() -> Iterator[StepRows]:
@@ -225,12 +225,12 @@ def _validate_some(job: Job, training: Training) -> list[float]:
     some, held = list[Unit](), 0
     for unit in job.validation_units:
         some.append(unit)
-        held += _tokens(unit)
+        held += unit_tokens(unit)
         if held >= job.plan.max_tokens:
             break
     begun = time.monotonic()
     validation(job.policy, job.objective, job.train_units, some, job.plan, training.objective_state)
-    return [(time.monotonic() - begun) * sum(map(_tokens, job.validation_units)) / held]
+    return [(time.monotonic() - begun) * sum(map(unit_tokens, job.validation_units)) / held]
 
 
 def _reset_peak() -> None:
@@ -338,10 +338,6 @@ def _characters(example: Example) -> int:
 
 def _money(price: float, seconds: Mapping[str, float]) -> dict[str, float]:
     return {"per_hour": price, "low": round(price * seconds["low"] / 3600, 4), "high": round(price * seconds["high"] / 3600, 4)}
-
-
-def _tokens(unit: Unit) -> int:
-    return sum(len(row.ids) for row in unit)
 
 
 def _range(low: float, high: float) -> str:
