@@ -12,7 +12,7 @@ import pytest
 import whet
 from whet.cli import main
 from whet.recipe_file import build_recipe
-from whet.registry import model_hash
+from whet.registry import fingerprint
 from whet.report.monitor import Seen, Settings, build_monitoring
 from whet.stages.monitor import Alerts
 from whet.stages.monitor import monitor as look
@@ -59,7 +59,7 @@ def write_log(path, run, kept, *, number=150, wrong=0.0, text=False, longer=0, s
     """A log of requests like the run's own test rows, each with what the run said of it, and judged."""
     predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
     tags = {json.loads(line)["id"]: json.loads(line)["tags"] for line in (run / "data/test.jsonl").read_text().splitlines()}
-    draw, sha256 = random.Random(seed), model_hash(run)
+    draw, sha256 = random.Random(seed), fingerprint(run)
     log = RequestLog(path, keep_text=text, max_bytes=10**8, max_days=90, say=print, on_drop=lambda _: None)
     told = []
     for number in range(number):

@@ -16,7 +16,7 @@ import pytest
 from typer.main import get_command
 
 from whet.cli import app
-from whet.registry import Registry, model_hash
+from whet.registry import Registry, fingerprint
 from whet.run import open_run
 from whet.stages.gate import objection
 from whet.store.log import read_requests
@@ -116,7 +116,7 @@ def test_production_was_logged_watched_and_told(left: Path, monkeypatch: pytest.
     assert all(item.truth_kind == "label" and item.input for one in requests for item in one.items)
     with sqlite3.connect(log) as file:
         assert file.execute("SELECT count(*) FROM feedback").fetchone()[0] == len(requests)
-    hashes = [model_hash(Path(f"runs/{name}")) for name in ("first", "second")]
+    hashes = [fingerprint(Path(f"runs/{name}")) for name in ("first", "second")]
     assert [one.fingerprint for one in requests] == [hashes[0]] * 390 + [hashes[1]] * 150, (
         "first the old version, then the new one"
     )

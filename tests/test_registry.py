@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from whet.cli import app, main
 from whet.errors import Refused, RunError
 from whet.files import file_hash, write_json
-from whet.registry import Registry, is_reference, model_hash
+from whet.registry import Registry, is_reference
 
 RECIPE = "model: builtin:minilm\ndata: {path: rows.csv}\nobjective: classify\n"
 TRAINED = {
@@ -184,9 +184,3 @@ def test_ten_at_once_lose_nothing(tmp_path):
     model = Registry(tmp_path / "registry").model("m")
     assert [one.version for one in model.versions] == list(range(1, 11))
     assert {one.by for one in model.versions} == {f"process {number}" for number in range(10)}
-
-
-def test_the_hash_is_the_one_in_the_request_log(place):
-    from whet.stages.serve import fingerprint
-
-    assert model_hash(place / "runs/one") == fingerprint(place / "runs/one/model")

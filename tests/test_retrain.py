@@ -24,7 +24,7 @@ from whet.data.rows import RawRow
 from whet.errors import DataError, Interrupted, Refused, RunError
 from whet.recipe import Data, Split
 from whet.recipe_file import build_recipe
-from whet.registry import Registry, model_hash
+from whet.registry import Registry, fingerprint
 from whet.report.challenge import SMALLEST, build_challenge, tolerance
 from whet.report.scores import Group, Resampling
 from whet.run import Run
@@ -196,8 +196,8 @@ def write_log(file: Path, run: Path, *, text: bool, other: bool = False) -> Path
         label = labels[index % 3]
         asked = f"{' '.join(draw.choices(DRIFTED[label], k=4))} number{index}"
         item = Item(len(asked), 5, label="billing", confidence=0.6, tags={"channel": "mail"}, input=asked)
-        fingerprint = "another" if other else model_hash(run)
-        log.write(Logged(f"{index:032x}", time.time(), "classify", "words", "champion", fingerprint, 200, items=[item]))
+        of_model = "another" if other else fingerprint(run)
+        log.write(Logged(f"{index:032x}", time.time(), "classify", "words", "champion", of_model, 200, items=[item]))
         right = label == "billing"
         kind, truth = (
             ("right", True) if right and index % 2 else ("right", False) if index % 10 == 1 else ("label", label.upper())
@@ -377,7 +377,7 @@ def test_what_was_stopped_goes_on_to_the_same_end(desk: Path, monkeypatch: pytes
         found = stage.result_of(stage.resume(desk / run))
         assert found["sets"] == whole["sets"] and found["promoted"] == whole["promoted"]
         assert len(Registry().model("words").versions) == 2
-        assert model_hash(desk / run) == model_hash(desk / "runs/whole")
+        assert fingerprint(desk / run) == fingerprint(desk / "runs/whole")
         shutil.rmtree(desk / "registry")
         Registry().add("words", Path("runs/champion"), who="test")
 

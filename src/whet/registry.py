@@ -45,7 +45,7 @@ class Version(_Part):
     run: str
     """Its folder, from the registry's."""
     model_sha256: str
-    """Of the files of its model, by `model_hash`."""
+    """Of the files of its model, by `fingerprint`."""
     added: str
     by: str
     why: str
@@ -146,7 +146,7 @@ class Registry:
                 f"{path}: the run of {reference} (version {version.version}) is not there. Bring the folder back, or go to another "
                 f"version with: whet registry rollback {reference.partition('@')[0]}"
             )
-        if model_hash(path) != version.model_sha256:
+        if fingerprint(path) != version.model_sha256:
             raise RunError(
                 f"{path}: its model is not the one that was registered as version {version.version} of "
                 f"'{reference.partition('@')[0]}'. Restore it from a backup, or add the run as a new version."
@@ -176,7 +176,7 @@ class Registry:
         if alias is not None:
             _check_alias(alias)
         _refuse(objection, ignore_gate or keep_refused)
-        sha256 = model_hash(run)
+        sha256 = fingerprint(run)
         place = os.path.relpath(run.resolve(), self.folder.resolve())
         with self._changing() as models:
             model = models.setdefault(name, Model())
@@ -233,7 +233,7 @@ class Registry:
 
     def version_of(self, name: str, run: Path) -> Version | None:
         """Return the version that a run, as its model is now, is of a name; None where it is none. Raises RunError."""
-        place, sha256 = os.path.relpath(run.resolve(), self.folder.resolve()), model_hash(run)
+        place, sha256 = os.path.relpath(run.resolve(), self.folder.resolve()), fingerprint(run)
         return next((one for one in self.model(name).versions if one.run == place and one.model_sha256 == sha256), None)
 
     def overridden(self, reference: str) -> bool:
@@ -322,7 +322,7 @@ def is_reference(text: str, folder: Path = FOLDER) -> bool:
     return bool(at) or name in Registry(folder).models()
 
 
-def model_hash(run: Path) -> str:
+def fingerprint(run: Path) -> str:
     """Return the SHA-256 of a run's model, of the names and contents of its files, as the request log has it. Raises RunError without one."""
     model = run / "model"
     files = sorted(file for file in model.rglob("*") if file.is_file()) if model.is_dir() else []

@@ -15,7 +15,7 @@ import pytest
 from whet import cli
 from whet.errors import Refused, RunError
 from whet.files import write_json
-from whet.registry import Registry, model_hash
+from whet.registry import Registry, fingerprint
 from whet.stages import following
 from whet.stages.serve import served_name
 from whet.store.log import read_requests
@@ -89,7 +89,7 @@ def test_a_promotion_under_load_drops_and_mixes_nothing(registry, start, tmp_pat
         num_asked = len(found)
     logged = list(read_requests(log))
     assert len(logged) == num_asked, "every request is in the log"
-    hashes = {model_hash(tmp_path / "labels"): "labels", model_hash(tmp_path / "labels_again"): "labels_again"}
+    hashes = {fingerprint(tmp_path / "labels"): "labels", fingerprint(tmp_path / "labels_again"): "labels_again"}
     assert all(hashes[one.fingerprint] == one.run for one in logged) and {one.run for one in logged} == set(hashes.values())
 
 
@@ -148,7 +148,7 @@ def not_finite(registry, folder):
     file = folder / "labels_again/model/heads.safetensors"
     save_file({name: tensor * float("inf") for name, tensor in load_file(file).items()}, file)
     held = json.loads((registry.folder / "registry.json").read_text())
-    held["models"]["intent"]["versions"][1]["model_sha256"] = model_hash(folder / "labels_again")
+    held["models"]["intent"]["versions"][1]["model_sha256"] = fingerprint(folder / "labels_again")
     write_json(registry.folder / "registry.json", held)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whet.errors import ServerError, WhetError
-from whet.registry import FILE, FOLDER, Registry, is_reference, model_hash
+from whet.registry import FILE, FOLDER, Registry, fingerprint, is_reference
 from whet.run import open_run
 from whet.stages.gate import objection, respect_gate
 from whet.stages.registry import resolve
@@ -132,7 +132,7 @@ class Follower:
         before = next(iter(held.values()))
         try:
             found = find(reference, self.registry)
-            same = found.path.resolve().name == before.run and model_hash(found.path) == before.fingerprint
+            same = found.path.resolve().name == before.run and fingerprint(found.path) == before.fingerprint
             if not same:
                 new = self.load(reference, found.path)
                 for served in new.values():

@@ -20,7 +20,7 @@ from whet.engine.order import permutation
 from whet.errors import RunError, ServerError
 from whet.files import json_text, read_lines, write_together
 from whet.recipe_file import load_recipe
-from whet.registry import FOLDER, model_hash
+from whet.registry import FOLDER, fingerprint
 from whet.report.monitor import Seen, Settings, build_monitoring
 from whet.report.monitor_html import render_monitoring
 from whet.run import RECIPE, Run, open_run
@@ -131,7 +131,7 @@ def _iso(time: float | None) -> str | None:
 def _requests(log: Path, run: Run, since: float | None, until: float | None) -> tuple[list[Logged], list[str]]:
     """Return the requests to this run's model, and what to know of the others. Raises ServerError where there are none."""
     every = list(read_requests(log, since=since or 0.0, until=float("inf") if until is None else until))
-    sha256 = model_hash(run.path)
+    sha256 = fingerprint(run.path)
     ours = [one for one in every if one.fingerprint == sha256]
     notes = []
     same_name = sum(one.run == run.path.resolve().name for one in every) - sum(one.run == run.path.resolve().name for one in ours)

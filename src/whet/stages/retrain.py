@@ -25,7 +25,7 @@ from whet.files import json_text, write_json, write_together
 from whet.models.save import load_base, read_card
 from whet.recipe import Recipe
 from whet.recipe_file import build_recipe, load_recipe
-from whet.registry import CHALLENGER, CHAMPION, FOLDER, Registry, is_reference, model_hash
+from whet.registry import CHALLENGER, CHAMPION, FOLDER, Registry, fingerprint, is_reference
 from whet.report.challenge import FEWEST, SETS, Rows, build_challenge
 from whet.report.challenge_html import render_challenge
 from whet.report.scores import Group, Resampling
@@ -138,7 +138,7 @@ def retrain(
         added, sources = _added(champion, files, log, settings, folder, _fingerprints(held, name, champion), start, narrator)
         noted = Challenge(
             champion=parent(champion.path),
-            model_sha256=model_hash(champion.path),
+            model_sha256=fingerprint(champion.path),
             name=name,
             version=held.find(reference).version if named else None,
             registry=str(registry),
@@ -236,7 +236,7 @@ def _stopped(path: Path) -> Interrupted:
 
 def _fingerprints(held: Registry, name: str | None, champion: Run) -> set[str]:
     """Return the hashes of the models whose feedback counts: of all versions of the name, or of the run."""
-    return {one.model_sha256 for one in held.model(name).versions} if name is not None else {model_hash(champion.path)}
+    return {one.model_sha256 for one in held.model(name).versions} if name is not None else {fingerprint(champion.path)}
 
 
 def _added(
@@ -305,7 +305,7 @@ def _finish(run: Run, noted: Challenge, recipe: Path | None, narrator: Narrator)
 
 def _compare(run: Run, noted: Challenge, recipe: Path | None, narrator: Narrator) -> dict[str, Any]:
     """Return what is found of champion and challenger on the old and on the new test rows. Raises RunError."""
-    if model_hash(Path(noted.champion)) != noted.model_sha256:
+    if fingerprint(Path(noted.champion)) != noted.model_sha256:
         raise RunError(
             f"{noted.champion}: its model is not the one that the challenger was begun against. Restore it, or retrain anew."
         )

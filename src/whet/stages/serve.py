@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib.util
 import ipaddress
 import os
@@ -17,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from whet import plugins
 from whet.errors import ServerError
-from whet.files import file_hash
-from whet.registry import FOLDER, is_reference
+from whet.registry import FOLDER, fingerprint, is_reference
 from whet.run import RUNS
 from whet.server.contracts import agree
 from whet.server.keys import VARIABLE, read_keys
@@ -251,7 +249,7 @@ def served_of(predictor: Predictor, precision: Literal["fp32", "run"] = "fp32") 
     tuned, columns = predictor.tuned, predictor.columns
     served = Served(
         run=tuned.run.path.resolve().name,
-        fingerprint=fingerprint(tuned.run.model),
+        fingerprint=fingerprint(tuned.run.path),
         created=int(tuned.run.model.stat().st_mtime),
         objective_name=tuned.card.objective,
         policy=tuned.policy,
@@ -270,14 +268,6 @@ def served_of(predictor: Predictor, precision: Literal["fp32", "run"] = "fp32") 
             "Runs that write texts, give labels or embed can be served."
         )
     return served
-
-
-def fingerprint(model: Path) -> str:
-    """Return one hash over a model folder's files and their names."""
-    total = hashlib.sha256()
-    for path in sorted(path for path in model.rglob("*") if path.is_file()):
-        total.update(f"{path.relative_to(model)}\0{file_hash(path)}\n".encode())
-    return total.hexdigest()
 
 
 def _named(references: Sequence[str | Path], names: Sequence[str], registry: Path) -> dict[str, str]:
