@@ -238,6 +238,11 @@ def plugin_folder(run: Run, recipe: Path | None, sets: Sequence[str] = ()) -> Pa
     return plugins.pinned(recipe.parent, asked | hashes)
 
 
+def recipe_beside(run: Run, folder: Path | None) -> Path | None:
+    """Return a place in the folder of the user's own plugin files for `plugin_folder`, where the run uses such files."""
+    return folder / "recipe.yaml" if folder is not None and run.manifest.get("plugins") else None
+
+
 def _own_files(named: Any, folder: Path) -> dict[str, str]:
     """Return the files of the user's own that a name, or settings with names in them, stand for, with their SHA-256."""
     if isinstance(named, Mapping | list | tuple):

@@ -29,6 +29,7 @@ from whet.stages.build import (
     measured_by,
     plugin_files,
     plugin_folder,
+    recipe_beside,
     watched_metric,
     with_places,
 )
@@ -370,17 +371,12 @@ def _train_best(run: Run, result: dict[str, Any], dataset: Dataset, folder: Path
         if str(run.path) not in child.manifest.get("parents", []):
             raise RunError(f"{place}: is there, and is no run of this search. Move it elsewhere, and go on.")
         if not child.model.exists():
-            child = training.resume(place, recipe=_beside(child, folder), narrator=narrator)
+            child = training.resume(place, recipe=recipe_beside(child, folder), narrator=narrator)
     if not dataset.test:
         narrator.say("There are no test rows, so the best setting is not judged.")
     elif not (child.path / "report.json").is_file():
-        evaluate(child.path, recipe=_beside(child, folder), narrator=narrator)
+        evaluate(child.path, recipe=recipe_beside(child, folder), narrator=narrator)
     run.note(child=str(child.path))
-
-
-def _beside(child: Run, folder: Path | None) -> Path | None:
-    """Return a place in the folder of the user's own plugin files, where the run uses such files."""
-    return folder / "recipe.yaml" if folder is not None and child.manifest.get("plugins") else None
 
 
 def result_of(run: Run) -> dict[str, Any]:

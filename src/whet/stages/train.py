@@ -24,7 +24,15 @@ from whet.plugins import named_places
 from whet.recipe import Choice, Recipe
 from whet.recipe_file import dump_recipe, load_recipe
 from whet.run import Run, free_path, new_run, open_run
-from whet.stages.build import build_technique, check_plugins, plugin_files, plugin_folder, watched_metric, with_places
+from whet.stages.build import (
+    build_technique,
+    check_plugins,
+    plugin_files,
+    plugin_folder,
+    recipe_beside,
+    watched_metric,
+    with_places,
+)
 from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.estimate import Pace, estimate_job
 from whet.stages.job import Job, build_job, on_all_rows, refuse
@@ -138,8 +146,7 @@ def _train_each_alone(run: Run, dataset: Dataset, folder: Path | None, narrator:
             if child.manifest.get("parents") != parents:
                 raise RunError(f"{place}: is there, and does not belong to {run.path}. Move it elsewhere, and go on.")
             if not child.model.exists():
-                own = folder / "recipe.yaml" if folder is not None and child.manifest.get("plugins") else None
-                resume(place, recipe=own, narrator=narrator)
+                resume(place, recipe=recipe_beside(child, folder), narrator=narrator)
         except Interrupted:
             raise Interrupted(
                 f"Stopped while training {name} alone; everything is saved. Go on with: whet train --resume {quoted(run.path)}"
