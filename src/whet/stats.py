@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -33,6 +34,7 @@ TAIL = 0.025
 """Share of the resamples beyond either end of a 95 % interval."""
 CALIBRATION_BINS = 15
 FIRST_CODE = 2.0**52
+LARGEST_EXPONENT = math.log(sys.float_info.max)
 MOST_NUMBERED = 4096
 """Classes above which counting sorts the codes instead of using them as places."""
 
@@ -212,6 +214,12 @@ def true_and_given_text(example: Example, output: Output) -> tuple[str, str]:
     return answers[-1], output.text
 
 
+def nll_and_tokens(example: Example, output: Output) -> tuple[float, float]:
+    """Negative log-likelihood of the tokens that were predicted, in nats, and how many they are."""
+    assert output.nll is not None and output.num_tokens is not None, f"row {example.id}: the output has no nll or num_tokens"
+    return output.nll, float(output.num_tokens)
+
+
 def true_and_given_token_labels(example: Example, output: Output) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """A label of each token, in the data and from the model; equally many."""
     if example.token_labels is None:
@@ -245,6 +253,12 @@ def ratio(statistics: Statistics) -> float:
     """Sum of the first statistic over the sum of the second; nan where that is 0."""
     top, bottom = (float(total) for total in statistics[:, :2].sum(axis=0)) if len(statistics) else (0.0, 0.0)
     return top / bottom if bottom else NAN
+
+
+def perplexity(statistics: Statistics) -> float:
+    """Exponential of `ratio`; infinite where it is past what a float can hold."""
+    loss = ratio(statistics)
+    return math.exp(loss) if not loss > LARGEST_EXPONENT else math.inf
 
 
 @dataclass(frozen=True, slots=True)

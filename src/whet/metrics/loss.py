@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from whet.plugins import plugin
-from whet.stats import ratio
+from whet.stats import nll_and_tokens, ratio
 
 if TYPE_CHECKING:
     from whet.types import Example, Output, Statistics
@@ -23,8 +23,7 @@ class Loss:
     share: ClassVar[bool] = False
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
-        assert output.nll is not None and output.num_tokens is not None, f"row {example.id}: the output has no nll or num_tokens"
-        return output.nll, float(output.num_tokens)
+        return nll_and_tokens(example, output)
 
     def reduce(self, statistics: Statistics) -> float:
         return ratio(statistics)

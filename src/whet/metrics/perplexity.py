@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from typing import TYPE_CHECKING, ClassVar
 
 from whet.plugins import plugin
-from whet.stats import ratio
+from whet.stats import nll_and_tokens, perplexity
 
 if TYPE_CHECKING:
     from whet.types import Example, Output, Statistics
-
-LARGEST = math.log(sys.float_info.max)
 
 
 @plugin
@@ -30,9 +26,7 @@ class Perplexity:
     share: ClassVar[bool] = False
 
     def statistics(self, example: Example, output: Output) -> tuple[float, ...]:
-        assert output.nll is not None and output.num_tokens is not None, f"row {example.id}: the output has no nll or num_tokens"
-        return output.nll, float(output.num_tokens)
+        return nll_and_tokens(example, output)
 
     def reduce(self, statistics: Statistics) -> float:
-        loss = ratio(statistics)
-        return math.exp(loss) if not loss > LARGEST else math.inf
+        return perplexity(statistics)
