@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whet.engine.machine import compute_dtype
+
 CHUNK = 512  # tokens whose logits exist at one time; 128..2048 differ by 5 % in speed
 
 
@@ -22,7 +24,7 @@ class _TargetLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None) -> Tensor:
-        compute = _compute_dtype(hidden)
+        compute = compute_dtype(hidden)
         matrix, states = weight.to(compute), hidden.to(compute)
         logprobs = torch.empty(len(targets), dtype=_at_least_fp32(hidden), device=hidden.device)
         slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -47,7 +49,7 @@ class _TargetLogprobs(torch.autograd.Function):
         grad_hidden = None if slopes is None else slopes * grad[:, None].to(slopes.dtype)
         grad_weight = grad_bias = None
         if ctx.needs_input_grad[1] or (bias is not None and ctx.needs_input_grad[2]):
-            compute = _compute_dtype(hidden)
+            compute = compute_dtype(hidden)
             matrix, states = weight.to(compute), hidden.to(compute)
             grad_weight = torch.zeros(weight.shape, dtype=_at_least_fp32(weight), device=weight.device)
             grad_bias = torch.zeros(weight.shape[0], dtype=grad_weight.dtype, device=weight.device)
@@ -75,7 +77,7 @@ def target_logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets
 
 def plain_logits(states: Tensor, weight: Tensor, bias: Tensor | None, cap: float | None = None) -> Tensor:
     """Return states @ weight.T + bias, capped where there is a cap. [N, D] -> [N, V], at least fp32"""
-    compute = _compute_dtype(states)
+    compute = compute_dtype(states)
     logits: Tensor = (states.to(compute) @ weight.to(compute).T).to(_at_least_fp32(states))
     logits = logits if bias is None else logits + bias
     return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -101,8 +103,3 @@ def _one_minus(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 def _at_least_fp32(tensor: Tensor) -> torch.dtype:
     return tensor.dtype if tensor.dtype in {torch.float32, torch.float64} else torch.float32
-
-
-def _compute_dtype(hidden: Tensor) -> torch.dtype:
-    kind = hidden.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype

@@ -40,6 +40,12 @@ def computing(precision: Precision, where: torch.device) -> contextlib.AbstractC
     return torch.autocast(where.type, dtype=torch.bfloat16)
 
 
+def compute_dtype(x: torch.Tensor) -> torch.dtype:
+    """Return in what a product with this tensor is computed here: the precision of `computing`, or else the tensor's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 @functools.cache
 def keep_pages() -> None:
     """Tell glibc to keep freed memory, once per process: large tensors are otherwise mapped and unmapped at each step.

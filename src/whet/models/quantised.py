@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from whet.engine.machine import compute_dtype
 from whet.errors import ModelError
 from whet.models.linear import matrix, set_matrix
 
@@ -82,9 +83,8 @@ class Quantised(nn.Module):
         return int(self.codes.nbytes + self.scales.absmax.nbytes + inner.absmax.nbytes)
 
     def forward(self, x: Tensor) -> Tensor:
-        kind = x.device.type
-        compute = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        with torch.autocast(kind, enabled=False):
+        compute = compute_dtype(x)
+        with torch.autocast(x.device.type, enabled=False):
             out: Tensor = _Product.apply(x.to(compute), self)  # type: ignore[no-untyped-call]
             return out if self.bias is None else out + self.bias.to(compute)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from whet.engine.machine import compute_dtype
 from whet.errors import ModelError
 from whet.models.linear import matrix
 
@@ -62,7 +63,7 @@ class RoundedLinear(nn.Module):
         return self.whole.dense()
 
     def forward(self, x: Tensor) -> Tensor:
-        compute = _compute_dtype(x)
+        compute = compute_dtype(x)
         if self.dynamic:
             return self._of_integers(x).to(compute)
         bias = None if self.bias is None else self.bias.to(compute)
@@ -200,11 +201,6 @@ def make_dense(network: PreTrainedModel) -> None:
 def _name_of(network: PreTrainedModel, wanted: nn.Module) -> str:
     names: dict[nn.Module, str] = {module: name for name, module in network.named_modules()}
     return names[wanted]
-
-
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _torchao() -> Any:
