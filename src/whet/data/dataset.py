@@ -26,10 +26,8 @@ from whet.data.split import PARTS, split
 from whet.data.store import example_of, example_record, examples_hash
 from whet.errors import DataError
 from whet.files import read_lines, write_json, write_lines
-from whet.recipe import Data
+from whet.recipe import SOURCES, Data
 from whet.types import Example
-
-SOURCES = ("path", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)

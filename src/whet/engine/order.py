@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from whet.types import Cursor, Plan, StepRows, Unit
 
+FIXED = 2**63
+"""The epoch of what is drawn once and stays so, such as the masks of validation; training never comes so far."""
+
 
 def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
     """Return the order of `size` units in an epoch; the same wherever and whenever it is asked for."""

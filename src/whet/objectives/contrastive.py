@@ -13,15 +13,13 @@ from whet.engine.calibrate import fit_temperature
 from whet.engine.embed import ONE_LABEL, asked_rows, by_centroid, plain_rows, pooled_vectors, shares, voters
 from whet.engine.fields import require
 from whet.engine.logistic import fit_logistic
-from whet.engine.order import permutation, seed_of
+from whet.engine.order import FIXED, permutation, seed_of
 from whet.errors import DataError
 from whet.models.policy import Policy
 from whet.plugins import plugin
 from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
 
 HEAD = "classify"
-FIXED = 2**63
-"""The epoch of the groups that are counted and validated on; training never comes so far."""
 UNKNOWN = -1
 """Number of a label that no training row has."""
 

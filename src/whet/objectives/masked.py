@@ -12,15 +12,12 @@ from torch import Tensor
 from whet.engine.cut import cut
 from whet.engine.fields import missing
 from whet.engine.measure import segment_sum
-from whet.engine.order import shuffled
+from whet.engine.order import FIXED, shuffled
 from whet.errors import ModelError
 from whet.models.policy import Policy
 from whet.plugins import plugin
 from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
 from whet.words import word_places
-
-FIXED = 2**63
-"""The epoch of the masks that validation and evaluation use; training never comes so far."""
 
 
 @plugin

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whet.recipe import GateRule
+from whet.registry import CHALLENGER, CHAMPION
 from whet.report.gate import judge
 from whet.report.scores import Group, Measured, Resampling, measure
 from whet.report.verdict import Comparison, compare
 from whet.report.wording import as_json, claim, direction, interval, metric_name, rows, size, wording
 from whet.types import Score
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 Rows = Literal["old", "new"]
 SETS: tuple[Rows, ...] = ("old", "new")
 FEWEST = 10
