@@ -6,13 +6,12 @@ from typing import Annotated
 from pydantic import Field
 
 from whet.bundle.image import HOME, BaseImage, Cpus, Device, base_image, dockerfile
+from whet.bundle.managed import GRACE_S, IGNORED, STOP_S, machine
 from whet.bundle.subject import RUN, Entry, Subject, flag, offline, script
 from whet.plugins import plugin
 
-STOP_S, GRACE_S = 30.0, 20.0
 PORT, HEALTH, READY, PREDICT = 5001, "/health", "/ready", "/score"
 SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
-IGNORED = "**\n!Dockerfile\n!requirements.txt\n!wheels\n!entry.py\n"
 SIZES = ((5.5, "Standard_DS2_v2"), (12.0, "Standard_DS3_v2"), (26.0, "Standard_DS4_v2"), (54.0, "Standard_DS5_v2"))
 LARGEST = "Standard_E16s_v3"
 MOUNT = "/var/azureml-app/azureml-models"
@@ -140,4 +139,4 @@ readiness_probe:
             return self.instance_type
         if self.device == "cuda":
             return "Standard_NC4as_T4_v3"
-        return next((kind for most, kind in SIZES if subject.memory_mib <= most * 1024), LARGEST)
+        return machine(subject, SIZES, LARGEST)

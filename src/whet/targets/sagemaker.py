@@ -10,16 +10,14 @@ from typing import Annotated
 from pydantic import Field
 
 from whet.bundle.image import HOME, BaseImage, Cpus, Device, Image, base_image, dockerfile
+from whet.bundle.managed import GRACE_S, IGNORED, STOP_S, machine
 from whet.bundle.subject import RUN, Entry, Subject, flag, offline, script
 from whet.plugins import plugin
 
 MODEL = "/opt/ml/model"
 """Where SageMaker unpacks model.tar.gz, to be read only."""
-STOP_S, GRACE_S = 30.0, 20.0
-IGNORED = "**\n!Dockerfile\n!requirements.txt\n!wheels\n!entry.py\n"
 AS_ROOT = "SageMaker runs its containers as root, and asks for images that expect it\n# hadolint ignore=DL3002"
 SIZES = ((6.5, "ml.m5.large"), (14.0, "ml.m5.xlarge"), (29.0, "ml.m5.2xlarge"), (59.0, "ml.m5.4xlarge"))
-"""Memory of an instance that a model may take, in GiB, and the smallest that has it."""
 LARGEST = "ml.m5.12xlarge"
 
 
@@ -125,7 +123,7 @@ class SageMaker:
             return self.instance_type
         if self.device == "cuda":
             return "ml.g5.xlarge"
-        return next((kind for most, kind in SIZES if subject.memory_mib <= most * 1024), LARGEST)
+        return machine(subject, SIZES, LARGEST)
 
 
 def _pack(source: Path, place: Path) -> None:

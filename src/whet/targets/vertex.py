@@ -6,10 +6,10 @@ from typing import Annotated
 from pydantic import Field
 
 from whet.bundle.image import HOME, IGNORED, BaseImage, Cpus, Device, Image, base_image, dockerfile
+from whet.bundle.managed import GRACE_S, STOP_S, machine
 from whet.bundle.subject import RUN, Entry, Subject, flag, offline
 from whet.plugins import plugin
 
-STOP_S, GRACE_S = 30.0, 20.0
 SIZES = ((6.0, "n1-standard-2"), (13.0, "n1-standard-4"), (28.0, "n1-standard-8"), (58.0, "n1-standard-16"))
 LARGEST = "n1-standard-32"
 PORT, HEALTH, PREDICT = 8080, "/health", "/predict"
@@ -87,4 +87,4 @@ class Vertex:
             return self.machine_type
         if self.device == "cuda":
             return "g2-standard-4"
-        return next((kind for most, kind in SIZES if subject.memory_mib <= most * 1024), LARGEST)
+        return machine(subject, SIZES, LARGEST)
