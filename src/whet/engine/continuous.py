@@ -248,7 +248,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (held[..., :length, :] for held in self._held)
 
 
-def token_logprobs(policy: Policy, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
+def answer_logprobs(policy: Policy, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
     """Return the log-probability of each token of an answer to a prompt, read in one pass."""
     ids = torch.tensor([*prompt, *answer], device=policy.device)
     supervised = torch.zeros(len(ids), device=policy.device)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from whet.engine.continuous import Continuous, token_logprobs
+from whet.engine.continuous import Continuous, answer_logprobs
 from whet.models.policy import Policy
 from whet.plugins import plugin
 
@@ -25,4 +25,4 @@ class Torch:
         return Continuous(policy, self.max_rows, self.max_prompt_tokens)
 
     def score(self, policy: Policy, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
-        return token_logprobs(policy, prompt, answer)
+        return answer_logprobs(policy, prompt, answer)
