@@ -219,6 +219,12 @@ class Output:
     """Supervised tokens that `nll` sums over."""
     num_characters: int | None = None
     """Characters that `nll` describes; for bits per character."""
+    margin: float | None = None
+    """How much more the better of two answers is liked than the worse one, on any scale."""
+    reward: float | None = None
+    """What the answer is worth by the objective's reward."""
+    kl: float | None = None
+    """Divergence of the policy from its reference along the answer, summed over its tokens, in nats."""
 
     @property
     def is_finite(self) -> bool:
@@ -234,13 +240,6 @@ class Output:
         if self.labels is not None:
             return min((max(chance, 1 - chance) for chance in self.probabilities.values()), default=0.0)
         return None if self.label is None else self.probabilities.get(self.label)
-
-    margin: float | None = None
-    """How much more the better of two answers is liked than the worse one, on any scale."""
-    reward: float | None = None
-    """What the answer is worth by the objective's reward."""
-    kl: float | None = None
-    """Divergence of the policy from its reference along the answer, summed over its tokens, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
