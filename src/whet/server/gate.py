@@ -69,7 +69,7 @@ class Gate:
                 await refuse(ticket, failed, self._form(scope))(scope, receive, tagged)
         finally:
             self._service.num_at_work -= 1
-            self._note(scope, ticket)
+            self._note(ticket)
 
     def _check(self, scope: MutableMapping[str, Any]) -> None:
         """Raise Refusal where the request must not come in."""
@@ -94,7 +94,7 @@ class Gate:
     def _form(self, scope: MutableMapping[str, Any]) -> Form:
         return form_of(self._service, scope["path"])
 
-    def _note(self, scope: MutableMapping[str, Any], ticket: Ticket) -> None:
+    def _note(self, ticket: Ticket) -> None:
         """Count the request and write its record."""
         endpoint = ticket.record.endpoint if ticket.record is not None else "other"
         self._service.metrics.requests.labels(endpoint, str(ticket.status)).inc()

@@ -137,7 +137,7 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
         try:
             _loop(name, job, run, folder, training, stopper, flag, bar, scoring)
         except NonFiniteLoss as error:
-            raise TrainingError(_non_finite(error, job, run)) from None
+            raise TrainingError(_non_finite(error, job)) from None
     early_end = training.step < job.plan.num_steps
     if stopper.best_step and stopper.best_step != training.step:
         best = checkpoint.load(folder, stopper.best_step)
@@ -276,7 +276,7 @@ def _note(loss: float, stopper: Stopper) -> str:
     return f"loss {loss:.4f}{best}"
 
 
-def _non_finite(error: NonFiniteLoss, job: Job, run: Run) -> str:
+def _non_finite(error: NonFiniteLoss, job: Job) -> str:
     examples = {example.id: example for example in (*job.dataset.train, *job.dataset.validation)}
     rows = [f"{examples[row].file}:{examples[row].line}" for row in dict.fromkeys(error.row_ids) if row in examples]
     shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")

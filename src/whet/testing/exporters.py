@@ -43,7 +43,7 @@ def what_is_read_answers_as_the_run(
     untuned.heads, untuned.classes = policy.heads, policy.classes
     moved = _difference(ours, own_outputs(untuned, rows, sources))
     with tempfile.TemporaryDirectory() as place:
-        exporter.write(policy, technique, _card(policy, objective), Path(place))
+        exporter.write(policy, technique, _card(policy), Path(place))
         artefact = exporter.read(Path(place))
         found = _difference(ours, artefact.outputs(rows, sources))
         assert found <= exporter.tolerance, (
@@ -76,7 +76,7 @@ def _rows(policy: Policy, objective: Objective, examples: Sequence[Example]) -> 
     return [row.ids for row in rows], [row.source for row in rows if row.source is not None]
 
 
-def _card(policy: Policy, objective: Objective) -> Card:
+def _card(policy: Policy) -> Card:
     source, kind = policy.source, "classify" if pooled_head(policy) is not None else "sft"
     return Card(source.name, source.sha256, "technique", {}, kind, {}, policy.classes, policy.context, policy.max_tokens)
 

@@ -306,8 +306,8 @@ def _started(bundle: Path, entry: Entry) -> Iterator[_Live]:
         for place, part in entry.folders.items():
             if part.endswith(".py"):  # what it starts lies elsewhere here
                 script = root / place.lstrip("/")
-                script.write_text(_here(script.read_text(encoding="utf-8"), entry, root, port, moved), encoding="utf-8")
-        command = [_moved(word, moved, root) for word in _with_port(entry.command, entry, port)]
+                script.write_text(_here(script.read_text(encoding="utf-8"), root, port, moved), encoding="utf-8")
+        command = [_moved(word, moved, root) for word in _with_port(entry.command, port)]
         outside = [word for word in command[1:] if word.startswith("/") and not Path(word).is_relative_to(root)]
         assert not outside, f"the command names {', '.join(outside)}, and the entry neither puts nor writes anything there"
         with output.open("wb") as told:
@@ -351,11 +351,11 @@ def _moved(word: str, places: tuple[str, ...] | list[str], root: Path) -> str:
     return word if found is None else str(root / word.lstrip("/"))
 
 
-def _with_port(command: tuple[str, ...], entry: Entry, port: int) -> list[str]:
+def _with_port(command: tuple[str, ...], port: int) -> list[str]:
     return [str(port) if before == "--port" else word for before, word in zip(("", *command), command, strict=False)]
 
 
-def _here(text: str, entry: Entry, root: Path, port: int, places: list[str]) -> str:
+def _here(text: str, root: Path, port: int, places: list[str]) -> str:
     """Return a program of the bundle with its own places moved below a folder, and another port."""
     text = re.sub(r'("--port",\s*)"\d+"', rf'\g<1>"{port}"', text)
     for place in {os.path.commonpath([place]) for place in places}:
