@@ -102,6 +102,12 @@ def test_the_probe_takes_the_longest_rows_first_and_usual_ones_after(desk, name,
     assert probe.peak_bytes > 0.05 * GIB
 
 
+def test_no_model_is_named_that_the_objective_cannot_learn_on(desk):
+    # all that are known by their sizes are encoders and decoders
+    assert planned(desk, "two_sided.yaml", probe=False)["models"] == []
+    assert {row["kind"] for row in planned(desk, "write.yaml", probe=False)["models"]} == {"decoder"}
+
+
 def test_without_a_probe_there_is_no_time(desk, tmp_path):
     found = planned(desk, probe=False, price_per_hour=1.0, out=tmp_path / "plan.json")
     assert found["seconds"] is None and found["money"] is None and found["memory"]["measured_bytes"] is None

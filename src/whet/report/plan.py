@@ -52,8 +52,9 @@ def show_plan(found: Mapping[str, Any], console: Console) -> None:
     console.print()
     console.print(_fitting("This model, by technique", "technique", found["techniques"]))
     console.print()
-    console.print(_fitting("Other models, each with the richest of full, lora, qlora that fits", "model", found["models"]))
-    console.print()
+    if found["models"]:
+        console.print(_fitting("Other models, each with the richest of full, lora, qlora that fits", "model", found["models"]))
+        console.print()
     for one in found["advice"]:
         console.print(Text.assemble(("Advice: ", "bold"), f"{one['advice']} ({one['why']})."), soft_wrap=True)
 

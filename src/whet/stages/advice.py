@@ -41,7 +41,7 @@ def way_load(way: str, shape: Shape, load: Load, head: int = 0, keeps_reference:
 
 def models(head: str, load: Load, program: int, room: int) -> list[dict[str, Any]]:
     """Return built-in and well-known models that the objective can learn on, each with the richest technique that fits."""
-    kinds = {"lm": ("decoder",), "masked": ("encoder",)}.get(head, ("encoder", "decoder"))
+    kinds = {"lm": ("decoder",), "masked": ("encoder",), "seq2seq": ("encoder-decoder",)}.get(head, ("encoder", "decoder"))
     rows = []
     for shape in (one for one in KNOWN if one.kind in kinds):
         tried = {way: estimate(shape, way_load(way, shape, load), program).total for way in ("full", "lora", "qlora")}
