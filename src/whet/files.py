@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, whatever happens while they are written."""
+"""Files and folders that are found beside a recipe, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+def beside(name: str, folder: Path | None) -> str:
+    """Return where a file or folder lies that a recipe in `folder` names: from the current folder, or else beside the recipe."""
+    if folder is None:
+        return name
+    try:
+        found = not Path(name).expanduser().exists() and (folder / name).exists()
+    except (OSError, RuntimeError, ValueError):  # no name of a file at all; whoever opens it says so
+        return name
+    return str(folder / name) if found else name
 
 
 def write_whole(path: Path, text: str) -> None:

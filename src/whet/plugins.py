@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform
 import pydantic
 
 from whet.errors import RecipeError, RunError
+from whet.files import beside
 
 T = TypeVar("T")
 KINDS = (
@@ -127,14 +128,7 @@ def inner(kind: str, choice: Any) -> Any:
 
 def beside_recipe(name: str) -> str:
     """Return where a folder lies that a setting names: as data, from the current folder, or else beside the recipe."""
-    folder = _folder.get()
-    if folder is None or not isinstance(name, str) or name.startswith("builtin:"):
-        return name
-    try:
-        found = not Path(name).expanduser().exists() and (folder / name).exists()
-    except (OSError, ValueError):  # no name of a file at all; whoever opens it says so
-        return name
-    return str(folder / name) if found else name
+    return name if not isinstance(name, str) or name.startswith("builtin:") else beside(name, _folder.get())
 
 
 @dataclass(frozen=True)

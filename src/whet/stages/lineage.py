@@ -9,7 +9,7 @@ from typing import Any
 
 from whet.display import quoted
 from whet.errors import ModelError, RecipeError, RunError
-from whet.files import file_hash
+from whet.files import beside, file_hash
 from whet.models.builtin import model_hash
 from whet.models.load import source_name
 from whet.models.policy import Policy, Source
@@ -49,10 +49,7 @@ def find_parents(recipe: Recipe, folder: Path | None) -> list[Parent]:
 
 def located_parents(recipe: Recipe, folder: Path | None) -> tuple[str, ...]:
     """Return the recipe's parents where they lie: from the current folder, or else beside the recipe."""
-    return tuple(
-        str(folder / name) if folder is not None and not Path(name).exists() and (folder / name).exists() else name
-        for name in recipe.parents
-    )
+    return tuple(beside(name, folder) for name in recipe.parents)
 
 
 def ancestors(parents: Sequence[Run]) -> list[Run]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from whet.data.accounting import ACCOUNTING
@@ -12,8 +11,8 @@ from whet.data.dataset import Dataset, prepare, read_dataset
 from whet.data.replay import SOURCE, Past, with_past
 from whet.data.tasks import prepare_tasks
 from whet.errors import RunError
-from whet.files import write_whole
-from whet.recipe import Data, Recipe
+from whet.files import beside, write_whole
+from whet.recipe import SOURCES, Data, Recipe
 from whet.recipe_file import dump_recipe
 from whet.run import Run, free_path, new_run
 from whet.stages.build import build_objective, check_plugins
@@ -107,11 +106,4 @@ def located_recipe(recipe: Recipe, folder: Path | None) -> Recipe:
 
 def located(data: Data, folder: Path | None) -> Data:
     """Return the section with its files found: from the current folder, or else beside the recipe."""
-
-    def find(names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(
-            name if Path(name).exists() or folder is None or not (folder / name).exists() else str(folder / name)
-            for name in names
-        )
-
-    return data.model_copy(update={"path": find(data.path), "validation": find(data.validation), "test": find(data.test)})
+    return data.model_copy(update={key: tuple(beside(name, folder) for name in getattr(data, key)) for key in SOURCES})
