@@ -29,7 +29,7 @@ from whet.stages.prepare import stored_dataset
 from whet.stages.registry import resolve
 from whet.stages.serve import load_served
 from whet.store.log import Item, Logged, read_requests, texts_of
-from whet.types import Check, Example
+from whet.types import Check, Example, Output
 
 if TYPE_CHECKING:
     from whet.types import Values
@@ -84,7 +84,7 @@ def monitor(
     logged, notes = _requests(log, run, start, end)
     items = [_whole(item, examples) for one in logged if one.status == 200 for item in one.items]
     window = [_seen(item) for item in items]
-    vectors = _vectors(run, items, examples, "embedding_drift" in chosen, notes)
+    vectors = _vectors(run, items, examples, any("vectors" in check.takes for check in chosen.values()), notes)
     found = build_monitoring(
         window,
         [_without_language(one) for one in baseline] if not any(item.input is not None for item in items) else baseline,
@@ -216,8 +216,8 @@ def _confidence(answer: Any, chances: Mapping[str, float]) -> float | None:
     if not chances:
         return None
     if isinstance(answer, list):
-        return min(max(chance, 1 - chance) for chance in chances.values())
-    return chances.get(answer)
+        return Output(labels=tuple(answer), probabilities=chances).confidence
+    return Output(label=answer, probabilities=chances).confidence
 
 
 def _label(answer: Any) -> str | None:
