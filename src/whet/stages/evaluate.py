@@ -42,7 +42,7 @@ from whet.stages.lineage import ancestors, recorded
 from whet.stages.mirror import mirrored
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
-from whet.stages.train import alone_path
+from whet.stages.train import alone_path, compared
 from whet.stages.tuned import Tuned, load_run, load_whole
 from whet.tracked import judgement
 from whet.types import Example, Output
@@ -219,8 +219,7 @@ def _forgetting(tuned: Tuned, metric: str, recipe: Path | None, hints: list[str]
 
 def _sharing(tuned: Tuned, metric: str, groups: Sequence[Group], narrator: Narrator) -> dict[str, Any] | None:
     """Return how a task compares with the same task trained alone, on the same rows; None where the recipe does not ask."""
-    stored = load_recipe(tuned.run.path / "recipe.yaml")
-    if stored.mixture is None or not stored.mixture.compare:
+    if tuned.task not in compared(load_recipe(tuned.run.path / "recipe.yaml")):
         return None
     place = alone_path(tuned.run.path, tuned.task)
     if not (place / "manifest.json").is_file() or not Run(place).model.exists():

@@ -54,7 +54,7 @@ def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None
     `folder` is the recipe's own, where the user's plugin files lie. Raises WhetError; a refusal leaves no run behind.
     """
     path = free_path(out, slug(recipe))
-    for name in _compared(recipe):
+    for name in compared(recipe):
         free_path(alone_path(path, name), "")
     check_plugins(recipe, folder)
     recipe = with_places(recipe, folder)
@@ -116,7 +116,7 @@ def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILEN
             check_base(job.policy, manifest["base"]["sha256"])
             with mirrored(run, stored, folder, narrator) as watched:
                 _train(job, watched, folder, narrator, load_s)
-    if _compared(stored):
+    if compared(stored):
         _train_each_alone(run, stored_dataset(run), plugin_folder(run, recipe), narrator)
     return run
 
@@ -126,7 +126,7 @@ def alone_path(path: Path, task: str) -> Path:
     return path.with_name(f"{path.name}-{task}-alone")
 
 
-def _compared(recipe: Recipe) -> tuple[str, ...]:
+def compared(recipe: Recipe) -> tuple[str, ...]:
     """Return the tasks that are trained alone too, to tell whether sharing helped."""
     return tuple(recipe.tasks or ()) if recipe.mixture is not None and recipe.mixture.compare else ()
 
@@ -134,7 +134,7 @@ def _compared(recipe: Recipe) -> tuple[str, ...]:
 def _train_each_alone(run: Run, dataset: Dataset, folder: Path | None, narrator: Narrator) -> None:
     """Train each task as a run of its own, with the settings and rows of the run of all; goes on where that was begun."""
     recipe = load_recipe(run.path / "recipe.yaml")
-    for name in _compared(recipe):
+    for name in compared(recipe):
         place, parents = alone_path(run.path, name), [str(run.path)]
         try:
             if not place.exists():
