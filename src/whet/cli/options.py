@@ -7,6 +7,15 @@ from typing import Annotated
 
 import typer
 
+from whet import plugins
+
+
+def one_of(kind: str) -> str:
+    """Return the built-in plugins of a kind in words."""
+    *names, last = plugins.names(kind)
+    return f"{', '.join(names)} or {last}."
+
+
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a line of the recipe; may be given several times.")
 ]

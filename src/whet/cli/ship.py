@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from whet.cli.app import app
-from whet.cli.options import IgnoreGate, Json, Out, Own, PluginSets, RunPath
+from whet.cli.options import IgnoreGate, Json, Out, Own, PluginSets, RunPath, one_of
 from whet.cli.say import answer, narrator, say
 from whet.display import quoted
 
@@ -17,7 +17,7 @@ from whet.display import quoted
 @app.command()
 def compress(
     run: RunPath,
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="int8, int4, dynamic_int8, magnitude or wanda.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help=one_of("compressors"))],
     out: Out = None,
     sets: PluginSets = [],
     ignore_gate: IgnoreGate = False,
@@ -38,7 +38,7 @@ def compress(
 @app.command()
 def export(
     run: RunPath,
-    form: Annotated[str, typer.Argument(metavar="FORMAT", help="adapter, merged, gguf or onnx.")],
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help=one_of("exporters"))],
     out: Out = None,
     sets: PluginSets = [],
     ignore_gate: IgnoreGate = False,
@@ -57,7 +57,7 @@ def export(
 @app.command()
 def deploy(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a registered NAME, NAME@ALIAS or NAME@VERSION.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="docker, kubernetes, systemd, sagemaker, vertex or azureml.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help=one_of("targets"))],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder of the bundle; default bundles/NAME-TARGET.")
     ] = None,
