@@ -337,6 +337,10 @@ class Objective(Protocol):
         """The generated answer to each example, in order; only where there are `written_metrics`."""
         return iter(())
 
+    def source(self, example: Example) -> str:
+        """The text that an encoder-decoder reads to answer an example; by default its turns before the answer, one below the other."""
+        return "\n".join(message.content for message in example.prompt or ())
+
     def settle(self, policy: Policy, units: Sequence[Unit], plan: Plan) -> None:
         """Fit what no step learns on the training units, such as a head on tuned embeddings; by default nothing.
 

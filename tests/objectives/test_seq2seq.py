@@ -118,6 +118,7 @@ def test_the_prefix_stands_before_every_source(builder, examples):
     row = named.units(examples[4:5], policy, 200)[0][0]  # five turns: system, user, assistant, user, and the answer
     said = "\n".join(message.content for message in examples[4].messages[:-1])
     assert policy.tokenizer.decode(row.source) == f"say: {said}</s>"
+    assert named.source(examples[4]) == f"say: {said}"  # what a server asks for
 
 
 def table(path, rows):

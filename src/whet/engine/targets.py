@@ -12,21 +12,21 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
 from whet.engine.generate import CHEAPER, batches
 from whet.models.policy import Policy
-from whet.types import Message, Row
+from whet.types import Row
 
 
-def source_text(prompt: Sequence[Message]) -> str:
-    """Return what is read: the turns before the answer, one below the other."""
-    return "\n".join(message.content for message in prompt)
+def source_ids(policy: Policy, text: str, max_length: int, reader: PreTrainedTokenizerBase | None = None) -> list[int]:
+    """Return a source's tokens with those that the tokenizer puts around it; a longer one loses its end. At least one.
 
-
-def source_ids(policy: Policy, text: str, max_length: int) -> list[int]:
-    """Return a source's tokens with those that the tokenizer puts around it; a longer one loses its end. At least one."""
-    ids: list[int] = policy.tokenizer(text, truncation=True, max_length=max_length, verbose=False)["input_ids"]
+    `reader` is another copy of the policy's tokenizer, for a thread that must not touch the policy's.
+    """
+    tokenizer = policy.tokenizer if reader is None else reader
+    ids: list[int] = tokenizer(text, truncation=True, max_length=max_length, verbose=False)["input_ids"]
     return ids or [policy.start_id]
 
 
@@ -72,7 +72,7 @@ def _batch(policy: Policy, sources: Sequence[Sequence[int]], max_new_tokens: int
         last_hidden_state=policy.network.get_encoder()(input_ids=source, attention_mask=mask).last_hidden_state
     )
     ids = torch.tensor([start] * len(sources), device=device)
-    limit = max(1, min(max_new_tokens, policy.context - len(start)))
+    limit = target_limit(policy, start, max_new_tokens)
     never = never_written(policy)
     written: list[list[int]] = [[] for _ in sources]
     open_rows, cache = set(range(len(sources))), None
@@ -92,6 +92,11 @@ def _batch(policy: Policy, sources: Sequence[Sequence[int]], max_new_tokens: int
         if not open_rows:
             break
     return written
+
+
+def target_limit(policy: Policy, start: Sequence[int], max_new_tokens: int) -> int:
+    """Return how many tokens may be written behind what every target begins with."""
+    return max(1, min(max_new_tokens, policy.context - len(start)))
 
 
 def never_written(policy: Policy) -> list[int]:

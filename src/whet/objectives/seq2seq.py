@@ -8,7 +8,7 @@ from torch import Tensor
 from whet.engine.fields import require
 from whet.engine.measure import likelihoods, nll
 from whet.engine.order import shuffled
-from whet.engine.targets import source_ids, source_text, target_row, written_targets
+from whet.engine.targets import source_ids, target_row, written_targets
 from whet.models.policy import Policy
 from whet.plugins import plugin
 from whet.types import Batch, Cursor, Example, Objective, Output, Plan, State, StepRows, Unit
@@ -33,7 +33,7 @@ class Seq2Seq(Objective):
     def units(self, examples: Sequence[Example], policy: Policy, max_length: int) -> list[Unit]:
         require(examples, self.needs)
         return [
-            (target_row(policy, example.id, self._source(example), example.response or "", max_length),) for example in examples
+            (target_row(policy, example.id, self.source(example), example.response or "", max_length),) for example in examples
         ]
 
     def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:
@@ -50,9 +50,9 @@ class Seq2Seq(Objective):
 
     def answers(self, policy: Policy, examples: Sequence[Example], max_new_tokens: int) -> Iterator[Output]:
         """Write the response to each prompt, greedily."""
-        sources = [source_ids(policy, self._source(example), policy.context) for example in examples]
+        sources = [source_ids(policy, self.source(example), policy.context) for example in examples]
         for ids in written_targets(policy, sources, max_new_tokens):
             yield Output(text=str(policy.tokenizer.decode(ids, skip_special_tokens=True)).strip())
 
-    def _source(self, example: Example) -> str:
-        return self.prefix + source_text(example.prompt or ())
+    def source(self, example: Example) -> str:
+        return self.prefix + Objective.source(self, example)

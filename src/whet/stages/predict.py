@@ -15,7 +15,7 @@ from whet.data.shapes import question
 from whet.data.write import read_prediction_rows
 from whet.engine.generate import GREEDY, Sampling, fitted, generate
 from whet.engine.machine import computing
-from whet.engine.targets import source_ids, source_text
+from whet.engine.targets import source_ids
 from whet.errors import DataError, RunError
 from whet.models.template import prompt_ids, stop_ids
 from whet.stages.prepare import stored_columns
@@ -143,7 +143,8 @@ class Predictor:
             return True
         policy = self.tuned.policy
         if policy.kind == "encoder-decoder":
-            return len(source_ids(policy, source_text(self._cleaned(messages)), WHOLE)) <= policy.context
+            source = self.tuned.objective.source(Example(id=0, messages=tuple(self._cleaned(messages))))
+            return len(source_ids(policy, source, WHOLE)) <= policy.context
         prompt = self._prompt(messages)
         return len(fitted(policy, prompt, self.tuned.recipe.evaluate.max_new_tokens)[0]) == len(prompt)
 
