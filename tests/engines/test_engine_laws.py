@@ -1,4 +1,4 @@
-"""Every engine keeps the laws of engines, on two architectures; and the battery notices one that does not."""
+"""Every engine keeps the laws of engines, on decoders and encoder-decoders; and the battery notices one that does not."""
 
 from __future__ import annotations
 
@@ -17,15 +17,22 @@ WINDOW = 8
 
 
 @pytest.mark.parametrize("law", ENGINE_LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "t5", "bart"])
 @pytest.mark.parametrize("name", plugins.names("engines"))
-def test_engine_keeps_the_law(name, architecture, law, builder):
-    law(plugins.build("engines", name, {}), builder(architecture)())
+def test_engine_keeps_the_law(name, architecture, law, policy_of):
+    law(plugins.build("engines", name, {}), policy_of(architecture))
 
 
-@pytest.mark.parametrize("settings", [{"max_rows": 1}, {"max_rows": 3, "max_prompt_tokens": 1}])
-def test_few_rows_change_nothing(settings, builder):
-    greedy_is_the_reference(plugins.build("engines", "torch", settings), builder("llama")())
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        ("llama", {"max_rows": 1}),
+        ("llama", {"max_rows": 3, "max_prompt_tokens": 1}),
+        ("bart", {"max_rows": 3, "max_prompt_tokens": 1}),
+    ],
+)
+def test_few_rows_change_nothing(architecture, settings, policy_of):
+    greedy_is_the_reference(plugins.build("engines", "torch", settings), policy_of(architecture))
 
 
 @pytest.mark.parametrize(

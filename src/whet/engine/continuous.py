@@ -8,7 +8,7 @@ Shapes: R rows that are being written, L columns of the cache, H heads, d width 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 
 from whet.engine.cut import pack
 from whet.engine.generate import GREEDY, Sampling, draw, fitted
+from whet.engine.targets import target_start
 from whet.errors import ModelError
 from whet.models.policy import Policy
 from whet.types import Row
@@ -56,13 +57,15 @@ class Written:
 
 
 @dataclass(slots=True)
-class _Row:
+class AtWork:
+    """A request that is being written."""
+
     request: Request
     prompt: list[int]
     """What of it fits."""
     limit: int
-    position: int
-    """Of the token that is fed next."""
+    position: int = 0
+    """Of the token that is fed next, in a decoder."""
     tokens: list[int] = field(default_factory=list)
     finished: bool = False
 
@@ -83,7 +86,7 @@ class Continuous:
         self._max_rows = max_rows
         self._max_prompt_tokens = max_prompt_tokens
         self._waiting: deque[Request] = deque()
-        self._rows: list[_Row] = []
+        self._rows: list[AtWork] = []
         self._cache: Any = None
         self._mask = torch.zeros(0, 0, dtype=torch.long, device=policy.device)  # [R, L]
 
@@ -112,7 +115,7 @@ class Continuous:
         """Write the next token of each request, the first one of those that join. Nothing where there is no request."""
         written = self._go_on() if self._rows else []
         self._free()
-        newcomers = self._next_in()
+        newcomers = next_in(self._waiting, self._max_rows - len(self._rows), self._max_prompt_tokens, self._begun)
         if newcomers:
             written += self._join(newcomers)
         return written
@@ -124,28 +127,19 @@ class Continuous:
         logits = self._forward(ids, self._mask, positions, self._cache)
         for row in self._rows:
             row.position += 1
-        return _write(self._rows, logits)
+        return write_next(self._rows, logits)
 
-    def _next_in(self) -> list[_Row]:
-        """Take those that wait, in order, while rows are free: at least one, and more while their padded prompts stay short."""
-        rows: list[_Row] = []
-        while self._waiting and len(self._rows) + len(rows) < self._max_rows:
-            request = self._waiting[0]
-            prompt, limit = fitted(self._policy, request.prompt, request.max_new_tokens)
-            longest = max(len(prompt), *(len(row.prompt) for row in rows), 0)
-            if rows and longest * (len(rows) + 1) > self._max_prompt_tokens:
-                break
-            self._waiting.popleft()
-            rows.append(_Row(request, prompt, limit, len(prompt)))
-        return rows
+    def _begun(self, request: Request) -> AtWork:
+        prompt, limit = fitted(self._policy, request.prompt, request.max_new_tokens)
+        return AtWork(request, prompt, limit, len(prompt))
 
-    def _join(self, rows: list[_Row]) -> list[Written]:
+    def _join(self, rows: list[AtWork]) -> list[Written]:
         prompts, where = [row.prompt for row in rows], self._policy.device
         longest = max(map(len, prompts))
         ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=where)
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=where)
         cache = Cache(layer_class_to_replicate=_Layer)
-        written = _write(rows, self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache))
+        written = write_next(rows, self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache))
         if cache.get_seq_length() != longest:
             raise ModelError(
                 f"{self._policy.source.name}: its technique puts tokens of its own before each text, which requests that are written "
@@ -187,10 +181,26 @@ class Continuous:
             layer.keep(chosen, first)
 
 
-def _write(rows: Sequence[_Row], logits: Tensor) -> list[Written]:
-    """Choose the next token of each row and note what has ended. [R, V]"""
+def next_in(waiting: deque[Request], num_free: int, max_prompt_tokens: int, begun: Callable[[Request], AtWork]) -> list[AtWork]:
+    """Take those that wait, in order, while rows are free: at least one, and more while their padded prompts stay short."""
+    rows: list[AtWork] = []
+    while waiting and len(rows) < num_free:
+        row = begun(waiting[0])
+        longest = max(len(one.prompt) for one in (row, *rows))
+        if rows and longest * (len(rows) + 1) > max_prompt_tokens:
+            break
+        waiting.popleft()
+        rows.append(row)
+    return rows
+
+
+def write_next(rows: Sequence[AtWork], logits: Tensor, never: Sequence[int] = ()) -> list[Written]:
+    """Choose the next token of each row, none of those that are never written, and note what has ended. [R, V]"""
+    normalised = torch.log_softmax(logits, dim=-1)  # [R, V]: what the model says, whatever may be chosen
+    if never:
+        logits, normalised = logits.clone(), normalised.clone()
+        logits[:, never] = normalised[:, never] = -torch.inf
     likeliest = logits.argmax(-1).tolist()
-    normalised = torch.log_softmax(logits, dim=-1)  # [R, V]
     written = []
     for index, row in enumerate(rows):
         sampling = row.request.sampling
@@ -199,7 +209,7 @@ def _write(rows: Sequence[_Row], logits: Tensor) -> list[Written]:
         row.tokens.append(token)
         finish: Literal["stop", "length"] | None = "stop" if ends else "length" if len(row.tokens) == row.limit else None
         row.finished = finish is not None
-        values, names = normalised[index].topk(min(row.request.num_top, logits.shape[-1]))
+        values, names = normalised[index].topk(min(row.request.num_top, logits.shape[-1] - len(never)))
         likely = tuple(zip(names.tolist(), values.tolist(), strict=True))
         written.append(Written(row.request.id, token, float(normalised[index, token]), likely, finish))
     return written
@@ -249,10 +259,13 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
 
 
 def answer_logprobs(policy: Policy, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
-    """Return the log-probability of each token of an answer to a prompt, read in one pass."""
-    ids = torch.tensor([*prompt, *answer], device=policy.device)
+    """Return the log-probability of each token of an answer to a prompt, or of a target of a source, read in one pass."""
+    two_sided = policy.kind == "encoder-decoder"
+    before = target_start(policy) if two_sided else prompt
+    ids = torch.tensor([*before, *answer], device=policy.device)
     supervised = torch.zeros(len(ids), device=policy.device)
-    supervised[len(prompt) :] = 1.0
+    supervised[len(before) :] = 1.0
+    source = torch.tensor(list(prompt), device=policy.device) if two_sided else None
     with torch.no_grad():
-        logprobs = policy.logprobs(pack([Row(0, ids, {"supervised": supervised})]))
-    return [float(value) for value in logprobs[len(prompt) :]]
+        logprobs = policy.logprobs(pack([Row(0, ids, {"supervised": supervised}, source=source)]))
+    return [float(value) for value in logprobs[len(before) :]]
