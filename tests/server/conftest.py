@@ -53,6 +53,8 @@ class Runs:
     chat: Path
     labels_again: Path
     """Trained longer."""
+    asked: Path
+    """The rows that chat learnt from."""
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +72,16 @@ def runs(tmp_path_factory) -> Runs:
         labels=train(folder, encoder, classify, "classify", "labels"),
         chat=train(folder, decoder, chat, "sft", "chat"),
         labels_again=train(folder, encoder, classify, "classify", "labels-again", steps=12),
+        asked=Path(asked),
     )
+
+
+@pytest.fixture(scope="session")
+def shorten(runs, tmp_path_factory) -> Path:
+    """A run of an encoder-decoder, whose sources have a prefix."""
+    folder = tmp_path_factory.mktemp("two-sided")
+    data = {"path": str(runs.asked), "prompt": "prompt", "response": "response"}
+    return train(folder, write_tiny(folder / "t5", "t5"), data, {"name": "seq2seq", "prefix": "say: "}, "shorten", steps=40)
 
 
 @pytest.fixture

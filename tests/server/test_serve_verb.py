@@ -10,8 +10,10 @@ import sys
 import time
 
 import httpx
+import openai
 import pytest
 
+import whet
 from whet import cli
 
 MISTAKES = {
@@ -63,13 +65,18 @@ def started(arguments, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_serves_and_stops_when_it_is_told(runs, tmp_path, number):
-    process, said = started(["serve", str(runs.labels), str(runs.chat), "--port", "0", "--json"], tmp_path)
+def test_a_process_serves_and_stops_when_it_is_told(runs, shorten, tmp_path, number):
+    served = {"labels": runs.labels, "chat": runs.chat, "shorten": shorten}
+    process, said = started(["serve", *map(str, served.values()), "--port", "0", "--json"], tmp_path)
     try:
-        assert said["models"] == {"labels": str(runs.labels), "chat": str(runs.chat)} and said["base_url"] == f"{said['url']}/v1"
+        assert said["models"] == {name: str(run) for name, run in served.items()} and said["base_url"] == f"{said['url']}/v1"
         assert httpx.get(f"{said['url']}/ready", timeout=60).status_code == 200
         answer = httpx.post(f"{said['url']}/v1/classify", json={"model": "labels", "input": "my card"}, timeout=60)
         assert answer.status_code == 200
+        question = "where is the red card"
+        with openai.OpenAI(base_url=said["base_url"], api_key="none", timeout=60) as client:
+            told = client.chat.completions.create(model="shorten", messages=[{"role": "user", "content": question}], max_tokens=4)
+        assert told.choices[0].message.content == whet.load(shorten).predict([question])[0].prediction
         process.send_signal(signal.SIGHUP)
         time.sleep(0.5)
         assert httpx.get(f"{said['url']}/ready", timeout=60).status_code == 200

@@ -1,4 +1,4 @@
-"""Two tiny trained runs, a classifier on an encoder and an answering decoder, for bundles."""
+"""Three tiny trained runs for bundles: a classifier on an encoder, an answering decoder and an answering encoder-decoder."""
 
 from __future__ import annotations
 
@@ -62,3 +62,10 @@ def labels(desk):
 @pytest.fixture(scope="session")
 def chat(desk):
     return desk.train("chat", desk.llama, desk.asked, "sft")
+
+
+@pytest.fixture(scope="session")
+def shorten(desk):
+    t5 = write_tiny(desk.folder / "t5", "t5")
+    longer = {"max_steps": 40, "batch_size": 8, "precision": "fp32", "learning_rate": 0.01}  # so that it says something
+    return desk.train("shorten", t5, desk.asked, {"name": "seq2seq", "prefix": "say: "}, train=longer)

@@ -26,6 +26,7 @@ from whet.models.save import BASE, read_card
 from whet.registry import Registry
 from whet.stages.stripped import served_card
 from whet.testing import write_tiny
+from whet.types import Message
 
 MISTAKES = {
     "no target": ("deploy {run}", 2, "TARGET"),
@@ -106,6 +107,17 @@ def test_a_bundles_run_answers_as_the_run_and_says_what_it_has_not(labels, tmp_p
         whet.evaluate(made / "run")
     card = read_card(made / "run" / "model")
     assert card.source == BASE and (made / "run" / "model" / BASE / "model.safetensors").is_file()
+
+
+def test_an_encoder_decoders_bundle_answers_as_the_run(shorten, tmp_path):
+    made = whet.deploy(shorten, "docker", out=tmp_path / "bundle")
+    texts = ["my card is lost", "where is the old phone"]
+    predictor = whet.load(shorten)
+    assert whet.load(made / "run").predict(texts) == predictor.predict(texts)
+    told = json.loads((made / "bundle.json").read_text())
+    asked = told["entry"]["request"]
+    said = predictor.reply([Message("user", asked["messages"][0]["content"])], max_new_tokens=asked["max_tokens"])
+    assert told["endpoint"] == "chat" and told["expected"] == {"text": said} and said
 
 
 def test_altered_weights_of_a_bundles_base_are_noticed(labels, tmp_path):

@@ -50,8 +50,9 @@ def test_a_bundle_starts_where_there_is_nothing_else(name, made):
 
 
 @pytest.mark.slow
-def test_a_bundle_of_a_run_that_writes_starts(chat):
-    targets.check_target(plugins.build("targets", WRITES, {}), chat)
+@pytest.mark.parametrize("run", ["chat", "shorten"])
+def test_a_bundle_of_a_run_that_writes_starts(run, request):
+    targets.check_target(plugins.build("targets", WRITES, {}), request.getfixturevalue(run))
 
 
 class Broken(Docker):

@@ -17,14 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from whet.errors import DataError
+from whet.models.load import KINDS
 from whet.server.clients import in_reading_thread, unless_gone
 from whet.server.gate import read_body
+from whet.server.prompts import check_tokens
 from whet.server.refusals import Refusal
 from whet.server.schema import ClassifyRequest, EmbeddingRequest, FeedbackRequest, parse
 from whet.server.served import Served
 from whet.server.service import answer, item_of, service_of, ticket_of
 from whet.server.worker import Question
-from whet.server.writing import check_tokens
 from whet.store.log import Feedback, Item
 from whet.types import Example, Output
 
@@ -112,7 +113,7 @@ async def embedded(request: Request, asked: EmbeddingRequest) -> dict[str, Any]:
     if not served.embeds:
         raise Refusal(
             400,
-            f"'{asked.model}' is a decoder, whose states were trained to predict the next token and not to stand for a text. "
+            f"'{asked.model}' is {KINDS[served.policy.kind]}, whose states were trained to predict the next token and not to stand for a text. "
             "Serve a run of an encoder for embeddings.",
             param="model",
             code="unsupported_model",

@@ -12,8 +12,11 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedTokenizerBase
 
 from whet.engine.cut import pack
+from whet.engine.generate import generate
 from whet.engine.machine import Precision, computing
+from whet.engine.targets import written_targets
 from whet.models.policy import Policy
+from whet.models.template import stop_ids
 from whet.server.refusals import Refusal
 from whet.types import Example, Objective, Output, Row
 
@@ -43,11 +46,30 @@ class Served:
     """Columns that are asked about: the text's, and that of its pair where it has one."""
     reader: PreTrainedTokenizerBase
     """The policy's tokenizer once more, for the thread that reads requests."""
+    num_given: int = 0
+    """Tokens that every target of an encoder-decoder begins with, which are not written."""
 
     @property
     def writes(self) -> bool:
-        """Whether it goes on with texts."""
-        return self.policy.kind == "decoder" and self.objective.head == "lm"
+        """Whether it goes on with texts, or answers them with another."""
+        return self.reads_sources or (self.policy.kind == "decoder" and self.objective.head == "lm")
+
+    @property
+    def reads_sources(self) -> bool:
+        """Whether it is an encoder-decoder that writes: its prompt and its text have a context each."""
+        return self.policy.kind == "encoder-decoder" and self.objective.head == "seq2seq"
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens that it writes at most; of a decoder, behind an empty prompt."""
+        return self.policy.context - self.num_given
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """Tokens that end a text."""
+        if not self.reads_sources:
+            return stop_ids(self.reader)
+        return frozenset() if self.policy.end_id is None else frozenset({self.policy.end_id})
 
     @property
     def chats(self) -> bool:
@@ -67,6 +89,15 @@ class Served:
         """Return the run's answers, as `whet predict` gives them."""
         with computing(self.precision, self.policy.device), torch.no_grad():
             return list(self.objective.outputs(self.policy, examples, self.max_length))
+
+    def write(self, prompt: Sequence[int], max_new_tokens: int) -> str:
+        """Return the likeliest text for a prompt, as the run writes it by itself."""
+        with computing(self.precision, self.policy.device):
+            if self.reads_sources:
+                ids = next(written_targets(self.policy, [prompt], max_new_tokens))
+            else:
+                ids = next(generate(self.policy, [prompt], max_new_tokens, self.stops))
+        return str(self.policy.tokenizer.decode(ids, skip_special_tokens=True))
 
     def embed(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return the mean of an encoder's last states over the tokens of each row, as unit vectors."""

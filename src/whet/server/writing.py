@@ -17,14 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from whet.engine.continuous import Request as Asked
 from whet.engine.generate import Sampling
-from whet.errors import DataError
-from whet.models.template import prompt_ids, stop_ids
 from whet.server.clients import in_reading_thread, unless_gone
 from whet.server.gate import read_body
+from whet.server.prompts import Prompt, conversation, plain, room
 from whet.server.refusals import Refusal
 from whet.server.schema import ChatMessage, ChatRequest, CompletionRequest, Writing, parse
 from whet.server.served import Served
-from whet.server.service import GONE, Service, Ticket, answer, item_of, service_of, ticket_of
+from whet.server.service import GONE, Ticket, answer, item_of, service_of, ticket_of
 from whet.server.shapes import ChatShape, CompletionShape, Shape, Whole
 from whet.server.text import TextStream
 from whet.server.worker import Piece, Text
@@ -34,20 +33,8 @@ COLDEST = 1e-4
 """A temperature below this is 0: the likeliest token is drawn all the same, and dividing by it may overflow."""
 NARROWEST = 1e-9
 """A top_p below this leaves the likeliest token, as 0 is meant to."""
-TAIL = 8
-"""Tokens of a prompt that a completion is decoded with, so that its first space is right."""
 USUAL_COMPLETION = 16
 """OpenAI's own limit of a completion where none is asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What a text goes on from."""
-
-    ids: list[int]
-    text: str
-    tail: tuple[int, ...] = ()
-    """Tokens that the text is decoded with."""
 
 
 async def chat(request: Request) -> Response:
@@ -85,48 +72,17 @@ async def completed(request: Request, asked: CompletionRequest) -> Response:
         raise Refusal(
             400, f"'{asked.model}' does not write texts. Ask it at /v1/classify.", param="model", code="unsupported_model"
         )
-    prompts = await in_reading_thread(request, lambda: [_text(served, prompt) for prompt in asked.prompts])
+    prompts = await in_reading_thread(request, lambda: [plain(served, prompt) for prompt in asked.prompts])
     shape = CompletionShape(_head("cmpl", ticket, asked, served), served.reader.decode, asked.logprobs is not None)
     return await _write(request, asked, served, prompts, asked.limit or USUAL_COMPLETION, asked.logprobs or 0, shape)
 
 
 def _conversation(served: Served, messages: Sequence[ChatMessage]) -> Prompt:
-    turns = [Message(_role(turn.role), served.clean(turn.text)) for turn in messages]
-    if turns[-1].role == "assistant":
-        raise Refusal(
-            400, "the last message is the assistant's, so there is nothing to answer.", param="messages", code="invalid_value"
-        )
-    try:
-        return Prompt(prompt_ids(served.reader, turns), "\n".join(turn.content for turn in turns))
-    except DataError as error:
-        raise Refusal(400, str(error), param="messages", code="invalid_value") from None
+    return conversation(served, [Message(_role(turn.role), served.clean(turn.text)) for turn in messages])
 
 
 def _role(role: str) -> Role:
     return "system" if role == "developer" else role  # type: ignore[return-value]
-
-
-def _text(served: Served, prompt: str | list[int]) -> Prompt:
-    if not isinstance(prompt, str):
-        check_tokens(served, prompt, "prompt")
-        return Prompt(prompt, str(served.reader.decode(prompt)), tuple(prompt[-TAIL:]))
-    ids: list[int] = served.reader(prompt, verbose=False)["input_ids"]
-    start = served.reader.bos_token_id if served.reader.bos_token_id is not None else served.reader.eos_token_id
-    if not ids and start is None:
-        raise Refusal(
-            400, "the prompt is empty, and this model has no token to begin with.", param="prompt", code="invalid_value"
-        )
-    ids = ids or [int(start)]
-    return Prompt(ids, prompt, tuple(ids[-TAIL:]))
-
-
-def check_tokens(served: Served, ids: Sequence[int], param: str) -> None:
-    """Raise Refusal where a token is none of the model's."""
-    size = int(served.policy.network.get_input_embeddings().weight.shape[0])
-    if max(ids) >= size:
-        raise Refusal(
-            400, f"'{param}' holds token {max(ids)}; this model has 0 to {size - 1}.", param=param, code="invalid_value"
-        )
 
 
 def _head(prefix: str, ticket: Ticket, asked: Writing, served: Served) -> dict[str, Any]:
@@ -142,15 +98,15 @@ async def _write(
     request: Request, asked: Writing, served: Served, prompts: Sequence[Prompt], limit: int | None, num_top: int, shape: Shape
 ) -> Response:
     service, ticket = service_of(request), ticket_of(request)
-    rooms = [_room(service, served, len(prompt.ids), limit, shape.asks) for prompt in prompts]
+    rooms = [room(served, len(prompt.ids), limit, service.limits.max_new_tokens, shape.asks) for prompt in prompts]
     record = ticket.open(shape.endpoint, asked.model, served)
     record.prompt_tokens = sum(len(prompt.ids) for prompt in prompts)
     record.items += [item_of(served, prompt.text, len(prompt.ids), asked.metadata) for prompt in prompts]
     told: asyncio.Queue[tuple[int, Piece | Refusal]] = asyncio.Queue()
-    sampling, stops = _sampling(asked), stop_ids(served.reader)
+    sampling, stops = _sampling(asked), served.stops
     jobs = []
-    for index, (prompt, room) in enumerate(zip(prompts, rooms, strict=True)):
-        wanted = Asked(f"{ticket.id}-{index}", prompt.ids, room, stops, sampling, num_top)
+    for index, (prompt, most) in enumerate(zip(prompts, rooms, strict=True)):
+        wanted = Asked(f"{ticket.id}-{index}", prompt.ids, most, stops, sampling, num_top)
         stream = TextStream(_decoder(served, prompt.tail), asked.stops, strip=shape.strips)
         jobs.append(Text(served, wanted, stream, _teller(told, index)))
     service.worker.submit(jobs)
@@ -159,22 +115,6 @@ async def _write(
     if asked.stream:
         return Streaming(answering, asked.with_usage)
     return await answering.whole(request.receive)
-
-
-def _room(service: Service, served: Served, length: int, limit: int | None, param: str) -> int:
-    """Return how many tokens may be written. Raises Refusal where the context is too short, or the server allows less."""
-    context, most = served.policy.context, service.limits.max_new_tokens
-    if length >= context or length + (limit or 0) > context:
-        asked = f"{length} tokens of prompt" + (f" and {limit} to be written" if limit else "")
-        raise Refusal(
-            400, f"{asked} do not fit: this model's context is {context} tokens. Shorten the prompt, or lower max_tokens.",
-            param=param if length >= context else "max_tokens", code="context_length_exceeded",
-        )  # fmt: skip
-    if limit is not None and limit > most:
-        raise Refusal(
-            400, f"'max_tokens' is {limit}; this server writes at most {most}.", param="max_tokens", code="invalid_value"
-        )
-    return min(limit or most, context - length)
 
 
 def _sampling(asked: Writing) -> Sampling:

@@ -9,20 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 import whet
 from whet.bundle.pins import pinned
 from whet.bundle.readme import readme
 from whet.bundle.subject import RUN, SMOKE_TOKENS, Endpoint, Entry, Subject
 from whet.bundle.wheel import build_wheel
-from whet.engine.generate import generate
-from whet.engine.machine import computing
 from whet.errors import Interrupted
 from whet.files import file_hash, whole_folder, write_json, write_whole
 from whet.models.builtin import BUILT_IN
 from whet.models.save import Card, read_card
-from whet.models.template import prompt_ids, stop_ids
 from whet.recipe import Data
 from whet.recipe_file import parse_settings
 from whet.run import free_path, open_run
@@ -186,6 +181,8 @@ def _manifest(
 
 def _expected(subject: Subject, predictor: Predictor, served: Served) -> dict[str, Any]:
     """Return what the run itself answers here to the smoke test; of embeddings their width only."""
+    from whet.server.prompts import conversation, plain
+
     if subject.endpoint == "classify":
         output = served.classify(predictor.examples([subject.item]))[0]
         label = output.label if output.labels is None else list(output.labels)
@@ -193,12 +190,7 @@ def _expected(subject: Subject, predictor: Predictor, served: Served) -> dict[st
     if subject.endpoint == "embeddings":
         return {"dimensions": served.policy.width}
     assert isinstance(subject.item, str)
-    tokenizer, policy = served.policy.tokenizer, served.policy
-    chats = subject.endpoint == "chat"
-    ids = (
-        prompt_ids(tokenizer, [Message("user", predictor.clean(subject.item))]) if chats else tokenizer(subject.item)["input_ids"]
-    )
-    with computing(served.precision, policy.device), torch.no_grad():
-        written = next(generate(policy, [ids], SMOKE_TOKENS, stop_ids(tokenizer)))
-    text = str(tokenizer.decode(written, skip_special_tokens=True))
-    return {"text": text.strip() if chats else text}
+    if subject.endpoint == "completions":
+        return {"text": served.write(plain(served, subject.item).ids, SMOKE_TOKENS)}
+    asked = conversation(served, [Message("user", predictor.clean(subject.item))])
+    return {"text": served.write(asked.ids, SMOKE_TOKENS).strip()}

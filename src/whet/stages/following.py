@@ -57,7 +57,7 @@ def check_allowed(reference: str, path: Path, registry: Path, ignore_gate: bool,
 
 def try_out(served: Served) -> None:
     """Ask a loaded run one question. Raises ServerError where its answer is not finite."""
-    from whet.engine.generate import generate
+    from whet.engine.continuous import token_logprobs
     from whet.engine.machine import computing
 
     numbers: list[float] = []
@@ -66,8 +66,9 @@ def try_out(served: Served) -> None:
         numbers += [*(output.probabilities or {}).values(), *([output.value] if output.value is not None else [])]
     ids = served.reader("a question", verbose=False)["input_ids"][: max(1, served.policy.context - 1)]
     if served.writes:
+        served.write(ids, 1)
         with computing(served.precision, served.policy.device):
-            next(iter(generate(served.policy, [ids], 1, frozenset())))
+            numbers += token_logprobs(served.policy, ids, ids[-1:])
     if served.embeds:
         numbers += served.embed([ids])[0]
     if not all(math.isfinite(number) for number in numbers):

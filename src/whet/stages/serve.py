@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from whet import plugins
+from whet.engine.targets import target_start
 from whet.errors import ServerError
 from whet.registry import FOLDER, fingerprint, is_reference
 from whet.run import RUNS
@@ -261,6 +262,7 @@ def served_of(predictor: Predictor, precision: Literal["fp32", "run"] = "fp32") 
         slices=tuned.recipe.data.slices,
         asks=tuple(column for column in (columns.text or columns.prompt or "text", columns.text_pair) if column is not None),
         reader=copy.deepcopy(tuned.policy.tokenizer),
+        num_given=len(target_start(tuned.policy)) if tuned.objective.head == "seq2seq" else 0,
     )
     if not (served.writes or served.labels or served.embeds):
         raise ServerError(
