@@ -57,7 +57,7 @@ def check_allowed(reference: str, path: Path, registry: Path, ignore_gate: bool,
 
 def try_out(served: Served) -> None:
     """Ask a loaded run one question. Raises ServerError where its answer is not finite."""
-    from whet.engine.continuous import token_logprobs
+    from whet.engine.continuous import answer_logprobs
     from whet.engine.machine import computing
 
     numbers: list[float] = []
@@ -68,7 +68,7 @@ def try_out(served: Served) -> None:
     if served.writes:
         served.write(ids, 1)
         with computing(served.precision, served.policy.device):
-            numbers += token_logprobs(served.policy, ids, ids[-1:])
+            numbers += answer_logprobs(served.policy, ids, ids[-1:])
     if served.embeds:
         numbers += served.embed([ids])[0]
     if not all(math.isfinite(number) for number in numbers):
