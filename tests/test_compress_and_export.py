@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import random
 import shutil
@@ -90,6 +91,29 @@ def test_calibration_rows_are_training_rows(trained):
     assert len(drawn) == 16
     assert drawn <= {example.id for example in dataset.train}
     assert not drawn & {example.id for example in (*dataset.test, *dataset.validation)}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("objective", ["dpo", "kto"])
+def test_a_run_that_learnt_beside_the_untuned_model_is_handed_on_as_any_other(objective, tmp_path):
+    rows = [{"prompt": f"where is parcel {n}", "chosen": "on its way", "rejected": "no", "label": "good"} for n in range(40)]
+    columns = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
+    if objective == "kto":
+        columns = {"prompt": "prompt", "response": "chosen", "label": "label"}
+        rows = [row | ({"label": "bad", "chosen": "no"} if n % 2 else {}) for n, row in enumerate(rows)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = {
+        "model": str(write_tiny(tmp_path / "llama", "llama")),
+        "data": {"path": str(tmp_path / "rows.jsonl"), **columns},
+        "objective": objective,
+        "technique": {"name": "lora", "rank": 2},
+        "train": {"max_steps": 2, "batch_size": 8, "precision": "fp32"},
+    }
+    run = whet.train(build_recipe(recipe, "test"), out=tmp_path / "run")
+    assert whet.export(run, "merged", out=tmp_path / "merged").manifest["check"]["passed"]
+    tuned = load_run(run.path)
+    assert sum(len(set(batch.row_ids)) for batch in _calibration(tuned, stored_dataset(run), 4)) >= 4
+    assert tuned.policy.reference is None, "what is compressed and written is the run's own model"
 
 
 def test_a_run_that_its_gate_refused_is_not_handed_on(trained, tmp_path):
@@ -194,6 +218,23 @@ def test_an_artefact_that_answers_otherwise_is_refused_and_does_not_get_its_name
     with pytest.raises(Refused, match="not what was trained: its outputs differ by up to"):
         whet.export(trained, "./wrong.py", out=tmp_path / "out", recipe=tmp_path / "recipe.yaml")
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["recipe.yaml", "wrong.py"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("verb", ["export", "deploy"])
+def test_a_folder_that_another_process_made_meanwhile_is_not_written_over(verb, trained, tmp_path, monkeypatch):
+    stage = importlib.import_module(f"whet.stages.{verb}")
+    load, place = stage.load_run if verb == "export" else stage.load, tmp_path / "new"
+
+    def late(*args, **kwargs):
+        place.mkdir()
+        (place / "theirs").write_text("theirs")
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(stage, "load_run" if verb == "export" else "load", late)
+    with pytest.raises(RunError, match="made by another process"):
+        getattr(whet, verb)(trained, "merged" if verb == "export" else "docker", out=place)
+    assert [file.relative_to(tmp_path).as_posix() for file in sorted(tmp_path.rglob("*"))] == ["new", "new/theirs"]
 
 
 @pytest.mark.filterwarnings("ignore")

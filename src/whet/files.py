@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from whet.errors import RunError
+
 
 def beside(name: str, folder: Path | None) -> str:
     """Return where a file or folder lies that a recipe in `folder` names: from the current folder, or else beside the recipe."""
@@ -77,10 +79,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Give an empty folder to fill; it takes the name `path` once the block has ended well, else it is gone.
 
-    Every file is fsynced before the rename. A folder already at `path` is replaced.
+    Every file is fsynced before the rename. A folder already at `path` is replaced; without `replace` it stays, and RunError is raised.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     aside = path.with_name(f".{path.name}.{os.getpid()}.before")
@@ -92,6 +94,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
             if inner.is_file():
                 sync_file(inner)
         sync_folder(partial)
+        if path.exists() and not replace:
+            raise RunError(f"{path}: was made by another process meanwhile. Name another one with --out.")
         if path.exists():
             path.rename(aside)
         try:

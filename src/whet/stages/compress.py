@@ -31,7 +31,7 @@ from whet.report.scores import Group, Resampling
 from whet.run import Run, free_path, new_run, open_run
 from whet.stages.build import asked_metrics, measured_by, metric_settings
 from whet.stages.decide import choose_metric
-from whet.stages.finished import build_named, merge, parent, technique_of, test_rows, weight_bytes
+from whet.stages.finished import beside_reference, build_named, merge, parent, technique_of, test_rows, weight_bytes
 from whet.stages.gate import respect_gate
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
@@ -114,7 +114,8 @@ def _calibration(tuned: Tuned, dataset: Dataset, number: int) -> list[Batch]:
         return []
     order = permutation(tuned.recipe.train.seed, 0, len(dataset.train))[:number]
     drawn = [dataset.train[index] for index in sorted(order.tolist())]
-    units = tuned.objective.units(drawn, tuned.policy, tuned.card.max_length)
+    with beside_reference(tuned):
+        units = tuned.objective.units(drawn, tuned.policy, tuned.card.max_length)
     return list(cut(units, tuned.policy.max_tokens))
 
 

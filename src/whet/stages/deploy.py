@@ -85,7 +85,7 @@ def write_bundle(
     predictor = load(path, recipe)
     served = served_of(predictor)
     card = predictor.tuned.card
-    with whole_folder(place) as folder:
+    with whole_folder(place, replace=False) as folder:
         narrator.say("Copying the model ...")
         own = write_stripped(predictor.tuned.run, served.policy, predictor.tuned.folder, folder / RUN)
         narrator.say("Locking the packages ...")

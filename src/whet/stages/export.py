@@ -13,7 +13,7 @@ from whet.errors import Interrupted, Refused
 from whet.files import file_hash, whole_folder, write_json
 from whet.recipe_file import parse_settings
 from whet.run import MANIFEST, RECIPE, Run, free_path, open_run
-from whet.stages.finished import build_named, parent, technique_of, test_rows
+from whet.stages.finished import beside_reference, build_named, parent, technique_of, test_rows
 from whet.stages.gate import respect_gate
 from whet.stages.handoff import Handoff, ask, compare
 from whet.stages.narrate import SILENT, Narrator
@@ -56,9 +56,10 @@ def _export(tuned: Tuned, exporter: Exporter, named: dict[str, Any], place: Path
     form = named["name"]
     dataset = stored_dataset(tuned.run)
     examples = test_rows(tuned, dataset.of_task(tuned.task) if tuned.task else dataset, MOST_ROWS)
-    asked = ask(tuned, examples)
+    with beside_reference(tuned):
+        asked = ask(tuned, examples)
     technique = technique_of(tuned)
-    with whole_folder(place) as folder:
+    with whole_folder(place, replace=False) as folder:
         narrator.say(f"Writing {form} ...")
         exporter.write(tuned.policy, technique, tuned.card, folder)
         narrator.say(f"Handing {len(asked.rows):,} test rows to it ...")

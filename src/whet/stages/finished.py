@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from whet.errors import RecipeError, RunError
 from whet.files import file_hash
 from whet.models.compressed import COMPRESSED
 from whet.models.policy import Policy
+from whet.models.save import load_base
 from whet.recipe import Choice
 from whet.stages.build import PROTOCOLS, build_technique, missing_members
 from whet.stages.tuned import Tuned
@@ -44,6 +46,17 @@ def merge(tuned: Tuned) -> Policy:
         technique_of(tuned).merge(tuned.policy)
     tuned.policy.network.requires_grad_(False)
     return tuned.policy
+
+
+@contextmanager
+def beside_reference(tuned: Tuned) -> Iterator[None]:
+    """Within this, the untuned model stands beside the run's where its objective compares with it: there are no rows without it."""
+    if tuned.objective.reference:
+        tuned.policy.reference = load_base(tuned.card, tuned.run.model)
+    try:
+        yield
+    finally:
+        tuned.policy.reference = None
 
 
 def test_rows(tuned: Tuned, dataset: Dataset, most: int | None) -> tuple[Example, ...]:
