@@ -21,6 +21,8 @@ import pytest
 import yaml
 
 import whet
+from whet import plugins
+from whet.errors import RecipeError
 
 BIN = Path(sys.executable).parent
 
@@ -168,6 +170,13 @@ def test_unit_is_bounded_and_reads_its_key_as_a_credential_where_others_can_reac
     assert "LoadCredential" not in local and "--api-key-file" not in local["ExecStart"]
     assert wide["LoadCredential"] == "api-keys:/etc/whet-labels/api-keys"
     assert wide["ExecStart"].endswith("--api-key-file ${CREDENTIALS_DIRECTORY}/api-keys")
+
+
+@pytest.mark.parametrize("host", ["::1%eth0\nExecStartPre=/bin/false", "fe80::1%$(id)", "0.0.0.0\nX=1", "localhost"])
+def test_a_host_is_an_address_and_no_line_of_the_unit(host):
+    with pytest.raises(RecipeError, match=r"'host' is .*allowed: an address") as found:
+        plugins.build("targets", "systemd", {"host": host})
+    assert "\n" not in str(found.value)
 
 
 def test_install_script_is_sh(bundle):

@@ -37,10 +37,12 @@ class Systemd:
 
     def __post_init__(self) -> None:
         try:
-            ipaddress.ip_address(self.host)
+            found = ipaddress.ip_address(self.host)
+            if "%" in str(found):  # a zone is any text, and would be a line of the unit
+                raise ValueError
         except ValueError:
             raise RecipeError(
-                f"targets 'systemd': 'host' is '{self.host[:80]}'; allowed: an address such as 127.0.0.1, 0.0.0.0 or ::."
+                f"targets 'systemd': 'host' is {self.host[:80]!r}; allowed: an address such as 127.0.0.1, 0.0.0.0 or ::."
             ) from None
 
     def write(self, subject: Subject, folder: Path) -> Entry:
