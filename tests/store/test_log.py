@@ -176,6 +176,37 @@ def test_what_is_no_log_is_refused_with_its_name(path, content):
         list(read_requests(path))
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE feedback SET truth = '{broken'",
+        f"UPDATE feedback SET truth = '{'[' * 100_000}'",
+        "UPDATE items SET label = '{\"a\": 1}'",
+        "UPDATE items SET label = 'NaN'",
+        "UPDATE items SET tags = '[1]'",
+        "UPDATE items SET tags = '{\"channel\": {}}'",
+        "UPDATE items SET confidence = 'high'",
+        "UPDATE items SET confidence = 1e999",
+        "UPDATE items SET num_characters = 'many'",
+        "UPDATE items SET input = x'ff00'",
+        "UPDATE requests SET latency_s = 'long'",
+        "UPDATE requests SET latency_s = 1e999",
+        "ALTER TABLE items ADD COLUMN more",
+        "ALTER TABLE requests RENAME COLUMN time TO at",
+    ],
+)
+def test_what_a_damaged_row_holds_is_named_and_not_computed_with(path, harm):
+    desk = Desk(path)
+    desk.log.write(record(1))
+    assert desk.log.judge(Feedback(record(1).id, 0, "label", "b")).result(5)
+    desk.log.close()
+    with sqlite3.connect(path) as file:
+        file.execute(harm)
+    file.close()
+    with pytest.raises(ServerError, match=r"log\.sqlite: is no request log, or damaged"):
+        list(read_requests(path))
+
+
 def test_a_log_of_another_version_is_refused(path):
     path.parent.mkdir()
     with sqlite3.connect(path) as file:

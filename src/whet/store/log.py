@@ -47,6 +47,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import queue
 import sqlite3
 import threading
@@ -56,6 +57,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any, TextIO
 
 from whet.errors import ServerError
@@ -293,9 +295,10 @@ def read_requests(path: Path, *, since: float = 0.0, until: float = float("inf")
             )
             for row in rows:
                 logged = Logged(*row)
+                _check(logged, _REQUEST_TYPES)
                 logged.items = _items(file, logged.id)
                 yield logged
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
         raise ServerError(f"{path}: is no request log, or damaged ({error}). Name another file, or restore it.") from None
 
 
@@ -307,23 +310,32 @@ def _items(file: sqlite3.Connection, request: str) -> list[Item]:
     for _, number, characters, tokens, output, label, confidence, abstained, finish, tags, asked, answer in rows:
         kind, truth = truths.get(number, (None, None))
         named = None if label is None else json.loads(label)
-        items.append(
-            Item(
-                characters,
-                tokens,
-                output,
-                named,
-                confidence,
-                bool(abstained),
-                finish,
-                json.loads(tags),
-                asked,
-                answer,
-                truth,
-                kind,
-            )
-        )
+        values = (characters, tokens, output, named, confidence, bool(abstained), finish, json.loads(tags), asked, answer)
+        items.append(Item(*values, truth=truth, truth_kind=kind))
+        _check(items[-1], _ITEM_TYPES)
     return items
+
+
+_REQUEST_TYPES: Mapping[str, tuple[type, ...]] = {
+    "fingerprint": (str,), "name": (str,), "run": (str,), "status": (int,), "latency_s": (int, float),
+    "first_token_s": (int, float, NoneType),
+}  # fmt: skip
+_ITEM_TYPES: Mapping[str, tuple[type, ...]] = {
+    "num_characters": (int,), "confidence": (int, float, NoneType), "label": (str, list, int, float, NoneType),
+    "tags": (dict,), "input": (str, NoneType), "output": (str, NoneType), "truth": (str, list, int, float, NoneType),
+}  # fmt: skip
+"""What is in a column, where it is computed with; SQLite itself holds no column to its type."""
+
+
+def _check(record: Logged | Item, types: Mapping[str, tuple[type, ...]]) -> None:
+    """Raise ValueError where a column holds something else, or what is no finite number."""
+    for name, allowed in types.items():
+        value = getattr(record, name)
+        if not isinstance(value, allowed) or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{name} is no {' or '.join(kind.__name__ for kind in allowed if kind is not NoneType)}")
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if not all(isinstance(part, str) for part in parts):
+            raise ValueError(f"{name} holds something else than texts")
 
 
 def _request_row(record: Logged) -> tuple[Any, ...]:
