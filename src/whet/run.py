@@ -294,14 +294,22 @@ def free_path(out: Path | None, name: str) -> Path:
         candidates = [stem, *(stem.with_name(f"{stem.name}-{number}") for number in range(2, 1000))]
         out = next(path for path in candidates if not path.exists())
     if out.is_dir():
-        resume = f", or go on with the run in it: whet train --resume {quoted(out)}" if (out / MANIFEST).is_file() else ""
-        raise RunError(f"{out}: this folder exists, and nothing is written over. Name another one with --out{resume}")
+        raise RunError(f"{out}: this folder exists, and nothing is written over. Name another one with --out{_resuming(out)}")
     if out.exists() or out.is_symlink():
         raise RunError(f"{out}: a file stands where the run's folder should be. Name another place with --out.")
     parent = next(above for above in out.absolute().parents if above.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise RunError(f"{out}: cannot be made, {parent} is not a folder you may write to. Name another place with --out.")
     return out
+
+
+def _resuming(out: Path) -> str:
+    """Return how to go on with the run in a folder; nothing where it holds none that can be resumed."""
+    try:
+        kind = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return f", or go on with the run in it: whet {kind} --resume {quoted(out)}" if kind in {"train", "search"} else ""
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,23 @@ def test_a_mistake_gives_a_sentence_and_leaves_nothing(
         whet.search(build(values, **changes), out=tmp_path / "found")
     assert re.search(said, str(found.value), re.DOTALL), str(found.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_search_is_gone_on_with_as_one(values: dict[str, Any], searched: Run) -> None:
+    with pytest.raises(RunError, match=r"exists.*whet search --resume"):
+        whet.search(build(values), out=searched.path)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: "no line\n" + text, lambda text: text + '{"op_code": 99}\n', lambda text: text.replace("{", "[", 3)]
+)
+def test_a_study_that_was_damaged_is_named_and_not_written_to(damage: Any, searched: Run, tmp_path: Path) -> None:
+    place = shutil.copytree(searched.path, tmp_path / "found")
+    (place / "study.log").write_text(damage((place / "study.log").read_text()))
+    before = (place / "study.log").read_bytes()
+    with pytest.raises(RunError, match=r"study\.log: damaged .*Restore it"):
+        stage.resume(place)
+    assert (place / "study.log").read_bytes() == before
 
 
 def test_a_folder_that_is_there_is_never_written_over(values: dict[str, Any], searched: Run, tmp_path: Path) -> None:

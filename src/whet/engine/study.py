@@ -25,12 +25,19 @@ def optuna() -> Any:
 
 
 def open_study(file: Path, higher_is_better: bool) -> Study:
-    """Return the study in a file, a new one where there is none. What a killed process left of a line or a lock goes."""
+    """Return the study in a file, a new one where there is none. What a killed process left of a line or a lock goes. Raises RunError."""
     module = optuna()
     _mend(file)
-    storage = module.storages.JournalStorage(module.storages.journal.JournalFileBackend(str(file)))
     direction = "maximize" if higher_is_better else "minimize"
-    found: Study = module.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
+    try:
+        storage = module.storages.JournalStorage(module.storages.journal.JournalFileBackend(str(file)))
+        found: Study = module.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
+    except OSError:
+        raise
+    except Exception as error:  # optuna replays the lines unchecked, so a damaged one may raise anything
+        raise RunError(
+            f"{file}: damaged ({type(error).__name__}). Restore it from a backup, or delete it to try every setting anew."
+        ) from None
     return found
 
 
