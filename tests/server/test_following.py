@@ -193,6 +193,23 @@ def test_a_version_that_cannot_be_taken_leaves_the_old_one_serving(harm, word, r
         assert server.get("/ready").json() == {"status": "ready"} and server.metric("whet_behind") == 0
 
 
+def test_a_plugin_that_raises_does_not_end_the_following(registry, start, monkeypatch):
+    monkeypatch.setattr(following, "RETRY_S", 0.05)
+    with start(["intent"], registry=registry.folder, follow_s=0.02) as server:
+        first, load = served(server), server.serving.follower.load
+
+        def raises(reference, path):
+            raise KeyError("a column of the user's own plugin")
+
+        server.serving.follower.load = raises
+        registry.promote("intent", "2", who="test")
+        wait_for(lambda: server.serving.service.behind)
+        assert served(server) is first and "KeyError" in server.said[-1] and "goes on as it was" in server.said[-1]
+        server.serving.follower.load = load
+        wait_for(lambda: not server.serving.service.behind)
+        assert served(server) is not first
+
+
 def point(registry, version):
     """Let champion point to a version whose run nobody looks at any more, as an older process may have done."""
     with registry._changing() as models:

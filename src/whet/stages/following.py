@@ -139,12 +139,15 @@ class Follower:
                 for served in new.values():
                     try_out(served)
                 check_kind(name, held, new)
-        except (WhetError, OSError, RuntimeError, MemoryError) as error:
+        except (
+            Exception
+        ) as error:  # also what a plugin of the user's raises: nobody would follow any more if it ended this thread
+            why = str(error) if isinstance(error, WhetError | OSError) else f"{type(error).__name__}: {error}"
             self._failed_at = time.monotonic()
-            if service.behind.get(name) != str(error):
-                self.say(f"{name}: goes on as it was: {error}")
+            if service.behind.get(name) != why:
+                self.say(f"{name}: goes on as it was: {why}")
                 service.metrics.failed_swaps.labels(name).inc()
-            service.behind[name] = str(error)
+            service.behind[name] = why
             service.metrics.behind.labels(name).set(1)
             return
         service.behind.pop(name, None)
