@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import string
 import subprocess
@@ -424,6 +425,7 @@ MISTAKES = {
         "continual.repaly",
         "continual.replay",
     ),
+    "prepared data are not resumed": ("train classify.yaml --out prepared", 1, "prepared: this folder exists", "--out"),
     # usage
     "no arguments": ("train", 2, "recipe", "--resume"),
     "resume and set": ("train --resume classified --set train.epochs=3", 2, "--resume", "--set"),
@@ -686,6 +688,17 @@ def test_a_disk_that_is_really_full(desk, tmp_path):
         os.system(f"umount {disk}")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ["export classified merged", "compress classified int8"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_that_cannot_grow_is_said_without_a_traceback(desk, tmp_path, line):
+    command = [sys.executable, "-m", "whet", *line.split(), "--out", str(tmp_path / "new")]
+    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (12 * 1024, 12 * 1024))}
+    done = subprocess.run(command, cwd=desk, capture_output=True, text=True, timeout=300, **limit)
+    assert done.returncode == 1 and "File too large" in done.stderr and "Traceback" not in done.stderr, done.stderr[-500:]
+    assert inventory(tmp_path) == []
+
+
 def test_too_little_memory_is_said_without_a_traceback(desk, tmp_path):
     said = call(desk, f"{TRAIN} technique.rank=2000000000 --out {tmp_path / 'new'}")
     assert said.code == 1 and "out of memory" in said.err
@@ -707,6 +720,16 @@ def test_what_a_killed_process_left_is_swept_away_by_the_next(desk, tmp_path):
     with Run(alive).lock():
         assert call(desk, f"prepare classify.yaml --out {tmp_path / 'new'}").code == 0
     assert {path.name for path in tmp_path.iterdir()} == {"new", ".other.2.partial", ".theirs.3.partial"}
+
+
+@pytest.mark.parametrize("code", ["0", "", "'bye'", "130"])
+def test_a_plugin_that_ends_the_program_is_no_success(desk, tmp_path, code):
+    for name in ("bert", "good.csv", "classify.yaml"):
+        os.symlink(desk / name, tmp_path / name)
+    (tmp_path / "leaves.py").write_text(PLUGIN.format(name="Leaves").replace("return self.gain", f"raise SystemExit({code})"))
+    said = call(tmp_path, "train classify.yaml --out new --json --set train.schedule=./leaves.py")
+    assert said.code == 1 and "leaves.py:14: ended the program" in said.err and "Traceback" not in said.err, said.err
+    assert json.loads(said.out)["error"]["exit_code"] == 1
 
 
 # Programs: one JSON object, and standard input without a terminal

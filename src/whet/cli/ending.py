@@ -38,7 +38,13 @@ def _run() -> int:
     try:
         app()
     except SystemExit as leaving:
-        return _left(leaving)
+        place = _own_place(leaving)
+        if not place:
+            return _left(leaving)
+        message = f"{place}: ended the program ({leaving.code!r}). This file is your own plugin; let it raise an error instead."
+        say(f"whet: {message}")
+        fail("SystemExit", message, 1)
+        return 1
     except BrokenPipeError:
         return GONE
     except Exception as error:
@@ -81,6 +87,11 @@ def _explained(error: Exception) -> tuple[int, str] | None:
             "out of memory. Take a smaller model, shorter rows (--set train.max_length=256), "
             "or fewer tokens at a time (--set train.max_tokens=1024)."
         )
+    if type(error).__name__ == "SafetensorError" and "I/O error" in str(
+        error
+    ):  # by name, so that no weights are needed for --help
+        reason = str(error).rpartition("I/O error: ")[2]
+        return 1, f"weights could not be written: {reason}. Nothing half-written was left; mend that and run the command again."
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return 1, f"{where}{error.strerror or error}. Nothing half-written was left; mend that and run the command again."
