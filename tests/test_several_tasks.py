@@ -271,7 +271,14 @@ def test_another_file_is_judged_for_the_task_that_is_named(shared, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb", [["compress", "RUN", "int8"], ["export", "RUN", "merged"], ["chat", "RUN", "hello"], ["monitor", "RUN"]]
+    "verb",
+    [
+        ["compress", "RUN", "int8"],
+        ["export", "RUN", "merged"],
+        ["chat", "RUN", "hello"],
+        ["monitor", "RUN"],
+        ["retrain", "RUN", "new.csv"],
+    ],
 )
 def test_verbs_that_take_one_task_say_so(verb, shared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -42,6 +42,7 @@ def test_turns_by_size_and_temperature_follow_the_exponent_of_raffel_et_al():
     assert turns({"a": 900, "b": 100}, "temperature", 2.0, {}) == {"a": 750, "b": 250}
     assert turns({"a": 900, "b": 100}, "temperature", 1.0, {}) == {"a": 900, "b": 100}
     assert turns({"a": 900, "b": 100}, "temperature", 1e9, {}) == {"a": 500, "b": 500}
+    assert turns({"a": 900, "b": 100}, "temperature", 1e-9, {}) == {"a": 999, "b": 1}, "the largest alone, and one of each"
     assert turns({"a": 900, "b": 100}, "size", 2.0, {}) == {"a": 900, "b": 100}
 
 
@@ -50,6 +51,7 @@ def test_turns_by_weight_are_the_given_shares_and_every_task_has_one():
     # of 7 units 7/3 each: 2, 2, 2 and one more for the first
     assert turns({"a": 3, "b": 3, "c": 1}, "weight", 2.0, {"a": 1.0, "b": 1.0, "c": 1.0}) == {"a": 3, "b": 2, "c": 2}
     assert turns({"a": 5, "b": 5}, "weight", 2.0, {"a": 1000.0, "b": 0.001}) == {"a": 9, "b": 1}
+    assert turns({"a": 5, "b": 5}, "weight", 2.0, {"a": 1e308, "b": 1e308}) == {"a": 5, "b": 5}
     many = turns({"a": 4, "b": 1, "c": 1, "d": 1}, "weight", 2.0, {"a": 1e6, "b": 1.0, "c": 1.0, "d": 1.0})
     assert many == {"a": 4, "b": 1, "c": 1, "d": 1}
 

@@ -25,7 +25,10 @@ def turns(sizes: Mapping[str, int], by: By, temperature: float, weights: Mapping
     total = sum(sizes.values())
     if by == "size":
         return dict(sizes)
-    parts = {name: weights[name] if by == "weight" else (size / total) ** (1 / temperature) for name, size in sizes.items()}
+    most = (
+        max(weights[name] for name in sizes) if by == "weight" else max(sizes.values())
+    )  # beside it none overflows, nor all vanish
+    parts = {name: weights[name] / most if by == "weight" else (size / most) ** (1 / temperature) for name, size in sizes.items()}
     whole = sum(parts.values())
     exact = {name: total * part / whole for name, part in parts.items()}
     found = {name: max(1, int(share)) for name, share in exact.items()}

@@ -128,6 +128,11 @@ def retrain(
             f"{champion.path}: a run of kind '{champion.manifest['kind']}' is not trained again; its parent is: "
             f"{', '.join(str(one) for one in champion.manifest.get('parents', [])) or 'it names none'}."
         )
+    if load_recipe(champion.path / "recipe.yaml").tasks:
+        raise RunError(
+            f"{champion.path}: is a run of several tasks, and new rows are of one. Train that task by itself, and retrain that run; or train "
+            "all of them again with the new rows in their files."
+        )
     read_card(champion.model)
     path = free_path(out, f"{name or DATE.sub('', champion.path.resolve().name)}-retrain")
     folder = plugin_folder(champion, recipe, sets)
