@@ -123,8 +123,9 @@ def test_scores_of_numbers_equal_scikit_learn_and_scipy() -> None:
 
 
 def test_scores_of_numbers_are_undefined_where_the_truth_does_not_vary() -> None:
-    rows = [(Example(id=number, value=2.0), Output(value=float(number))) for number in range(3)]
-    assert math.isnan(scored("r2", rows)) and math.isnan(scored("spearman", rows))
+    for same in (2.0, 0.1):  # the mean of three times 0.1 is rounded, and is not 0.1
+        rows = [(Example(id=number, value=same), Output(value=float(number))) for number in range(3)]
+        assert math.isnan(scored("r2", rows)) and math.isnan(scored("spearman", rows))
 
 
 def test_calibration_error_of_hand_made_bins() -> None:

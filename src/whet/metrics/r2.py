@@ -30,5 +30,8 @@ class R2:
 
     def reduce(self, statistics: Statistics) -> float:
         truth, given = statistics[:, 0], statistics[:, 1]
-        variance = float(((truth - truth.mean()) ** 2).sum()) if len(truth) else 0.0
-        return 1 - float(((truth - given) ** 2).sum()) / variance if variance else NAN
+        if (
+            not len(truth) or truth.min() == truth.max()
+        ):  # a mean of equal numbers may be rounded, and then they would seem to vary
+            return NAN
+        return 1 - float(((truth - given) ** 2).sum()) / float(((truth - truth.mean()) ** 2).sum())
