@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 OTHER = "(other)"
 FEWEST_EXPECTED = 5.0
 """Expected count below which categories go together: Cochran's rule for the chi-square distribution."""
+FEW = 10
+"""Draws at least so far apart below which a p-value asks for more draws."""
+BLOCKS = 20
+CLOSE = 1e-12
+"""Distances that differ by less are the same."""
 
 
 def quantile_counts(window: Floats, baseline: Floats, bins: int) -> tuple[Ints, Ints]:
@@ -72,12 +77,15 @@ def counted_interval(distance: Distance, window: Ints, baseline: Ints, redraws: 
 
 
 def exchanged_p(distance: Distance, window: Ints, baseline: Ints, redraws: int, seed: int) -> float:
-    """Share of exchanges of values between window and baseline that lie at least so far apart (Phipson and Smyth 2010, eq. 2)."""
+    """Share of exchanges of values between window and baseline that lie at least so far apart, by `redrawn_p`."""
     generator = np.random.default_rng(seed)
     pooled = window + baseline
-    drawn = generator.multivariate_hypergeometric(pooled, int(window.sum()), redraws, method="marginals")
-    found = distance(drawn, pooled[None] - drawn)
-    return p_of(float(distance(window[None], baseline[None])[0]), found)
+
+    def draw() -> Floats:
+        drawn = generator.multivariate_hypergeometric(pooled, int(window.sum()), redraws, method="marginals")
+        return distance(drawn, pooled[None] - drawn)
+
+    return redrawn_p(float(distance(window[None], baseline[None])[0]), draw)
 
 
 def ends(value: float, drawn: Floats, n: int) -> Score:
@@ -86,9 +94,20 @@ def ends(value: float, drawn: Floats, n: int) -> Score:
     return Score(value, min(float(low), value), max(float(high), value), n)
 
 
-def p_of(value: float, drawn: Floats) -> float:
-    """Share of what was drawn that is at least the value, the value itself counted in: never 0."""
-    return (1 + int(np.sum(drawn >= value - 1e-12))) / (1 + len(drawn))
+def redrawn_p(value: float, draw: Callable[[], Floats]) -> float:
+    """Share of what is drawn that is at least the value, the value itself counted in: never 0 (Phipson and Smyth 2010, eq. 2).
+
+    Where fewer than FEW of the first draws are, BLOCKS times as many are drawn, or a p-value could not be small enough to stand
+    a correction for many tests. The level is kept: below (1 + FEW) / (1 + first draws) only the larger number decides, and above it
+    only the first.
+    """
+    found = draw()
+    hits, number = int(np.sum(found >= value - CLOSE)), len(found)
+    if hits < FEW:
+        for _ in range(BLOCKS - 1):
+            found = draw()
+            hits, number = hits + int(np.sum(found >= value - CLOSE)), number + len(found)
+    return (1 + hits) / (1 + number)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

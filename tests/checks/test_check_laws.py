@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from whet import plugins
-from whet.drift import category_counts, holm
+from whet.drift import category_counts, holm, redrawn_p
 from whet.report.monitor import Seen, Settings, build_monitoring
 from whet.testing import check_check
 from whet.types import Check, Score
@@ -51,6 +51,47 @@ def test_holm_by_hand():
     # Holm 1979: 0.01 * 4, 0.02 * 3, then never less than the one before
     assert holm([0.02, 0.01, 0.5, 0.03]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
     assert holm([]) == []
+
+
+def test_where_few_redraws_lie_as_far_apart_more_are_drawn():
+    # 2 of the first 100 count, so 20 times 100 are drawn; of 10 of the first 100 none more are
+    blocks = [0]
+
+    def draw(hits):
+        blocks[0] += 1
+        return np.r_[np.full(hits, 1.0), np.zeros(100 - hits)]
+
+    assert redrawn_p(1.0, lambda: draw(2)) == 41 / 2001 and blocks == [20]
+    assert redrawn_p(1.0, lambda: draw(10)) == 11 / 101 and blocks == [21]
+    assert redrawn_p(2.0, lambda: draw(0)) == 1 / 2001
+
+
+@pytest.mark.parametrize("name", ["psi", "embedding_drift"])
+def test_a_plain_drift_is_an_alarm_however_many_slices_are_tested_beside_it(name):
+    """A p-value from redraws has a least value, and a correction for many tests multiplies it."""
+    draw = np.random.default_rng(0)
+    checks = {one: plugins.build("checks", one, {}) for one in ("kolmogorov_smirnov", name)}
+    away = 3.0 if name == "embedding_drift" else 0.0
+    sides = [
+        [
+            Seen(
+                draw.normal(100, 20),
+                draw.beta(8, 2),
+                "a" if name == "psi" and drifted else draw.choice(["a", "b", "c"]),
+                tags={"channel": draw.choice(list("uvwxyz")), "tier": draw.choice(list("fghijklm"))},
+            )
+            for _ in range(900)
+        ]
+        for drifted in (True, False)
+    ]
+    found = build_monitoring(
+        *sides, checks=checks, vectors=(draw.normal(away, 1, (150, 8)), draw.normal(0, 1, (150, 8))), latency_s=[],
+        first_token_s=[], num_requests=900, num_failed=0, settings=Settings(level=0.01),
+    )  # fmt: skip
+    kind = "embedding" if name == "embedding_drift" else "label"
+    drifted = next(one for one in found["drift"] if one["check"] == name and one["what"] == kind and one["where"] is None)
+    assert sum(one["p_value"] is not None for one in found["drift"]) > 30
+    assert drifted["alarm"], drifted
 
 
 class Nervous(Check):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from whet.drift import ends, p_of
+from whet.drift import ends, redrawn_p
 from whet.plugins import plugin
 from whet.types import Check, Score
 
@@ -25,7 +25,7 @@ class EmbeddingDrift(Check):
     most: int = Field(400, ge=50, le=5000)
     """Vectors of either side that are compared, a seeded draw: the work grows with the square."""
     redraws: int = Field(1000, ge=100, le=100_000)
-    """Exchanges behind the p-value."""
+    """Exchanges behind the p-value; twenty times as many where fewer than ten of them lie as far apart."""
     seed: int = Field(0, ge=0)
 
     takes: ClassVar[tuple[str, ...]] = ("vectors",)
@@ -41,8 +41,8 @@ class EmbeddingDrift(Check):
     def p_value(self, window: Values, baseline: Values) -> float:
         kernel, n = self._kernel(window, baseline)
         weights = np.r_[np.full(n, 1 / n), np.full(len(kernel) - n, -1 / (len(kernel) - n))]
-        exchanged = np.random.default_rng(self.seed).permuted(np.tile(weights, (self.redraws, 1)), axis=1)
-        return p_of(float(_squared(kernel, weights[None])[0]), _squared(kernel, exchanged))
+        generator, same = np.random.default_rng(self.seed), np.tile(weights, (self.redraws, 1))
+        return redrawn_p(float(_squared(kernel, weights[None])[0]), lambda: _squared(kernel, generator.permuted(same, axis=1)))
 
     def _kernel(self, window: Values, baseline: Values) -> tuple[Floats, int]:
         """Likeness of all pairs, window first, its width the median distance; and the number of the window's. -> [N + M, N + M]"""

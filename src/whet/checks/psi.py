@@ -25,7 +25,7 @@ class Psi(Check):
     smallest: float = Field(0.1, ge=0)
     """Least index that matters; by custom 0.1 is a small shift and 0.25 a large one."""
     redraws: int = Field(2000, ge=100, le=100_000)
-    """Exchanges behind the p-value."""
+    """Exchanges behind the p-value; twenty times as many where fewer than ten of them lie as far apart."""
     seed: int = Field(0, ge=0)
 
     takes: ClassVar[tuple[str, ...]] = ("numbers", "categories")
