@@ -18,7 +18,9 @@ from whet.models.lowrank import LowRank
 from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.job import build_job
 from whet.stages.narrate import SILENT
+from whet.stages.phase import Flag
 from whet.stages.prepare import prepare_data
+from whet.stages.trials import Kept, Shared, run_trial
 from whet.testing.tiny import tiny_examples
 
 PLAN = TrainPlan(
@@ -160,3 +162,18 @@ def test_a_run_measures_with_the_parents_own_head(desk, tiny_folder):
     with torch.no_grad():
         job.policy.heads["classify"].weight[:2] += 1.0
     assert float(job.anchor.penalty().detach()) == pytest.approx(2.5 * float(fisher["heads.classify.weight"].sum()), rel=1e-3)
+
+
+def test_a_trial_that_reads_rows_otherwise_than_the_one_before_it_measures_anew(desk, tiny_folder):
+    shared, scores = Shared(), {}
+    for length in (64, 4):
+        recipe = make_recipe(
+            tiny_folder("bert"), desk / "second.csv", [desk / "first"], "full",
+            train={"max_length": length, "max_steps": 6}, continual={"ewc": 1e4},
+        )  # fmt: skip
+        dataset = prepare_data(recipe, None)
+        scores[length] = [
+            run_trial(recipe, dataset, "loss", kept, None, Flag(), lambda number, score: False).scores
+            for kept in (shared, Kept())
+        ]
+    assert scores[64][0] == scores[64][1] and scores[4][0] == scores[4][1] != scores[64][0]

@@ -98,7 +98,8 @@ def run_trial(
     by_metric = bool(watch and early)  # without early stopping, training keeps the step of the least loss
     stopper = Stopper(early.patience, early.min_improvement, sign if by_metric else -1) if early else Stopper(0, sign=-1)
     if job.recipe.continual.ewc:
-        job.anchor = anchored(job, kept.fisher(str(job.recipe.technique), lambda: measured_fisher(job, folder, SILENT)))
+        key = f"{job.recipe.technique} {job.recipe.objective} {job.plan.max_length}"
+        job.anchor = anchored(job, kept.fisher(key, lambda: measured_fisher(job, folder, SILENT)))
     training = Training.begin(job.policy, job.objective, job.plan)
     at_step: dict[int, float] = {}
     steps = job.objective.steps(job.train_units, job.policy, job.plan, training.cursor, training.objective_state)
