@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -12,8 +16,9 @@ from whet.errors import ModelError, RecipeError
 from whet.models.compressed import _bits, _packed, _places, _unpacked
 from whet.models.prune import input_norms, kept, linear_blocks
 from whet.models.rounded import RoundedLinear, Whole, make_dense, round_matrix, round_network, rounded_layers
+from whet.stages.compress import _calibration
 from whet.testing.compressors import COMPRESSOR_LAWS
-from whet.testing.tiny import Architecture
+from whet.testing.tiny import Architecture, tiny_examples
 from whet.types import Row
 
 CASES: list[tuple[Architecture, str]] = [("bert", "classify"), ("llama", "sft"), ("gpt2", "sft")]
@@ -62,6 +67,29 @@ def test_input_norms_are_those_of_what_comes_in(builder):
     expected = torch.cat(seen).norm(dim=0)  # one vector for each of the 19 tokens
     assert len(torch.cat(seen)) == 19
     assert torch.allclose(found.float(), expected, rtol=1e-5)
+
+
+def test_padding_is_not_measured_where_rows_are_not_packed(builder):
+    policy, examples = builder("bert")(), tiny_examples(8)
+    objective = plugins.build("objectives", "classify", {})
+    objective.prepare(policy, examples)
+    tuned: Any = SimpleNamespace(
+        policy=policy,
+        objective=objective,
+        recipe=SimpleNamespace(train=SimpleNamespace(seed=0)),
+        card=SimpleNamespace(max_length=64),
+    )
+    dataset: Any = SimpleNamespace(train=examples)
+    layers = linear_blocks(policy)[-1]
+
+    def measured():
+        return input_norms(policy, layers, _calibration(tuned, dataset, len(examples)))
+
+    packed = measured()
+    assert len({len(unit[0].ids) for unit in objective.units(examples, policy, 64)}) > 1
+    policy.ability = replace(policy.ability, packs=False)
+    for name, norms in measured().items():
+        assert torch.allclose(norms, packed[name], rtol=1e-4), name
 
 
 def test_wanda_prunes_half_of_each_row_of_each_block_and_no_embedding(builder, examples):

@@ -14,7 +14,7 @@ import torch
 
 import whet
 from whet.data.dataset import Dataset
-from whet.engine.cut import cut
+from whet.engine.cut import cut, pack
 from whet.engine.generate import generate
 from whet.engine.latency import measure_in_turn
 from whet.engine.machine import computing, describe
@@ -109,13 +109,15 @@ def _compress(tuned: Tuned, compressor: Compressor, named: dict[str, Any], place
 
 
 def _calibration(tuned: Tuned, dataset: Dataset, number: int) -> list[Batch]:
-    """Return packed training rows, drawn by the run's seed; never rows that are tested on."""
+    """Return training rows in batches without padding, drawn by the run's seed; never rows that are tested on."""
     if not number:
         return []
     order = permutation(tuned.recipe.train.seed, 0, len(dataset.train))[:number]
     drawn = [dataset.train[index] for index in sorted(order.tolist())]
     with beside_reference(tuned):
         units = tuned.objective.units(drawn, tuned.policy, tuned.card.max_length)
+    if not tuned.policy.ability.packs:  # of rows side by side the padding would be measured as well
+        return [pack([row]) for unit in units for row in unit]
     return list(cut(units, tuned.policy.max_tokens))
 
 
