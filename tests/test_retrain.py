@@ -350,6 +350,20 @@ def test_the_gate_of_the_recipe_counts_too() -> None:
     assert not found["passed"] and found["gate"]["decision"] == "pass" and "gate failed" in found["sentence"]
 
 
+def test_an_own_gate_that_could_not_be_decided_is_no_pass() -> None:
+    groups = {"old": group(90, 90, 100), "new": group(40, 80, 100)}
+    own = {"decision": "undecided", "sentence": "Gate undecided: 1 undecided of 1 checks."}
+    found = build_challenge(groups=groups, metric="accuracy", resampling=Resampling(200, 0), own_gate=own)
+    assert not found["passed"] and found["gate"]["decision"] == "pass" and "should not" in found["sentence"]
+
+
+@pytest.mark.parametrize(("old", "new", "better"), [((90, 90), (40, 80), True), ((40, 80), (90, 90), False)])
+def test_better_is_better_on_the_new_rows(old: tuple[int, int], new: tuple[int, int], better: bool) -> None:
+    groups = {"old": group(*old, 100), "new": group(*new, 100)}
+    found = build_challenge(groups=groups, metric="accuracy", resampling=Resampling(200, 0))
+    assert found["passed"] and found["better"] == better
+
+
 def test_the_tolerance_is_what_so_many_rows_can_tell() -> None:
     assert tolerance("accuracy", 0.9, 10_000, None).size == SMALLEST
     assert tolerance("accuracy", 0.9, 256, None).size == pytest.approx(0.05)  # 0.8 / 16

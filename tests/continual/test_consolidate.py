@@ -9,17 +9,19 @@ import torch
 from tasks import make_recipe
 
 from whet import plugins
+from whet.data.replay import stratified
 from whet.engine.consolidate import all_weights, fisher_diagonal, held_weights, hold
 from whet.engine.cut import pack
 from whet.engine.fit import Training, TrainPlan, fit
 from whet.errors import RecipeError
 from whet.models.linear import placed
 from whet.models.lowrank import LowRank
+from whet.stages import consolidate
 from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.job import build_job
 from whet.stages.narrate import SILENT
 from whet.stages.phase import Flag
-from whet.stages.prepare import prepare_data
+from whet.stages.prepare import past_of, prepare_data
 from whet.stages.trials import Kept, Shared, run_trial
 from whet.testing.tiny import tiny_examples
 
@@ -177,3 +179,14 @@ def test_a_trial_that_reads_rows_otherwise_than_the_one_before_it_measures_anew(
             for kept in (shared, Kept())
         ]
     assert scores[64][0] == scores[64][1] and scores[4][0] == scores[4][1] != scores[64][0]
+
+
+def test_what_the_run_is_stopped_or_judged_by_is_not_measured_on(desk, tiny_folder, monkeypatch):
+    recipe = make_recipe(tiny_folder("bert"), desk / "second.csv", [desk / "first"], "full", continual={"ewc": 5.0})
+    job = build_job(recipe, prepare_data(recipe, None), None)
+    learnt = past_of(recipe, None)[-1].dataset.train
+    job.dataset = replace(job.dataset, validation=learnt[:3], test=learnt[3:5])
+    pools = []
+    monkeypatch.setattr(consolidate, "stratified", lambda pool, *rest: pools.append(pool) or stratified(pool, *rest))
+    measured_fisher(job, None, SILENT)
+    assert {one.text for one in pools[0]} == {one.text for one in learnt[5:]}

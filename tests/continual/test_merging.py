@@ -37,6 +37,8 @@ def test_ties_trims_elects_a_sign_and_averages_what_agrees():
     updates = [torch.tensor(one) for one in ([4.0, -3.0, 1.0, 0.5], [-1.0, 2.0, 5.0, 0.1], [3.0, 1.0, -2.0, 0.2])]
     assert ties(updates, (1.0, 1.0, 1.0), 0.5).tolist() == [3.5, -3.0, 5.0, 0.0]
     assert ties(updates, (1.0, 1.0, 3.0), 0.5).tolist() == [6.5, -3.0, 5.0, 0.0]
+    # where the sum is 0 the sign is +, as in PEFT
+    assert ties([torch.tensor([2.0, 1.0]), torch.tensor([-2.0, 3.0])], (1.0, 1.0), 1.0).tolist() == [2.0, 2.0]
 
 
 def test_linear_is_the_weighted_sum():

@@ -74,6 +74,14 @@ def test_a_row_without_a_partner_adds_nothing_and_stands_against_the_others(buil
     assert loss_of(objective, policy, three) > 0.01
 
 
+def test_labels_that_training_has_not_are_no_class_together(builder):
+    objective, known = Contrastive(), tiny_examples(4)
+    policy = ready(objective, builder("bert"), known)
+    strange = [replace(example, label=f"new {example.id}") for example in known[:2]]
+    [unit] = objective.units([*strange, known[2]], policy, 128)
+    assert loss_of(objective, policy, unit) == 0  # none of the three has a partner
+
+
 def test_an_epoch_has_every_row_once_with_a_partner_beside_it(builder):
     objective = Contrastive(group=5)
     examples = tiny_examples(31)

@@ -292,3 +292,17 @@ def test_an_answers_return_is_its_reward_less_the_price_of_leaving_the_reference
         assert float(row.tokens["returns"][first]) == pytest.approx(row.scalars["reward"] - 0.5 * row.scalars["kl"], abs=1e-4)
     advantages = torch.cat([row.tokens["advantages"][row.tokens["supervised"] > 0] for row in rows])
     assert float(advantages.mean()) == pytest.approx(0.0, abs=1e-5) and float(advantages.std()) == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize(("per", "mean"), [("answer", 1.0), ("token", 0.0)])
+def test_grpo_weighs_each_answer_or_each_token_the_same(per, mean):
+    # three tokens of advantage 1 and one of -3: over answers -(1 - 3) / 2, over tokens -(3 - 3) / 4
+    objective = plugins.build("objectives", "grpo", {"reward": REWARD, "per": per})
+    rows = []
+    for number, (length, advantage) in enumerate([(3, 1.0), (1, -3.0)]):
+        mask = torch.tensor([0.0, 0.0] + [1.0] * length)
+        tokens = {"supervised": mask, "old_logprobs": torch.zeros(2 + length), "reference_logprobs": torch.zeros(2 + length)}
+        rows.append(objective._learnable(Row(number, torch.arange(2 + length), tokens, {}), advantage, 0.0))
+    batch = pack(rows)
+    sums, _ = objective.loss(Written(torch.zeros(8)), batch, {})
+    assert float(sums["policy"]) / batch.weights["policy"] == pytest.approx(mean, abs=1e-6)
