@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
+from scipy.stats import ttest_ind
 
 import whet
 from whet.cli import main
@@ -207,3 +209,49 @@ def test_wrong_input_ends_in_a_sentence(run, log, tmp_path, monkeypatch, capsys,
     assert left.value.code == code and said in out.err
     assert isinstance(json.loads(out.out), dict)
     assert (tmp_path / "out").exists() == (code == 3)
+
+
+def judged(losses):
+    return [Seen(loss=float(loss)) for loss in losses]
+
+
+def monitored(window, baseline, latency_s=(), **settings):
+    return build_monitoring(
+        window, baseline, checks={}, vectors=None, latency_s=latency_s, first_token_s=[], num_requests=len(window), num_failed=0,
+        settings=Settings(**settings),
+    )  # fmt: skip
+
+
+def test_better_answers_than_on_the_test_rows_are_no_news():
+    [quality] = monitored(judged([0] * 100), judged([1] * 50 + [0] * 50))["quality"]
+    assert quality["p_value"] == pytest.approx(1) and not quality["alarm"]
+
+
+def test_a_certain_fall_that_is_too_small_to_matter_is_no_alarm():
+    sides = judged([1] * 2300 + [0] * 17_700), judged([1] * 2000 + [0] * 18_000)  # 88.5 and 90 %
+    [small], [large] = (monitored(*sides, smallest_drop=drop)["quality"] for drop in (0.02, 0.01))
+    assert small["corrected_p"] == large["corrected_p"] < 1e-4
+    assert large["alarm"] and not small["alarm"]
+
+
+def test_few_judged_answers_are_told_and_not_tested():
+    found = monitored(judged([1] * 19), judged([0] * 100))
+    assert found["quality"][0]["p_value"] is None and not found["alarms"] and "not tested" in found["quality"][0]["sentence"]
+    assert monitored(judged([1] * 20), judged([0] * 100))["verdict"]["decision"] == "retrain"
+
+
+def test_errors_of_numbers_are_compared_by_welch():
+    draw = np.random.default_rng(0)
+    ours, theirs = draw.gamma(2, 3, 30), draw.gamma(2, 1, 200)  # few, and of another spread
+    [quality] = monitored(judged(ours), judged(theirs))["quality"]
+    expected = ttest_ind(ours, theirs, equal_var=False, alternative="greater").pvalue
+    assert quality["p_value"] == pytest.approx(expected) and quality["metric"] == "mean_absolute_error"
+
+
+def test_latency_is_an_alarm_only_where_its_whole_interval_is_above_the_limit():
+    times = np.random.default_rng(0).gamma(2, 1, 60).tolist()
+    p95 = monitored(judged([0]), judged([0]), times)["latency"]["p95"]
+    assert p95["low"] < p95["value"]
+    between, below = (p95["low"] + p95["value"]) / 2, p95["low"] * 0.99
+    assert not monitored(judged([0]), judged([0]), times, max_p95_s=between)["alarms"]
+    assert monitored(judged([0]), judged([0]), times, max_p95_s=below)["alarms"]

@@ -1,6 +1,7 @@
 """`whet plan`: what it foresees, what fits, what it says to do; and plan against actual in a run."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -205,3 +206,19 @@ def test_an_optimiser_that_keeps_nothing_costs_nothing():
             return torch.optim.SGD([tensor for _, tensor in named], lr=learning_rate)
 
     assert estimating.state_bytes(Plain()) == 0
+
+
+def test_what_just_fits_is_said_to_fit_tightly():
+    memory = {"needed_bytes": 86 * GIB, "limit_bytes": 100 * GIB}
+    found = {"memory": memory, "seconds": None, "fits": True, "elsewhere": False}
+    assert "It only just fits" in planning.sentence(found)
+    memory["needed_bytes"] = 84 * GIB
+    assert planning.sentence(found).endswith(" It fits.")
+
+
+@pytest.mark.parametrize(("again", "kept"), [(False, 3), (True, 6)])
+def test_the_disk_holds_the_checkpoints_kept_and_the_best_one_of_each_phase_and_the_model(again, kept):
+    recipe = SimpleNamespace(train=SimpleNamespace(checkpoint=SimpleNamespace(keep=2)))
+    job = SimpleNamespace(recipe=recipe, policy=SimpleNamespace(num_parameters=1000))
+    found = planning._disk(job, SimpleNamespace(trainable=10, state=8, again=again, whole=False))
+    assert found["checkpoints"] == kept and found["checkpoint_bytes"] == 120 and found["bytes"] == 120 * kept + 40

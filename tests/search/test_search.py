@@ -303,3 +303,11 @@ def test_the_verb_answers_with_one_object(values: dict[str, Any], tmp_path: Path
     )
     assert CliRunner().invoke(cli.app, ["search"]).exit_code == 2
     assert CliRunner().invoke(cli.app, ["search", "--resume", str(tmp_path / "found"), "--out", "x"]).exit_code == 2
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_of_equal_trials_the_first_is_the_best_so_the_recipe_stays_as_it_is(higher: bool) -> None:
+    records = [{"number": number, "state": "complete", "value": value} for number, value in enumerate([0.5, 0.5, 0.5])]
+    assert stage._best(records, higher) == records[0]
+    better = {"number": 3, "state": "complete", "value": 0.6 if higher else 0.4}
+    assert stage._best([*records, better, {**better, "number": 4, "state": "pruned"}], higher) == better

@@ -140,6 +140,8 @@ def test_several_replicas_do_not_share_a_volume(bundle):
     assert "PersistentVolumeClaim" in one and one["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
     assert "PersistentVolumeClaim" not in three and three["Deployment"]["spec"]["strategy"]["type"] == "RollingUpdate"
     assert "emptyDir" in three["Deployment"]["spec"]["template"]["spec"]["volumes"][0]
+    with pytest.raises(RecipeError, match=r"log is 'claim' with 3 replicas.*log=pod, or replicas=1"):
+        plugins.build("targets", "kubernetes", {"log": "claim", "replicas": 3})
 
 
 @pytest.mark.parametrize("sets", [(), ("host=0.0.0.0", "port=9000"), ("device=cuda",)], ids=str)
