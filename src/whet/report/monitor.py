@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import fisher_exact, ttest_ind
 
 from whet.drift import holm
-from whet.report.wording import as_json
+from whet.report.wording import as_json, percent
 from whet.stats import NAN, bootstrap, mean, share_score
 from whet.types import Check, Score
 
@@ -251,7 +251,7 @@ def _sentence(decision: str, window: Sequence[Seen], quality: Sequence[Mapping[s
 
 
 def _percent(score: Score) -> str:
-    return f"{score.value:.1%} ({score.low:.1%}-{score.high:.1%})"
+    return f"{percent(score.value)} % ({percent(score.low)}-{percent(score.high)} %)"
 
 
 def _plain(score: Score) -> str:

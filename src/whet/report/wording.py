@@ -140,13 +140,13 @@ def claim(metric: str, score: Score) -> str:
 
 
 def difference(metric: str, change: Mapping[str, Any]) -> str:
-    """A difference with its interval, in words."""
+    """A difference with its interval, in words: 7.8 points more (3.5-11.6), without the unit of a score."""
     if change["value"] is None:
         return "–"
     words = f"{size(metric, change['value'])} {direction(metric, change['value'])}"
     if change["low"] is None or change["high"] is None:
         return words
-    return f"{words} ({interval(metric, change['low'], change['high'])})"
+    return f"{words} ({interval(metric, change['low'], change['high']).removesuffix(' %')})"
 
 
 def as_json(score: Score) -> dict[str, Any]:
