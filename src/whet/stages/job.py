@@ -98,6 +98,13 @@ class Job:
         )
 
 
+def loading(model: str, recipe: Recipe, folder: Path | None) -> str:
+    """Return what to say before `build_job`, which takes long where the model is first asked about every row, for a reference."""
+    objective = build_objective(recipe.objective, folder)
+    asked = ", and asking it about every row before anything is learnt" if objective.reference and not objective.online else ""
+    return f"Loading {model}{asked} ..."
+
+
 def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: int | None = None, kept: Kept = Kept()) -> Job:
     """Load the model, decide every `auto`, tokenise, and look before training. Raises Refused where training cannot work.
 

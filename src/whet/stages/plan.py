@@ -30,7 +30,7 @@ from whet.stages.advice import advise, gib, models, techniques, way_load
 from whet.stages.build import build_objective, check_plugins
 from whet.stages.decide import choose_max_tokens
 from whet.stages.estimate import Seconds, estimate_job, job_load, logits_of, program_bytes, seconds_of, unit_tokens
-from whet.stages.job import Job, build_job, refuse
+from whet.stages.job import Job, build_job, loading, refuse
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import prepare_data
 from whet.types import Cursor, Example, StepRows, Unit
@@ -100,7 +100,7 @@ def plan(
         )
         found = _unloaded(recipe, dataset, shape, folder, limit)
     else:
-        narrator.say(f"Loading {recipe.model} ...")
+        narrator.say(loading(recipe.model, recipe, folder))
         begun = time.monotonic()
         job = build_job(recipe, dataset, folder)
         load_s = time.monotonic() - begun

@@ -35,7 +35,7 @@ from whet.stages.build import (
 )
 from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.estimate import Pace, estimate_job
-from whet.stages.job import Job, build_job, on_all_rows, refuse
+from whet.stages.job import Job, build_job, loading, on_all_rows, refuse
 from whet.stages.lineage import as_stored, find_parents
 from whet.stages.merging import check_merge, merge_stages
 from whet.stages.mirror import mirrored
@@ -75,7 +75,7 @@ def train_on(
     `noted` is what the manifest says besides, from its first moment on.
     """
     came_from = [parent.record() for parent in find_parents(recipe, folder)]
-    narrator.say(f"Loading {came_from[-1]['path'] if came_from else recipe.model} ...")
+    narrator.say(loading(came_from[-1]["path"] if came_from else recipe.model, recipe, folder))
     begun = time.monotonic()
     job = build_job(recipe, dataset, folder)
     load_s = time.monotonic() - begun
