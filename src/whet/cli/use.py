@@ -65,7 +65,7 @@ def predict(
     for notice in notices[told:]:
         say(f"Note: {notice}")
     say(
-        f"{counts['rows'] - counts['errors']:,} answered, {counts['abstained']:,} abstained, {counts['errors']:,} could not be asked."
+        f"{counts['rows'] - counts['errors']:,} asked, of which {counts['abstained']:,} abstained; {counts['errors']:,} could not be asked."
     )
     values = {"run": str(run), "rows": counts["rows"], "out": out and str(out), "counts": counts, "predictions": found}
     answer(as_json, values)
