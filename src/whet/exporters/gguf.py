@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from whet.errors import ModelError
+from whet.errors import ModelError, installing
 from whet.models.artefact import InTransformers, fold, pooled_head
 from whet.models.gguf_tokenizer import GgufTokenizer, describe_tokenizer, rebuild_tokenizer
 from whet.models.policy import Policy
@@ -101,7 +101,7 @@ def _gguf() -> Any:
         import gguf
         import gguf.quants
     except ImportError:
-        raise ModelError("writing GGUF needs the package gguf, which is not installed. Run: pip install 'whet[export]'") from None
+        raise ModelError(f"writing GGUF needs the package gguf, which is not installed. Run: {installing('export')}") from None
     return gguf
 
 

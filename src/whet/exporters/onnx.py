@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from whet.errors import ModelError
+from whet.errors import ModelError, installing
 from whet.models.artefact import fold, pooled_head
 from whet.models.policy import Policy
 from whet.models.save import Card
@@ -138,7 +138,7 @@ def _onnxruntime() -> Any:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ModelError(f"writing ONNX needs {error.name}, which is not installed. Run: pip install 'whet[export]'") from None
+        raise ModelError(f"writing ONNX needs {error.name}, which is not installed. Run: {installing('export')}") from None
     return onnxruntime
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from whet.engine.machine import compute_dtype
-from whet.errors import ModelError
+from whet.errors import ModelError, installing
 from whet.models.linear import matrix, set_matrix
 
 Bits = Literal["nf4", "int8"]
@@ -37,7 +37,7 @@ def kernels() -> ModuleType:
         import bitsandbytes.functional
     except ImportError:
         raise ModelError(
-            "technique 'qlora' needs the package bitsandbytes, which is not installed. Install it with: pip install 'whet[qlora]'"
+            f"technique 'qlora' needs the package bitsandbytes, which is not installed. Install it with: {installing('qlora')}"
         ) from None
     finally:
         logger.setLevel(level)

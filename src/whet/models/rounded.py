@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from whet.engine.machine import compute_dtype
-from whet.errors import ModelError
+from whet.errors import ModelError, installing
 from whet.models.linear import matrix
 
 Bits = Literal[4, 8]
@@ -208,5 +208,5 @@ def _torchao() -> Any:
     try:
         from torchao import quantization
     except ImportError:
-        raise ModelError("rounding weights needs torchao, which is not installed. Run: pip install 'whet[compress]'") from None
+        raise ModelError(f"rounding weights needs torchao, which is not installed. Run: {installing('compress')}") from None
     return quantization

@@ -121,7 +121,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
     marks.append(element("line", class_="ideal", x1="0%", y1="100%", x2="100%", y2="0%"))
     for one in bins:
         x, y = percent_of(one["confidence"]), percent_of(1 - one["accuracy"])
-        said = element("title", f"says {one['confidence']:.0%}, right in {one['accuracy']:.0%} of {one['n']:,}")
+        said = element("title", f"says {100 * one['confidence']:.0f} %, right in {100 * one['accuracy']:.0f} % of {one['n']:,}")
         marks.append(element("line", class_="gap", x1=x, x2=x, y1=y, y2=percent_of(1 - one["confidence"])))
         marks.append(element("circle", said, class_="bubble", cx=x, cy=y, r=3 + 9 * math.sqrt(one["n"] / most)))
     return picture("Calibration", "Accuracy by confidence; on the diagonal, confidence can be believed.", marks, class_="square")

@@ -132,7 +132,7 @@ def _quality(measured: Measured, compared: Comparison, resampling: Resampling) -
         return f"{reached}, which compared with before is anything from {ends}"
     clearly = "better" if compared.decision == "better" else "worse"
     if _is_small(measured, compared, resampling):
-        bound = f"{100 * SMALL_SHARE:g} points" if wording(name).share else f"{SMALL_PART:.0%}"
+        bound = f"{100 * SMALL_SHARE:g} points" if wording(name).share else f"{100 * SMALL_PART:.0f} %"
         return f"{reached}, {clearly} than before, but by less than {bound}"
     return f"{reached}, {size(name, change.value)} {direction(name, change.value)} than before, clearly {clearly}"
 

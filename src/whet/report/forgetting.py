@@ -103,6 +103,8 @@ def _say(metric: str, test: StageTest, lost: Score, then: float, now: float) -> 
         return f"It forgot {size(metric, lost.value)} of {test.name} ({ends}; {scores})."
     if lost.high < 0:
         return f"It became better on {test.name}, by {size(metric, lost.value)} ({ends}; {scores})."
+    if lost.low == lost.high == 0:
+        return f"It forgot nothing of {test.name} that these rows show: {scores}."
     return (
         f"It did not clearly forget {test.name}: {scores}; the change is anything from {size(metric, lost.low)} better to "
         f"{size(metric, lost.high)} worse."

@@ -54,7 +54,7 @@ def sureness(bins: Sequence[Mapping[str, Any]]) -> list[str]:
     if abs(confidence - accuracy) < MISLED:
         return []
     word = "too sure of itself" if confidence > accuracy else "surer than it says"
-    said = f"its mean confidence is {confidence:.0%}, and it is right in {accuracy:.0%}".replace("%", " %")
+    said = f"its mean confidence is {100 * confidence:.0f} %, and it is right in {100 * accuracy:.0f} %"
     return [f"The model is {word}: {said}. Do not read its probabilities as chances."]
 
 

@@ -80,7 +80,7 @@ def plan_against_actual(manifest: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     planned, peak = plan.get("memory"), actual.get("peak_accelerator_bytes") or actual.get("peak_memory_bytes")
     if isinstance(planned, Mapping) and isinstance(peak, int):
-        share = f"{planned['bytes'] / peak:.0%} of it" if peak else ""
+        share = f"{100 * planned['bytes'] / peak:.0f} % of it" if peak else ""
         found["memory"] = f"{size(planned['bytes'])} planned, {size(peak)} at the peak (planned: {share})"
     seconds, took = plan.get("seconds"), actual.get("train_s")
     if isinstance(seconds, Mapping) and took:

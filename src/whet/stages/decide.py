@@ -81,7 +81,7 @@ def choose_metric(metrics: Sequence[str], train: Sequence[Example]) -> tuple[str
     if metrics[0] == "accuracy":
         share = max(Counter(example.label for example in train).values()) / len(train)
         if share > SKEWED:
-            return "macro_f1", f"{share:.0%} of the training rows have one label, so accuracy would flatter"
+            return "macro_f1", f"{100 * share:.0f} % of the training rows have one label, so accuracy would flatter"
     return metrics[0], "the objective's first"
 
 

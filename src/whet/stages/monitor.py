@@ -17,7 +17,7 @@ from whet import plugins
 from whet.data.language import guess_language
 from whet.display import quoted
 from whet.engine.order import permutation
-from whet.errors import RunError, ServerError
+from whet.errors import RunError, ServerError, installing
 from whet.files import json_text, read_lines, write_together
 from whet.recipe_file import load_recipe
 from whet.registry import FOLDER, fingerprint
@@ -263,7 +263,7 @@ def _check_alerts(alerts: Alerts) -> None:
     missing = [name for name, used in needed.items() if used and importlib.util.find_spec(name) is None]
     if missing:
         raise ServerError(
-            f"{' and '.join(missing)} is needed for alerts and is not installed. Install it with: pip install 'whet[monitor]'"
+            f"{' and '.join(missing)} is needed for alerts and is not installed. Install it with: {installing('monitor')}"
         )
 
 

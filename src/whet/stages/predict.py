@@ -127,7 +127,7 @@ class Predictor:
             found = self.predict([messages[-1].content])[0]
             if found.error:
                 raise RunError(f"{self.tuned.run.path}: {found.error}")
-            sure = "" if found.confidence is None else f" ({found.confidence:.0%} sure)"
+            sure = "" if found.confidence is None else f" ({100 * found.confidence:.0f} % sure)"
             return f"{found.prediction}{sure}"
         policy, longest = self.tuned.policy, max_new_tokens or self.tuned.recipe.evaluate.max_new_tokens
         if policy.kind == "encoder-decoder":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from whet import plugins
 from whet.engine.targets import target_start
-from whet.errors import ServerError
+from whet.errors import ServerError, installing
 from whet.registry import FOLDER, fingerprint, is_reference
 from whet.run import RUNS
 from whet.server.contracts import agree
@@ -158,7 +158,7 @@ def prepare(
     """Load the runs and take the address. Raises ServerError, RunError, ModelError."""
     absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if absent:
-        raise ServerError(f"serving needs {', '.join(absent)}, not installed here. Run: pip install 'whet[serve]'")
+        raise ServerError(f"serving needs {', '.join(absent)}, not installed here. Run: {installing('serve')}")
     from whet.server.app import build_app
     from whet.server.served import Shelf
     from whet.server.service import Limits, Service
