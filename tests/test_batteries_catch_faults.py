@@ -248,6 +248,117 @@ class ForgetsItsMean:
         return optimizer
 
 
+class Plain:
+    """Gradient descent that keeps every law; each fault below is one change of it."""
+
+    def build(self, named, learning_rate, weight_decay):
+        groups = [
+            {"params": [tensor for _, tensor in named if tensor.ndim >= 2], "weight_decay": weight_decay},
+            {"params": [tensor for _, tensor in named if tensor.ndim < 2], "weight_decay": 0.0},
+        ]
+        return self.make(groups, learning_rate)
+
+    def make(self, groups, learning_rate):
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=0.5)
+
+
+class DecaysEverything(Plain):
+    def make(self, groups, learning_rate):
+        return torch.optim.SGD([group | {"weight_decay": 0.1} for group in groups], lr=learning_rate)
+
+
+class DecaysNothing(Plain):
+    def make(self, groups, learning_rate):
+        return torch.optim.SGD([group | {"weight_decay": 0.0} for group in groups], lr=learning_rate)
+
+
+class Changed(Plain):
+    """Gradient descent whose step is followed by something."""
+
+    def make(self, groups, learning_rate):
+        optimizer = super().make(groups, learning_rate)
+        usual = optimizer.step
+
+        def step(closure=None):
+            usual()
+            with torch.no_grad():
+                self.after(optimizer, learning_rate)
+
+        optimizer.step = step
+        return optimizer
+
+
+class Drifts(Changed):
+    """Moves although there is no slope, as a sign that takes zero for one does."""
+
+    def after(self, optimizer, learning_rate):
+        for group in optimizer.param_groups:
+            for tensor in group["params"]:
+                tensor.sub_(group["lr"] * 1e-3)
+
+
+class HasOneRate(Changed):
+    """Takes the first group's rate for all."""
+
+    def make(self, groups, learning_rate):
+        optimizer = super().make(groups, learning_rate)
+        changed = optimizer.step
+
+        def step(closure=None):
+            for group in optimizer.param_groups:
+                group["lr"] = max(other["lr"] for other in optimizer.param_groups)
+            changed()
+
+        optimizer.step = step
+        return optimizer
+
+    def after(self, optimizer, learning_rate):
+        pass
+
+
+class Draws(Changed):
+    """Noise from torch's own stream."""
+
+    def after(self, optimizer, learning_rate):
+        for group in optimizer.param_groups:
+            for tensor in group["params"]:
+                tensor.add_(torch.randn_like(tensor) * group["lr"] * 1e-3)
+
+
+class CountsInsideTheGroup(Changed):
+    """Bias correction by a counter that no checkpoint sees."""
+
+    def after(self, optimizer, learning_rate):
+        for group in optimizer.param_groups:
+            group["count"] = group.get("count", 0) + 1
+            for tensor in group["params"]:
+                tensor.mul_(1 - group["lr"] * 0.5 ** group["count"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "law"),
+    [
+        (DecaysEverything, optimisers.decay_acts_on_matrices_only),
+        (DecaysNothing, optimisers.decay_acts_on_matrices_only),
+        (Drifts, optimisers.without_slope_nothing_moves),
+        (HasOneRate, optimisers.rates_are_shared_out),
+        (Draws, optimisers.same_start_same_bits),
+        (CountsInsideTheGroup, optimisers.state_can_be_saved),
+    ],
+)
+def test_a_fault_of_an_optimiser_is_caught(fault, law):
+    optimisers.check_optimiser(Plain())
+    with pytest.raises(AssertionError):
+        law(fault())
+
+
+class EndsAtZero:
+    def factor(self, step, num_steps, num_warmup):
+        if step <= num_warmup:
+            return step / num_warmup
+        return 1.0 if num_steps < 2 or step < num_steps else 0.0
+
+
 class OrderMatters:
     higher_is_better, best, needs = True, 1.0, ("label",)
 
@@ -272,6 +383,7 @@ class TooEager:
 def test_faults_of_the_small_kinds_are_caught(examples):
     for check in (
         lambda: schedules.check_schedule(Shifted()),
+        lambda: schedules.last_step_learns(EndsAtZero()),
         lambda: optimisers.state_can_be_saved(ForgetsItsMean()),
         lambda: metrics.order_does_not_matter(OrderMatters(), examples),
         lambda: cleaners.check_cleaner(OnceIsNotEnough()),

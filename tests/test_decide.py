@@ -59,6 +59,14 @@ def test_the_rate_is_the_techniques_own_for_a_model_of_this_size():
     assert decided({}, num_parameters=10**12).learning_rate == 2e-5
 
 
+def test_the_rate_follows_the_optimiser():
+    recipe = Recipe.model_validate({"model": "m", "data": {"path": "x"}, "objective": "classify", "train": {}})
+    decided_, made = decide(recipe, facts(rate_factor=0.2, why_factor="signs"))
+    assert decided_.train.learning_rate == 2e-5  # a fifth of 1e-4
+    reason = next(decision.reason for decision in made if decision.key == "train.learning_rate")
+    assert reason == "a model of 22.7 M parameters; so; 0.2 times that, for the optimiser: signs"
+
+
 def test_every_technique_has_a_rate_for_every_size():
     for name in plugins.names("techniques"):
         bounds = [below for below, _ in plugins.load("techniques", name).learning_rates]

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from whet import plugins
+from whet.engine.optimise import restore_state, state_tensors
+from whet.errors import TrainingError
 from whet.plugins import build
 
 
@@ -47,6 +49,43 @@ def test_weight_decay_leaves_biases_and_norms_alone():
     optimiser.step()
     assert torch.equal(vector.detach(), torch.ones(2))
     torch.testing.assert_close(matrix.detach(), torch.full((2, 2), 0.95))  # 1 - 0.1 * 0.5
+
+
+def test_plain_values_and_inner_mappings_of_a_state_come_back_as_they_were():
+    parameter = torch.zeros(3, requires_grad=True)
+    kept = {
+        "step": 2**40 + 1,
+        "share": 0.1,
+        "warm": True,
+        "last": None,
+        "mean": torch.arange(3, dtype=torch.bfloat16),
+        "inner": {"codes": torch.arange(3, dtype=torch.uint8), "deeper": {"scale": 1 / 3}},
+    }
+    for name in ("network.a", "heads.task/one.b"):  # a slash in a name is no inner mapping
+        first, second = (torch.optim.SGD([parameter], lr=0.1) for _ in range(2))
+        first.state[parameter].update(kept)
+        restore_state(second, [(name, parameter)], state_tensors(first, [(name, parameter)]))
+        found = second.state[parameter]
+        assert torch.equal(found["mean"], kept["mean"]) and found["mean"].dtype == torch.bfloat16
+        assert torch.equal(found["inner"]["codes"], kept["inner"]["codes"])
+        assert found["inner"]["deeper"] == {"scale": 1 / 3}
+        plain = {key: found[key] for key in ("step", "share", "warm", "last")}
+        assert plain == {key: kept[key] for key in plain} and [type(value) for value in plain.values()] == [
+            int,
+            float,
+            bool,
+            type(None),
+        ]
+
+
+def test_a_state_that_no_checkpoint_can_hold_is_named():
+    parameter = torch.zeros(3, requires_grad=True)
+    optimiser = torch.optim.SGD([parameter], lr=0.1)
+    optimiser.state[parameter]["names"] = ["a"]
+    with pytest.raises(TrainingError, match=r"a list as network\.a/names"):
+        state_tensors(optimiser, [("network.a", parameter)])
+    with pytest.raises(ValueError, match=r"network\.b/step: the optimiser has no such parameter"):
+        restore_state(optimiser, [("network.a", parameter)], {"network.b/step": torch.zeros(())})
 
 
 # four steps after a warm-up of two: each factor worked from the class's own sentence

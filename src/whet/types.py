@@ -397,10 +397,27 @@ class Technique(Protocol):
 
 
 class Optimiser(Protocol):
-    """How parameters step."""
+    """How parameters step. All state lies in `state` of what `build` returns, as tensors, numbers and mappings of them."""
+
+    learning_rate_factor: float = 1.0
+    """What `train.learning_rate: auto` is multiplied by, since the techniques' rates are AdamW's; a class without this member has 1."""
+    why_factor: str = ""
+    """The reason for it, shown behind the rate."""
 
     @abstractmethod
     def build(self, named: Sequence[tuple[str, Tensor]], learning_rate: float, weight_decay: float) -> Optimizer: ...
+
+
+@runtime_checkable
+class ByRole(Protocol):
+    """An optimiser that moves some matrices in another way than the rest; it is also an Optimiser, for where no network is known."""
+
+    @abstractmethod
+    def build_by_role(
+        self, named: Sequence[tuple[str, Tensor]], hidden: Mapping[str, bool], learning_rate: float, weight_decay: float
+    ) -> Optimizer:
+        """`hidden` names the matrices between hidden states, and says of each whether it is kept as [in, out] and not as [out, in]."""
+        ...
 
 
 class Schedule(Protocol):

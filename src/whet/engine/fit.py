@@ -17,8 +17,9 @@ from torch.optim import Optimizer
 from whet.engine.consolidate import Anchor
 from whet.engine.cut import cut, total_weights
 from whet.engine.machine import Precision, computing
-from whet.engine.optimise import grad_norm, restore_state, share_rates, state_tensors
+from whet.engine.optimise import build, grad_norm, restore_state, share_rates, state_tensors
 from whet.errors import TrainingError
+from whet.models.linear import hidden_matrices
 from whet.models.policy import Policy
 from whet.models.reference import part_from_reference
 from whet.types import Batch, Cursor, Objective, Optimiser, Schedule, State, Step, StepRows, Unit
@@ -61,7 +62,7 @@ class Training:
         named = policy.trainable()
         assert named, "the technique left nothing to train"
         part_from_reference(policy)
-        optimiser = plan.optimiser.build(named, plan.learning_rate, plan.weight_decay)
+        optimiser = build(plan.optimiser, named, hidden_matrices(policy), plan.learning_rate, plan.weight_decay)
         if policy.rates:
             share_rates(optimiser, named, policy.rates)
         return cls(named, optimiser, objective.init(policy))

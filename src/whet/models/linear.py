@@ -54,6 +54,28 @@ def linear_layers(policy: Policy) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
+def hidden_matrices(policy: Policy) -> dict[str, bool]:
+    """Return the matrices that learn between hidden states, as `Policy.trainable` names them, and whether each is kept as [in, out].
+
+    Those are weights of linear layers and of what techniques put around them; no embedding, output head, virtual token or task's head.
+    """
+    apart = {
+        id(parameter)
+        for module in policy.network.modules()
+        if isinstance(module, nn.Embedding)
+        for parameter in module.parameters()
+    }
+    output = policy.network.get_output_embeddings()
+    apart |= {id(parameter) for parameter in output.parameters()} if output is not None else set()
+    found = {}
+    for name, module in policy.network.named_modules():
+        if isinstance(module, (nn.Linear, Conv1D, Around)):
+            for own, parameter in module.named_parameters(recurse=False):
+                if parameter.requires_grad and parameter.ndim == 2 and id(parameter) not in apart:
+                    found[".".join(filter(None, ("network", name, own)))] = isinstance(module, Conv1D)
+    return found
+
+
 def choose_layers(policy: Policy, targets: str | list[str], technique: str) -> list[str]:
     """Return the linear layers that `targets` names: all-linear, a regular expression, or a list of endings."""
     linear = [name for name, _ in linear_layers(policy)]

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from whet.engine.optimise import decayed_groups
 from whet.plugins import plugin
 
 
@@ -25,9 +26,5 @@ class AdamW:
 
     def build(self, named: Sequence[tuple[str, Tensor]], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
         """Return the optimiser; weight decay acts on matrices only, not on biases and norms."""
-        groups = [
-            {"params": [tensor for _, tensor in named if tensor.ndim >= 2], "weight_decay": weight_decay},
-            {"params": [tensor for _, tensor in named if tensor.ndim < 2], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
+        groups = decayed_groups(named, weight_decay)
         return torch.optim.AdamW(groups, lr=learning_rate, betas=(self.beta1, self.beta2), eps=self.epsilon, fused=True)

@@ -34,6 +34,9 @@ class Facts:
     learning_rates: Sequence[tuple[float, float]]
     """The technique's: (below so many million parameters, rate)."""
     why_rates: str
+    rate_factor: float = 1.0
+    """The optimiser's, on the technique's rate."""
+    why_factor: str = ""
     precision: str
     precision_reason: str
     accelerator: bool
@@ -157,12 +160,16 @@ def _max_tokens(facts: Facts) -> tuple[int, str]:
 def _learning_rate(facts: Facts) -> tuple[float, str]:
     millions = facts.num_parameters / 1e6
     rate = next(rate for below, rate in facts.learning_rates if millions < below)
+    reasons = [f"a model of {millions:.1f} M parameters", facts.why_rates]
     if facts.grouped:
-        return (
-            rate / 2,
-            f"a model of {millions:.1f} M parameters; {facts.why_rates}; half of it, since rows are compared in groups",
-        )
-    return rate, f"a model of {millions:.1f} M parameters; {facts.why_rates}"
+        rate /= 2
+        reasons.append("half of it, since rows are compared in groups")
+    if facts.rate_factor != 1.0:
+        rate *= facts.rate_factor
+        reasons.append(f"{facts.rate_factor:g} times that, for the optimiser: {facts.why_factor}")
+    elif facts.why_factor:
+        reasons.append(facts.why_factor)
+    return float(f"{rate:.4g}"), "; ".join(reasons)
 
 
 def _precision(facts: Facts) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from whet.engine.machine import Precision, memory_now
+from whet.engine.optimise import build, state_tensors
 from whet.engine.order import permutation
+from whet.models.linear import hidden_matrices
 from whet.models.memory import Estimate, Load, Logits, estimate, weight_bytes
 from whet.models.quantised import Quantised
 from whet.models.shapes import shape_of
@@ -23,6 +28,8 @@ VALIDATION_COST = 0.4
 """Of a forward and backward pass of a token, what a forward pass alone takes; a third by multiplications."""
 SPREAD = 0.15
 """How far seconds may lie off either way at the least: machines are shared, and few steps are timed."""
+TRIED = 128
+"""Longer side of the matrices that an optimiser is tried on, to see what it keeps."""
 MOST_EPOCHS = 20
 """Epochs whose order is looked at to see how many tokens the largest step has."""
 
@@ -72,7 +79,7 @@ def job_load(
         trainable=learning,
         deep=_depth(job),
         whole=own > 0,
-        state=state_bytes(plan.optimiser),
+        state=state_bytes(plan.optimiser, trainable, hidden_matrices(policy)),
         logits=logits_of(job.objective.head),
         reference=4 * own if policy.reference is not None else 0,
         bits=_bits(job),
@@ -86,14 +93,43 @@ def logits_of(head: str) -> Logits:
     return "chunked" if head in {"lm", "seq2seq"} else "whole" if head == "masked" else "none"
 
 
-def state_bytes(optimiser: Optimiser) -> float:
-    """Return the bytes that an optimiser keeps of a parameter: it is tried on a small matrix."""
-    tried = torch.nn.Parameter(torch.zeros(64, 64))
-    made = optimiser.build([("tried", tried)], 1e-3, 0.0)
-    tried.grad = torch.ones_like(tried)
-    made.step()
-    held = [value for state in made.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
-    return sum(value.nbytes for value in held if value.ndim) / tried.numel()
+def state_bytes(optimiser: Optimiser, named: Sequence[tuple[str, Tensor]], hidden: Mapping[str, bool]) -> float:
+    """Return the bytes that an optimiser keeps of each number that learns. It is tried: on each small parameter, and on stand-ins of others.
+
+    What it keeps of a matrix may grow with rows, columns and their product, as it does for Adafactor; four small ones tell how.
+    Raises WhetError where it cannot work on the parameters' device.
+    """
+    known: dict[tuple[str, tuple[int, ...], bool | None], float] = {}
+    total = 0.0
+    for name, tensor in named:
+        kind = re.sub("[0-9]+", "", name), tuple(tensor.shape), hidden.get(name)  # layers are alike
+        if kind not in known:
+            known[kind] = _kept(optimiser, name, tensor, hidden)
+        total += known[kind]
+    return total / max(1, sum(tensor.numel() for _, tensor in named))
+
+
+def _kept(optimiser: Optimiser, name: str, tensor: Tensor, hidden: Mapping[str, bool]) -> float:
+    """Return the bytes that are kept of one parameter, by name and shape; its values are not looked at."""
+    device = "cpu" if tensor.device.type == "meta" else tensor.device
+
+    def tried(*shape: int) -> float:
+        parameter = torch.nn.Parameter(torch.zeros(shape, device=device))
+        made = build(optimiser, [(name, parameter)], {name: hidden[name]} if name in hidden else {}, 1e-3, 0.0)
+        parameter.grad = torch.ones_like(parameter)
+        made.step()
+        return float(sum(value.nbytes for value in state_tensors(made, [(name, parameter)]).values() if value.ndim))
+
+    if tensor.numel() <= TRIED**2:
+        return tried(*tensor.shape)
+    if tensor.ndim < 2:
+        small, large = tried(TRIED**2 // 2), tried(TRIED**2)
+        return large + (large - small) / (TRIED**2 // 2) * (tensor.numel() - TRIED**2)
+    *stack, rows, columns = tensor.shape
+    least = TRIED // 2
+    corner, wide, tall, square = tried(least, least), tried(least, TRIED), tried(TRIED, least), tried(TRIED, TRIED)
+    r, c = (rows - least) / least, (columns - least) / least
+    return math.prod(stack) * (corner + r * (tall - corner) + c * (wide - corner) + r * c * (square - tall - wide + corner))
 
 
 class Pace:

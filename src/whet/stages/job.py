@@ -36,7 +36,7 @@ from whet.stages.decide import (
     steps_per_epoch,
 )
 from whet.stages.lineage import start_policy
-from whet.types import Example, Objective, Technique, Unit
+from whet.types import Example, Objective, Optimiser, Technique, Unit
 
 UNCUT = 10**9
 """A row's longest length where nothing is cut."""
@@ -133,7 +133,10 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
         judged = kept.units((*key, "validation", limit), lambda: objective.units(dataset.validation, policy, limit))
         units = {"train": train, "validation": judged}
     learnt = {part: learnable(some) for part, some in units.items()}
-    recipe, made = decide(recipe, _facts(policy, objective, technique, len(dataset.train), len(learnt["train"]), longest))
+    optimiser = build_optimiser(recipe.train.optimiser, folder)
+    recipe, made = decide(
+        recipe, _facts(policy, objective, technique, optimiser, len(dataset.train), len(learnt["train"]), longest)
+    )
     plan = _plan(recipe, folder, planned_steps(recipe.train, len(learnt["train"])) if num_steps is None else num_steps)
     findings = _look(dataset, units, whole, objective, policy, plan.max_length)
     before = all_weights(policy)
@@ -303,7 +306,15 @@ def _chosen(recipe: Recipe) -> Choice:
     return recipe.technique
 
 
-def _facts(policy: Policy, objective: Objective, technique: Technique, num_train: int, num_units: int, longest: int) -> Facts:
+def _facts(
+    policy: Policy,
+    objective: Objective,
+    technique: Technique,
+    optimiser: Optimiser,
+    num_train: int,
+    num_units: int,
+    longest: int,
+) -> Facts:
     precision, reason = choose_precision()
     return Facts(
         num_parameters=policy.num_parameters,
@@ -314,6 +325,8 @@ def _facts(policy: Policy, objective: Objective, technique: Technique, num_train
         longest=longest,
         learning_rates=technique.learning_rates,
         why_rates=technique.why_rates,
+        rate_factor=getattr(optimiser, "learning_rate_factor", 1.0),  # a plugin need not say that it has none
+        why_factor=getattr(optimiser, "why_factor", ""),
         precision=precision,
         precision_reason=reason,
         accelerator=_accelerated(policy),

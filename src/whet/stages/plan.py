@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
@@ -27,9 +28,18 @@ from whet.models.policy import Kind
 from whet.models.shapes import shape_of, shape_of_config
 from whet.recipe import Choice, Recipe
 from whet.stages.advice import advise, gib, models, techniques, way_load
-from whet.stages.build import build_objective, check_plugins
+from whet.stages.build import build_objective, build_optimiser, check_plugins
 from whet.stages.decide import choose_max_tokens
-from whet.stages.estimate import Seconds, estimate_job, job_load, logits_of, program_bytes, seconds_of, unit_tokens
+from whet.stages.estimate import (
+    Seconds,
+    estimate_job,
+    job_load,
+    logits_of,
+    program_bytes,
+    seconds_of,
+    state_bytes,
+    unit_tokens,
+)
 from whet.stages.job import Job, build_job, loading, refuse
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import prepare_data
@@ -299,6 +309,7 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
     load = Load(
         tokens=max(longest, min(most, round(1.3 * batch * fmean(lengths)))), scored=min(most, sum(lengths)), supervised=1.0, row=longest,
         precision="bf16" if elsewhere else precision, trainable=0, logits=logits_of(objective.head), accelerator=elsewhere,
+        state=_state_unloaded(recipe, shape, folder),
     )  # fmt: skip
     name = "lora" if recipe.technique == "auto" else recipe.technique.name
     ways = {way: way_load(way, shape, load, 0, objective.reference) for way in ("full", "lora", "qlora")}
@@ -329,6 +340,14 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
         "advice": advise(facts, shape, load, program, room, rows, others, fits),
         "decisions": [],
     }
+
+
+def _state_unloaded(recipe: Recipe, shape: Shape, folder: Path | None) -> float:
+    """Return the bytes that the optimiser keeps of each number of a hidden layer's matrix."""
+    name, sides = "network.layer.weight", (shape.inner, shape.width)
+    return state_bytes(
+        build_optimiser(recipe.train.optimiser, folder), [(name, torch.empty(sides, device="meta"))], {name: False}
+    )
 
 
 def _characters(example: Example) -> int:

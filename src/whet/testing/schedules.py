@@ -42,6 +42,12 @@ def warmup_rises(schedule: Schedule) -> None:
         assert rising, f"the warm-up of {num_warmup} in {num_steps} steps does not rise: {warm[:8]}"
 
 
+def last_step_learns(schedule: Schedule) -> None:
+    """The last step has a rate above 0: a step without one computes for nothing."""
+    for num_steps, num_warmup, factors in _curves(schedule):
+        assert factors[-1] > 0, f"the last of {num_steps} steps ({num_warmup} of warm-up) has factor 0, so it is wasted"
+
+
 def factor_is_pure(schedule: Schedule) -> None:
     """A factor depends on its arguments only, so that a resumed run goes on with the same rates."""
     for num_steps, num_warmup, factors in _curves(schedule):
@@ -49,7 +55,7 @@ def factor_is_pure(schedule: Schedule) -> None:
         assert again == factors, f"asked backwards, the factors of {num_steps} steps are others"
 
 
-SCHEDULE_LAWS = (factors_are_shares, peak_is_reached, warmup_rises, factor_is_pure)
+SCHEDULE_LAWS = (factors_are_shares, peak_is_reached, warmup_rises, last_step_learns, factor_is_pure)
 
 
 def _curves(schedule: Schedule) -> Iterator[tuple[int, int, list[float]]]:

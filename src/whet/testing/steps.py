@@ -111,7 +111,7 @@ def same_bytes(left: dict[str, Tensor], right: dict[str, Tensor]) -> list[str]:
 
 def _equal(left: Tensor, right: Tensor) -> bool:
     # as bytes, since nan is not equal to itself and 0.0 equals -0.0
-    return left.shape == right.shape and left.contiguous().numpy().tobytes() == right.contiguous().numpy().tobytes()
+    return left.shape == right.shape and torch.equal(*(tensor.reshape(-1).view(torch.uint8) for tensor in (left, right)))
 
 
 @dataclass(slots=True)
