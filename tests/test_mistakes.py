@@ -335,6 +335,18 @@ MISTAKES = {
     "unknown objective": (f"{TRAIN} objective=clasify", 1, "--set objective", "'clasify'", "Did you mean 'classify'"),
     "unknown technique": (f"{TRAIN} technique=lra", 1, "--set technique", "'lra'", "lora"),
     "unknown schedule": (f"{TRAIN} train.schedule=nosuch", 1, "--set train.schedule", "cosine"),
+    "wsd that falls too long": (
+        f"{TRAIN} train.schedule=wsd --set train.schedule.decay=1.5",
+        1,
+        "'decay' is 1.5",
+        "less than or equal to 1",
+    ),
+    "wsd of no shape": (
+        f"{TRAIN} train.schedule=wsd --set train.schedule.shape=cosine",
+        1,
+        "'shape' is 'cosine'",
+        "'linear' or '1-sqrt'",
+    ),
     "unknown optimiser setting": (f"{TRAIN} train.optimiser.nosuch=3", 1, "train.optimiser.nosuch", "'nosuch'", "Allowed"),
     "unknown setting": (f"{TRAIN} technique.nosuch=1", 1, "--set technique.nosuch", "unknown key 'nosuch'", "rank"),
     "unknown metric": (f"{TRAIN} evaluate.metric=acuracy", 1, "--set evaluate.metric", "'acuracy'", "accuracy"),
@@ -461,6 +473,7 @@ def test_a_mistake_is_named_and_leaves_nothing_behind(desk, mistake, monkeypatch
         (f"{TRAIN} train.schedule=./mine.py", "Trained"),
         (f"{TRAIN} data.slices=label", "Trained"),
         (f"{TRAIN} train.optimiser.beta2=0.9", "Trained"),
+        (f"{TRAIN} train.schedule=wsd --set train.schedule.shape=1-sqrt", "Trained"),
         ("new oneclass.csv --out new", "at least two"),
     ],
 )

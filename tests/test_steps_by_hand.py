@@ -92,6 +92,7 @@ def test_a_state_that_no_checkpoint_can_hold_is_named():
 BY_HAND = {
     "constant": [0.5, 1, 1, 1, 1, 1],
     "linear": [0.5, 1, 1, 0.75, 0.5, 0.25],
+    "wsd": [0.5, 1, 1, 1, 1, 0.5],  # a tenth of 6 steps is one, half-way down
     "cosine": [0.5, 1, 1, 0.5 * (1 + math.sqrt(0.5)), 0.5, 0.5 * (1 - math.sqrt(0.5))],  # half cosine at 0, 45, 90, 135 degrees
 }
 
@@ -100,6 +101,22 @@ BY_HAND = {
 def test_a_schedule_has_the_values_worked_by_hand(name):
     schedule = build("schedules", name, {})
     assert [schedule.factor(step, 6, 2) for step in range(1, 7)] == pytest.approx(BY_HAND[name], abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_steps", "num_warmup", "expected"),
+    [
+        ({"decay": 0.5}, 6, 2, [0.5, 1, 1, 3 / 4, 2 / 4, 1 / 4]),
+        ({"decay": 0.5, "shape": "1-sqrt"}, 6, 2, [0.5, 1, 1, 0.5, 1 - math.sqrt(0.5), 1 - math.sqrt(0.75)]),
+        ({"decay": 0.2}, 10, 0, [1] * 8 + [2 / 3, 1 / 3]),
+        ({"decay": 1.0}, 4, 0, [1, 3 / 4, 2 / 4, 1 / 4]),  # the peak is no part of the fall
+        ({"decay": 1.0}, 4, 4, [0.25, 0.5, 0.75, 1]),  # nor is the warm-up
+    ],
+)
+def test_wsd_falls_over_its_share_of_the_steps(settings, num_steps, num_warmup, expected):
+    schedule = build("schedules", "wsd", settings)
+    found = [schedule.factor(step, num_steps, num_warmup) for step in range(1, num_steps + 1)]
+    assert found == pytest.approx(expected, abs=1e-15)
 
 
 def test_every_schedule_has_values_by_hand():
