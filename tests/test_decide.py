@@ -67,6 +67,14 @@ def test_the_rate_follows_the_optimiser():
     assert reason == "a model of 22.7 M parameters; so; 0.2 times that, for the optimiser: signs"
 
 
+@pytest.mark.parametrize("name", plugins.names("optimisers"))
+def test_an_optimiser_that_changes_the_rate_says_why(name):
+    for settings in ({}, {"relative_step": True} if name == "adafactor" else {}):
+        made = plugins.build("optimisers", name, settings)
+        factor, why = getattr(made, "learning_rate_factor", 1.0), getattr(made, "why_factor", "")
+        assert 0 < factor < 100 and (why or factor == 1.0)
+
+
 def test_every_technique_has_a_rate_for_every_size():
     for name in plugins.names("techniques"):
         bounds = [below for below, _ in plugins.load("techniques", name).learning_rates]

@@ -335,6 +335,40 @@ MISTAKES = {
     "unknown objective": (f"{TRAIN} objective=clasify", 1, "--set objective", "'clasify'", "Did you mean 'classify'"),
     "unknown technique": (f"{TRAIN} technique=lra", 1, "--set technique", "'lra'", "lora"),
     "unknown schedule": (f"{TRAIN} train.schedule=nosuch", 1, "--set train.schedule", "cosine"),
+    "unknown optimiser": (f"{TRAIN} train.optimiser=loin", 1, "--set train.optimiser", "'loin'", "Did you mean 'lion'", "muon"),
+    "optimiser setting of another": (
+        f"{TRAIN} train.optimiser=lion --set train.optimiser.epsilon=1e-8",
+        1,
+        "train.optimiser",
+        "'epsilon'",
+        "beta2",
+    ),
+    "lion out of range": (
+        f"{TRAIN} train.optimiser=lion --set train.optimiser.beta2=1",
+        1,
+        "optimiser.beta2",
+        "'beta2' is 1",
+        "less than 1",
+    ),
+    "muon without iterations": (
+        f"{TRAIN} train.optimiser=muon --set train.optimiser.iterations=0",
+        1,
+        "'iterations' is 0",
+        "greater than or equal to 1",
+    ),
+    "muon of no scale": (
+        f"{TRAIN} train.optimiser=muon --set train.optimiser.scale=rms",
+        1,
+        "'scale' is 'rms'",
+        "'adamw' or 'original'",
+    ),
+    "adafactor that forgets faster than it learns": (
+        f"{TRAIN} train.optimiser=adafactor --set train.optimiser.decay_power=2",
+        1,
+        "'decay_power' is 2",
+        "less than or equal to 1",
+    ),
+    "8 bits of too little": (f"{TRAIN} train.optimiser=adamw_8bit --set train.optimiser.smallest=1", 1, "'smallest' is 1", "256"),
     "wsd that falls too long": (
         f"{TRAIN} train.schedule=wsd --set train.schedule.decay=1.5",
         1,
@@ -473,6 +507,7 @@ def test_a_mistake_is_named_and_leaves_nothing_behind(desk, mistake, monkeypatch
         (f"{TRAIN} train.schedule=./mine.py", "Trained"),
         (f"{TRAIN} data.slices=label", "Trained"),
         (f"{TRAIN} train.optimiser.beta2=0.9", "Trained"),
+        *((f"{TRAIN} train.optimiser={name}", "Trained") for name in ("adafactor", "adamw_8bit", "lion", "muon")),
         (f"{TRAIN} train.schedule=wsd --set train.schedule.shape=1-sqrt", "Trained"),
         ("new oneclass.csv --out new", "at least two"),
     ],
@@ -482,6 +517,30 @@ def test_what_can_be_trained_is_trained_with_a_warning(desk, line, word):
     new = desk / "new"
     shutil.rmtree(new) if new.is_dir() else new.unlink()
     assert said.code == 0 and word in said.err, said.err
+
+
+def test_an_optimiser_that_is_not_installed_is_said_before_anything_is_read(desk, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    before = inventory(desk)
+    said = call(desk, f"{TRAIN} train.optimiser=adamw_8bit")
+    assert said.code == 1 and "Traceback" not in said.err and "Reading" not in said.err
+    for word in ("--set train.optimiser", "bitsandbytes", "pip install 'whet[qlora]'"):
+        assert word in said.err, said.err
+    assert inventory(desk) == before
+
+
+def test_an_optimiser_that_cannot_work_here_leaves_no_run(desk, monkeypatch):
+    from whet.models.quantised import kernels
+
+    def lacking(*_, **__):
+        raise NotImplementedError("no kernel for this device")
+
+    monkeypatch.setattr(kernels(), "optimizer_update_8bit_blockwise", lacking)
+    before = inventory(desk)
+    said = call(desk, f"{TRAIN} train.optimiser=adamw_8bit")
+    assert said.code == 1 and "Traceback" not in said.err
+    assert "no 8-bit optimiser for 'cpu': no kernel for this device" in said.err and "adafactor" in said.err
+    assert inventory(desk) == before
 
 
 def test_a_malformed_row_is_listed_with_its_line(desk, tmp_path):

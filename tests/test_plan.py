@@ -193,6 +193,13 @@ def test_seconds_worked_by_hand(desk):
     assert seconds.step_s == 1.0
 
 
+def test_another_optimiser_is_planned_with_what_it_keeps(desk):
+    kept = {}
+    for name in ("adamw", "lion", "adafactor"):
+        kept[name] = planned(desk, "write.yaml", [f"train.optimiser={name}"], probe=False)["memory"]["parts"].get("optimiser", 0)
+    assert kept["lion"] == pytest.approx(kept["adamw"] / 2, rel=1e-6) and kept["adafactor"] < 0.2 * kept["adamw"]
+
+
 def test_an_optimiser_that_keeps_nothing_costs_nothing():
     class Plain:
         def build(self, named, learning_rate, weight_decay):

@@ -162,7 +162,7 @@ class Train(Section):
     clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     precision: Auto | Literal["fp32", "bf16"] = "auto"
-    """Arithmetic of the forward and backward pass; weights and optimiser are always fp32."""
+    """Arithmetic of the forward and backward pass; weights are always fp32, and the optimiser too unless it says otherwise."""
     early_stopping: EarlyStopping | Literal[False] = EarlyStopping()
     """Stop on validation loss, or on a metric; false: train to the end and keep the best by loss."""
     validate_every: Auto | Annotated[int, Field(ge=1)] = "auto"

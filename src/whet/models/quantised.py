@@ -25,7 +25,7 @@ BLOCK = 64
 
 
 @functools.cache
-def kernels() -> ModuleType:
+def kernels(wanted_by: str = "technique 'qlora'") -> ModuleType:
     """Return bitsandbytes' functions. Raises ModelError where the extra is not installed."""
     known = "kernels" in sys.modules
     if not known:
@@ -37,7 +37,7 @@ def kernels() -> ModuleType:
         import bitsandbytes.functional
     except ImportError:
         raise ModelError(
-            f"technique 'qlora' needs the package bitsandbytes, which is not installed. Install it with: {installing('qlora')}"
+            f"{wanted_by} needs the package bitsandbytes, which is not installed. Install it with: {installing('qlora')}"
         ) from None
     finally:
         logger.setLevel(level)
