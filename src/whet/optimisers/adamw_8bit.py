@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from whet.engine.optimise import decayed_groups
-from whet.errors import ModelError, RecipeError
+from whet.errors import ModelError, RecipeError, installing
 from whet.models.quantised import kernels
 from whet.plugins import plugin
 
@@ -38,7 +38,7 @@ class AdamW8Bit:
         """Say at once, before anything is read, where bitsandbytes is not there."""
         if find_spec("bitsandbytes") is None:
             raise RecipeError(
-                f"{NAME} needs the package bitsandbytes, which is not installed. Install it with: pip install 'whet[qlora]', or use "
+                f"{NAME} needs the package bitsandbytes, which is not installed. Install it with: {installing('qlora')}, or use "
                 "adafactor, lion or adamw."
             )
 
