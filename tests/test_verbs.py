@@ -416,7 +416,7 @@ def test_programs_get_counts_and_hints_and_a_table_from_standard_input_keeps_its
     found = json.loads(done.stdout)
     assert found["counts"] == {"rows": 2, "abstained": 0, "errors": 1} and found["rows"] == 2
     assert [row["text"] for row in found["predictions"]] == ["refund please, now", ""]
-    assert done.stderr.index("separated by semicolons") < done.stderr.index("1 answered")
+    assert done.stderr.index("separated by semicolons") < done.stderr.index("1 asked")
     plain = CliRunner().invoke(app, ["predict", str(classified.path)], input=table).stdout.splitlines()
     assert plain[0] == "channel;text;prediction;confidence;abstained;error" and plain[1].startswith("mail;refund please, now;")
     as_text = json.loads(
