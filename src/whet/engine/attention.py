@@ -24,6 +24,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from whet.engine.packed_attention import attend_rows, can_attend
+
 NAME = "whet"
 PREFIX = "prefix"
 """Name of the child of an attending module that holds its virtual keys and values."""
@@ -110,6 +112,16 @@ def attend_packed(
         )
         return out
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    plain = softcap is None and not dropout and kwargs.get("s_aux") is None
+    if plain and lengths is not None and can_attend(query, key, value, lengths, window):
+        before = 0
+        if prefix is not None:
+            assert prefix.keys is not None
+            before = prefix.keys.shape[1]
+            key, value = _before_each(prefix.keys, key, lengths), _before_each(prefix.values, value, lengths)
+        narrow = window if window is not None and window < max(lengths) else None
+        rows = attend_rows(query, key, value, lengths, causal=bool(causal), window=narrow, scaling=scaling, before=before)
+        return rows, None
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
@@ -162,6 +174,13 @@ def _beside(prefix: Prefix, key: Tensor, value: Tensor, repeats: int) -> tuple[T
         many = virtual.to(own.dtype).repeat_interleave(repeats, dim=0) if repeats > 1 else virtual.to(own.dtype)
         joined.append(torch.cat([many.expand(len(own), *many.shape), own], dim=2))
     return joined[0], joined[1]
+
+
+def _before_each(virtual: Tensor | None, own: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """Return packed rows with the virtual tokens before each. [H, P, d], [1, H, T, d] -> [1, H, R * P + T, d]"""
+    assert virtual is not None
+    first = virtual.to(own.dtype)[None]
+    return torch.cat([part for row in torch.split(own, list(lengths), dim=2) for part in (first, row)], dim=2)
 
 
 def _mask_beside(prefix: Prefix, query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:

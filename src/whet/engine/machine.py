@@ -27,7 +27,7 @@ def choose_precision() -> tuple[Precision, str]:
     """Return the fastest safe precision of this machine, and why."""
     if torch.cuda.is_available():
         return ("bf16", "this GPU computes in bf16") if torch.cuda.is_bf16_supported() else ("fp32", "this GPU has no bf16")
-    flags = _processor_flags()
+    flags = processor_flags()
     if "avx512_bf16" in flags or "amx_bf16" in flags:
         return "bf16", "this processor multiplies in bf16; weights and optimiser stay fp32"
     return "fp32", "this processor has no bf16 instructions"
@@ -98,7 +98,7 @@ def describe() -> dict[str, Any]:
     """Return the machine as the run's manifest keeps it."""
     return {
         "device": str(device()),
-        "processor": _processor_name(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(_physical() / 2**30, 1),
         "python": platform.python_version(),
@@ -108,11 +108,13 @@ def describe() -> dict[str, Any]:
 
 
 @functools.cache
-def _processor_flags() -> frozenset[str]:
+def processor_flags() -> frozenset[str]:
+    """Return what Linux says the processor can do; empty elsewhere."""
     return frozenset(_cpuinfo("flags").split())
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """Return the processor's name; 'unknown' where nobody says it."""
     return _cpuinfo("model name") or platform.processor() or "unknown"
 
 

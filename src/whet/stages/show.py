@@ -80,6 +80,7 @@ def show_plugins() -> list[dict[str, Any]]:
 def show_machine() -> dict[str, Any]:
     """Return what this machine computes with, and which optional parts are installed."""
     from whet.engine.machine import choose_precision, describe
+    from whet.engine.packed_attention import named
 
     precision, reason = choose_precision()
     packages = ("torch", "transformers", "tokenizers", "peft")
@@ -90,4 +91,9 @@ def show_machine() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     models = {f"builtin:{name}": is_ready(model) for name, model in BUILT_IN.items()}
-    return {"machine": describe(), "precision": f"{precision}: {reason}", "versions": versions, "models": models}
+    return {
+        "machine": describe() | {"attention": named()},
+        "precision": f"{precision}: {reason}",
+        "versions": versions,
+        "models": models,
+    }

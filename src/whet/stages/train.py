@@ -15,6 +15,7 @@ from whet.data.dataset import Dataset
 from whet.display import quoted
 from whet.engine.fit import TrainPlan, calibrate
 from whet.engine.machine import describe, free_memory, peak_accelerator_memory, peak_memory
+from whet.engine.packed_attention import named, why_not
 from whet.errors import Interrupted, RunError
 from whet.files import whole_folder, write_whole
 from whet.models.memory import GIB
@@ -285,7 +286,7 @@ def _manifest(job: Job, folder: Path | None) -> dict[str, Any]:
         "packing_difference": difference if math.isfinite(difference) else None,
         "decisions": [asdict(decision) for decision in job.decisions],
         "preflight": [asdict(finding) for finding in job.findings],
-        "machine": describe(),
+        "machine": describe() | ({"attention": named()} if job.policy.device.type == "cpu" else {}),
         "phases": {},
         "actual": {"train_s": 0.0},
     }
@@ -311,3 +312,5 @@ def _tell(job: Job, narrator: Narrator) -> None:
             narrator.say(f"Note: {finding.sentence} {finding.remedy}")
     if not job.policy.ability.packs and job.policy.kind != "encoder-decoder":
         narrator.say("This architecture does not keep packed rows apart, so rows are padded: slower, same result.")
+    elif job.policy.ability.packs and job.policy.device.type == "cpu" and (reason := why_not()) is not None:
+        narrator.say(f"Attention runs through torch's kernels, since {reason}: slower.")

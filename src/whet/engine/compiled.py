@@ -1,0 +1,114 @@
+"""C files of the package, compiled on first use with the machine's own compiler and kept in the user's cache.
+
+A cached file is named after everything that decides its bytes: source, compiler, flags and processor. It takes its name once it is
+whole, so that processes may compile at once, and its last bytes are the hash of the others, so that a spoilt one is made again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from whet.engine.machine import processor_flags, processor_name
+
+SWITCH = "WHET_KERNELS"
+"""Environment variable: `off` keeps everything on torch's own kernels."""
+SOURCES = Path(__file__).parent / "kernels"
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC")
+NEEDED = ("avx512f", "avx512bw", "avx512vl")
+TIMEOUT_S = 120
+_DIGEST = hashlib.sha256().digest_size
+
+
+class Unavailable(Exception):
+    """A compiled file cannot be had here. The message says why, as the end of a sentence."""
+
+
+@functools.cache
+def library(name: str) -> ctypes.CDLL:
+    """Return the compiled `kernels/NAME.c`, compiled first where that is still to be done. Raises Unavailable."""
+    if os.environ.get(SWITCH, "").strip().lower() in {"off", "0", "no", "false"}:
+        raise Unavailable(f"{SWITCH} is off")
+    if not sys.platform.startswith("linux") or not processor_flags().issuperset(NEEDED):
+        raise Unavailable("this machine has no AVX-512, or is no Linux machine")
+    compiler = next((found for found in map(shutil.which, COMPILERS) if found), None)
+    if compiler is None:
+        raise Unavailable(f"no C compiler was found ({', '.join(COMPILERS)})")
+    source = (SOURCES / f"{name}.c").read_bytes()
+    try:
+        file = cache_folder() / f"{name}-{_key(source, compiler)}.so"
+        if not _is_whole(file):
+            _compile(compiler, source, file)
+        return ctypes.CDLL(str(file))
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{compiler} did not end within {TIMEOUT_S} s") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody says where the user's home is
+        raise Unavailable(f"the compiled file cannot be kept or loaded: {getattr(error, 'strerror', None) or error}") from error
+
+
+@functools.cache
+def parallel() -> ctypes._FuncPointer:
+    """Return how torch's own OpenMP library runs a function on several threads. Raises Unavailable where it is not GNU's or like it.
+
+    That very library: two of them, with a pool of threads each, would wait for each other at every product.
+    """
+    try:
+        linked = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))  # with all that it was linked to
+        return linked.GOMP_parallel
+    except (OSError, AttributeError) as error:
+        raise Unavailable("torch's threads here are not of GNU OpenMP's kind") from error
+
+
+def cache_folder() -> Path:
+    """Return the folder of compiled files, made where it is missing. Raises OSError, RuntimeError, Unavailable where others may write."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "whet" / "kernels"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Unavailable(f"others may write to {folder}, and what lies there would be run")
+    return folder
+
+
+def _key(source: bytes, compiler: str) -> str:
+    version = subprocess.run([compiler, "--version"], capture_output=True, timeout=TIMEOUT_S, check=False).stdout
+    processor = " ".join([processor_name(), *sorted(processor_flags())])
+    parts = (source, version, " ".join(FLAGS).encode(), processor.encode())
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return False
+    return hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
+
+
+def _compile(compiler: str, source: bytes, file: Path) -> None:
+    """Compile into a file of this process, which then takes the name. Raises Unavailable, OSError, TimeoutExpired."""
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".compiling-") as place:
+        partial = Path(place) / file.name
+        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(partial), "-lm"]
+        done = subprocess.run(command, input=source, capture_output=True, timeout=TIMEOUT_S, check=False)
+        if done.returncode or not partial.is_file():
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            said = next((line for line in lines if "error" in line), lines[-1])
+            raise Unavailable(f"{compiler} refused it: {said[:200]}")
+        content = partial.read_bytes()
+        with partial.open("ab") as opened:
+            opened.write(hashlib.sha256(content).digest())
+            opened.flush()
+            os.fsync(opened.fileno())
+        partial.replace(file)

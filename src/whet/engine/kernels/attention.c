@@ -1,0 +1,439 @@
+/* Attention over packed rows, forward and backward, in fp32 with AVX-512.
+ *
+ * Rows lie end to end; each sees itself only, and `before` virtual keys that lie before its own. One task is a row and a
+ * key/value head with the query heads that share it, so no two tasks write to one place, and nothing depends on the number of
+ * threads. Within a task, queries go in blocks against all keys that they see: scores of a block, never of a whole row, exist at
+ * once. Masked parts are left out by strips of 8 queries and groups of 16 keys.
+ *
+ * L queries of a row, J = before + L keys, d width of a head, D its width in whole vectors. All of a task's operands are
+ * copied to scratch in fp32, padded with zeros, so that every product below is `strip` on plain arrays.
+ */
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+
+#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512VL__)
+#error "this file needs AVX-512 F, BW and VL"
+#endif
+
+enum { LANES = 16, STRIP = 8, PANEL = 48, SHORT_KEYS = 384 };
+
+struct tensor {           /* [H, T, d]; the last axis is dense */
+    void *data;
+    int64_t head, token;  /* strides, in elements */
+    int64_t bf16;         /* else fp32 */
+};
+
+struct call {             /* as `_Call` of packed_attention.py has it */
+    struct tensor q, k, v, out, grad_out, grad_q, grad_k, grad_v;
+    float *log_sums;      /* [H, T] logarithm of each query's sum of exponentials */
+    const int64_t *starts; /* [rows + 1] first token of each row */
+    int64_t rows, heads, shared_heads, width, before, window, causal; /* window 0: none */
+    float scale;
+    int32_t threads;
+    float *scratch;       /* threads times `scratch_floats` */
+    int64_t backward;
+    int64_t next_task, next_slot;
+};
+
+struct row {              /* one row, and what of its scores exists */
+    int64_t length, keys, before, window, causal, padded; /* padded: D */
+};
+
+static int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t block_of(int64_t keys) { return keys <= SHORT_KEYS ? 64 : 32; }
+
+/* ---- loads and stores ---- */
+
+static inline __m512 load(const struct tensor *t, int64_t at, __mmask16 some) {
+    if (t->bf16) {
+        __m256i halves = _mm256_maskz_loadu_epi16(some, (const uint16_t *)t->data + at);
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    }
+    return _mm512_maskz_loadu_ps(some, (const float *)t->data + at);
+}
+
+static inline void store(const struct tensor *t, int64_t at, __mmask16 some, __m512 x) {
+    if (!t->bf16) {
+        _mm512_mask_storeu_ps((float *)t->data + at, some, x);
+        return;
+    }
+    __m512i bits = _mm512_castps_si512(x); /* to the nearest, ties to even */
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    rounded = _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc00000));
+    _mm512_mask_cvtepi32_storeu_epi16((uint16_t *)t->data + at, some, _mm512_srli_epi32(rounded, 16));
+}
+
+static inline __mmask16 within(int64_t from, int64_t width) {
+    return from + LANES <= width ? (__mmask16)0xffff : (__mmask16)((1u << (width - from)) - 1);
+}
+
+/* Tokens first..first+count of a head, times scale, to [up(count, 16), D] */
+static void gather(const struct tensor *t, int64_t head, int64_t first, int64_t count, int64_t width, int64_t padded, float scale,
+                   float *to) {
+    __m512 factor = _mm512_set1_ps(scale);
+    for (int64_t i = 0; i < up(count, LANES); i++)
+        for (int64_t c = 0; c < padded; c += LANES) {
+            __m512 x = _mm512_setzero_ps();
+            if (i < count) x = load(t, head * t->head + (first + i) * t->token + c, within(c, width));
+            _mm512_store_ps(to + i * padded + c, _mm512_mul_ps(x, factor));
+        }
+}
+
+/* [16, 16], in registers */
+static inline void transpose(__m512 x[16]) {
+    __m512 t[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        t[2 * i] = _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        __m512d a = _mm512_castps_pd(t[i]), b = _mm512_castps_pd(t[i + 1]);
+        __m512d c = _mm512_castps_pd(t[i + 2]), d = _mm512_castps_pd(t[i + 3]);
+        x[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        x[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        x[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        x[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+#pragma GCC unroll 4
+    for (int m = 0; m < 4; m++) { /* x[4i + m], quarter l, is column 4l + m of rows 4i to 4i + 3 */
+        __m512 even_low = _mm512_shuffle_f32x4(x[m], x[4 + m], 0x88), even_high = _mm512_shuffle_f32x4(x[8 + m], x[12 + m], 0x88);
+        __m512 odd_low = _mm512_shuffle_f32x4(x[m], x[4 + m], 0xdd), odd_high = _mm512_shuffle_f32x4(x[8 + m], x[12 + m], 0xdd);
+        t[m] = _mm512_shuffle_f32x4(even_low, even_high, 0x88);
+        t[4 + m] = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
+        t[8 + m] = _mm512_shuffle_f32x4(even_low, even_high, 0xdd);
+        t[12 + m] = _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) x[i] = t[i];
+}
+
+/* The same tokens, transposed, in panels of 48 tokens: [panels, D, 48] */
+static void gather_panels(const struct tensor *t, int64_t head, int64_t first, int64_t count, int64_t width, int64_t padded,
+                          float *to) {
+    for (int64_t j = 0; j < up(count, LANES); j += LANES) {
+        float *panel = to + j / PANEL * PANEL * padded + j % PANEL;
+        for (int64_t c = 0; c < padded; c += LANES) {
+            __m512 x[16];
+            for (int i = 0; i < 16; i++) {
+                x[i] = _mm512_setzero_ps();
+                if (j + i < count) x[i] = load(t, head * t->head + (first + j + i) * t->token + c, within(c, width));
+            }
+            transpose(x);
+            for (int i = 0; i < 16; i++) _mm512_store_ps(panel + (c + i) * PANEL, x[i]);
+        }
+    }
+}
+
+/* ---- products ---- */
+
+/* c [m, 16n] = or += a [m, depth] b [depth, 16n]. `turned`: a lies as [depth, m]. Strides between rows as they lie. */
+static inline __attribute__((always_inline)) void tile(const int m, const int n, const int turned, const float *a, int64_t a_row,
+                                                       const float *b, int64_t b_row, float *c, int64_t c_row, int64_t depth,
+                                                       int add) {
+    __m512 sums[STRIP][3];
+#pragma GCC unroll 8
+    for (int r = 0; r < m; r++)
+#pragma GCC unroll 3
+        for (int x = 0; x < n; x++) sums[r][x] = add ? _mm512_load_ps(c + r * c_row + x * LANES) : _mm512_setzero_ps();
+    for (int64_t k = 0; k < depth; k++, b += b_row) {
+        __m512 columns[3];
+#pragma GCC unroll 3
+        for (int x = 0; x < n; x++) columns[x] = _mm512_load_ps(b + x * LANES);
+#pragma GCC unroll 8
+        for (int r = 0; r < m; r++) {
+            __m512 one = _mm512_set1_ps(turned ? a[k * a_row + r] : a[r * a_row + k]);
+#pragma GCC unroll 3
+            for (int x = 0; x < n; x++) sums[r][x] = _mm512_fmadd_ps(one, columns[x], sums[r][x]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < m; r++)
+#pragma GCC unroll 3
+        for (int x = 0; x < n; x++) _mm512_store_ps(c + r * c_row + x * LANES, sums[r][x]);
+}
+
+#define TILES(turned, m)                                                                          \
+    switch (n) {                                                                                  \
+    case 1: tile(m, 1, turned, a, a_row, b, b_row, c, c_row, depth, add); break;                   \
+    case 2: tile(m, 2, turned, a, a_row, b, b_row, c, c_row, depth, add); break;                   \
+    default: tile(m, 3, turned, a, a_row, b, b_row, c, c_row, depth, add);                         \
+    }                                                                                             \
+    a += turned ? m : m * a_row;                                                                  \
+    c += m * c_row;                                                                               \
+    rows -= m;
+
+/* The same for 1 to 8 rows and 1 to 3 vectors */
+static void strip(int64_t rows, int64_t n, const float *a, int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row,
+                  int64_t depth, int add) {
+    if (rows == 8) { TILES(0, 8) }
+    if (rows >= 4) { TILES(0, 4) }
+    if (rows >= 2) { TILES(0, 2) }
+    if (rows >= 1) { TILES(0, 1) }
+}
+
+/* The same for 8 rows of a that lies as [depth, 8] */
+static void strip_turned(int64_t n, const float *a, int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row,
+                         int64_t depth) {
+    int64_t rows = 8;
+    const int add = 1;
+    TILES(1, 8)
+    (void)rows;
+}
+
+/* Vectors to take at once where so many are left: 3, but 2 and 2 for 4 */
+static int64_t part_of(int64_t left) { return left == 3 || left > 4 ? 3 : left >= 2 ? 2 : 1; }
+
+/* ---- which scores exist ---- */
+
+/* Keys that some query of the strip from `i` sees, in whole vectors */
+static void seen_keys(const struct row *row, int64_t i, int64_t *from, int64_t *to) {
+    int64_t last = least(i + STRIP, row->length) - 1, end = row->length;
+    if (row->causal) end = last + 1;
+    else if (row->window) end = least(row->length, last + row->window);
+    *from = row->window && !row->before ? most(0, i - row->window + 1) / LANES * LANES : 0;
+    *to = up(row->before + end, LANES);
+}
+
+/* Queries of the block (first, count) that see some key of the strip from `j`, in whole strips, from the block's begin on */
+static void seeing_queries(const struct row *row, int64_t j, int64_t first, int64_t count, int64_t *from, int64_t *to) {
+    int64_t begin = 0, end = row->length;
+    if (j >= row->before) {
+        int64_t own = j - row->before;
+        if (row->causal) begin = own;
+        else if (row->window) begin = own - row->window + 1;
+        if (row->window) end = own + STRIP - 1 + row->window;
+    }
+    *from = most(0, begin - first) / STRIP * STRIP;
+    *to = least(count, up(most(0, end - first), STRIP));
+}
+
+/* Which of the keys j..j+15 query i sees */
+static inline __mmask16 seen(const struct row *row, int64_t i, int64_t j) {
+    int64_t from = row->before, to = row->keys;
+    if (row->causal) to = row->before + i + 1;
+    else if (row->window) to = least(to, row->before + i + row->window);
+    if (row->window) from += most(0, i - row->window + 1);
+    __m512i at = _mm512_add_epi32(_mm512_set1_epi32((int)j), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    __mmask16 own = _mm512_cmplt_epi32_mask(at, _mm512_set1_epi32((int)to)) & _mm512_cmpge_epi32_mask(at, _mm512_set1_epi32((int)from));
+    return own | _mm512_cmplt_epi32_mask(at, _mm512_set1_epi32((int)row->before));
+}
+
+/* ---- a block of queries ---- */
+
+/* scores [count, keys] = queries [count, D] panels, where a score exists */
+static void scores_of(const struct row *row, const float *queries, int64_t first, int64_t count, const float *panels, float *scores,
+                      int64_t stride) {
+    for (int64_t panel = 0; panel < stride; panel += PANEL)
+        for (int64_t i = 0; i < count; i += STRIP) {
+            int64_t from, to;
+            seen_keys(row, first + i, &from, &to);
+            from = most(from, panel);
+            to = least(to, panel + PANEL);
+            if (from < to)
+                strip(least(STRIP, count - i), (to - from) / LANES, queries + i * row->padded, row->padded,
+                      panels + panel * row->padded + from - panel, PANEL, scores + i * stride + from, stride, row->padded, 0);
+        }
+}
+
+/* sums [count, D] = weights [count, keys] values [keys, D] */
+static void weighted(const struct row *row, const float *weights, int64_t stride, int64_t first, int64_t count, const float *values,
+                     float *sums) {
+    for (int64_t c = 0, n; c < row->padded; c += n * LANES) {
+        n = part_of((row->padded - c) / LANES);
+        for (int64_t i = 0; i < count; i += STRIP) {
+            int64_t from, to;
+            seen_keys(row, first + i, &from, &to);
+            strip(least(STRIP, count - i), n, weights + i * stride + from, stride, values + from * row->padded + c, row->padded,
+                  sums + i * row->padded + c, row->padded, to - from, 0);
+        }
+    }
+}
+
+/* sums [keys, D] += weights [count, keys]^T rows [count, D] */
+static void spread(const struct row *row, const float *weights, int64_t stride, int64_t first, int64_t count, const float *rows,
+                   float *sums) {
+    for (int64_t c = 0, n; c < row->padded; c += n * LANES) {
+        n = part_of((row->padded - c) / LANES);
+        for (int64_t j = 0; j < up(row->keys, STRIP); j += STRIP) {
+            int64_t from, to;
+            seeing_queries(row, j, first, count, &from, &to);
+            if (from < to)
+                strip_turned(n, weights + from * stride + j, stride, rows + from * row->padded + c, row->padded,
+                             sums + j * row->padded + c, row->padded, to - from);
+        }
+    }
+}
+
+/* e^x for x that is not much above 0: 2^n times the series of e^r, |r| <= ln(2) / 2, whose rest after r^7 is below 6e-9 */
+static inline __m512 exponential(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-110.0f), x); /* the second operand where one is not a number */
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x); /* ln 2 in two parts; the first has few bits */
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 y = _mm512_set1_ps(1.0f / 5040);
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 720));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 120));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 24));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 6));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(0.5f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(y, n);
+}
+
+/* ---- tasks ---- */
+
+static void forward_head(const struct call *call, const struct row *row, int64_t start, int64_t head, const float *key_panels,
+                         const float *values, float *scratch) {
+    const int64_t stride = up(row->keys, PANEL), block = block_of(row->keys), tokens = call->starts[call->rows];
+    float *queries = scratch, *sums = queries + block * row->padded, *scores = sums + block * row->padded;
+    for (int64_t first = 0; first < row->length; first += block) {
+        int64_t count = least(block, row->length - first);
+        float share[64];
+        gather(&call->q, head, start + first, count, call->width, row->padded, call->scale, queries);
+        scores_of(row, queries, first, count, key_panels, scores, stride);
+        for (int64_t i = 0; i < count; i++) {
+            int64_t from, to;
+            seen_keys(row, first + i / STRIP * STRIP, &from, &to);
+            float *line = scores + i * stride;
+            __m512 high = _mm512_set1_ps(-INFINITY), total = _mm512_setzero_ps();
+            for (int64_t j = from; j < to; j += LANES)
+                high = _mm512_mask_max_ps(high, seen(row, first + i, j), high, _mm512_load_ps(line + j));
+            float highest = _mm512_reduce_max_ps(high);
+            for (int64_t j = from; j < to; j += LANES) {
+                __m512 x = exponential(_mm512_sub_ps(_mm512_load_ps(line + j), _mm512_set1_ps(highest)));
+                x = _mm512_maskz_mov_ps(seen(row, first + i, j), x);
+                total = _mm512_add_ps(total, x);
+                _mm512_store_ps(line + j, x);
+            }
+            float sum = _mm512_reduce_add_ps(total);
+            share[i] = 1.0f / sum;
+            call->log_sums[head * tokens + start + first + i] = highest + logf(sum);
+        }
+        weighted(row, scores, stride, first, count, values, sums);
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t c = 0; c < call->width; c += LANES)
+                store(&call->out, head * call->out.head + (start + first + i) * call->out.token + c, within(c, call->width),
+                      _mm512_mul_ps(_mm512_load_ps(sums + i * row->padded + c), _mm512_set1_ps(share[i])));
+    }
+}
+
+static void backward_head(const struct call *call, const struct row *row, int64_t start, int64_t head, const float *keys,
+                          const float *key_panels, const float *value_panels, float *grad_keys, float *grad_values,
+                          float *scratch) {
+    const int64_t stride = up(row->keys, PANEL), block = block_of(row->keys), tokens = call->starts[call->rows];
+    float *queries = scratch, *grads = queries + block * row->padded, *sums = grads + block * row->padded;
+    float *scores = sums + block * row->padded, *slopes = scores + block * stride;
+    for (int64_t first = 0; first < row->length; first += block) {
+        int64_t count = least(block, row->length - first);
+        gather(&call->q, head, start + first, count, call->width, row->padded, call->scale, queries);
+        gather(&call->grad_out, head, start + first, count, call->width, row->padded, 1.0f, grads);
+        scores_of(row, queries, first, count, key_panels, scores, stride);
+        scores_of(row, grads, first, count, value_panels, slopes, stride);
+        for (int64_t i = 0; i < count; i++) {
+            int64_t from, to;
+            seen_keys(row, first + i / STRIP * STRIP, &from, &to);
+            float *line = scores + i * stride, *slope = slopes + i * stride;
+            __m512 log_sum = _mm512_set1_ps(call->log_sums[head * tokens + start + first + i]);
+            __m512 sum = _mm512_setzero_ps(), total = _mm512_setzero_ps();
+            for (int64_t j = from; j < to; j += LANES) {
+                __m512 x = exponential(_mm512_sub_ps(_mm512_load_ps(line + j), log_sum));
+                x = _mm512_maskz_mov_ps(seen(row, first + i, j), x);
+                _mm512_store_ps(line + j, x);
+                sum = _mm512_add_ps(x, sum);
+                total = _mm512_fmadd_ps(x, _mm512_load_ps(slope + j), total);
+            }
+            /* weights that sum to 1, or what the logarithm was rounded by would not cancel in the gradient */
+            float share = 1.0f / _mm512_reduce_add_ps(sum);
+            __m512 factor = _mm512_set1_ps(share), mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) * share);
+            for (int64_t j = from; j < to; j += LANES) {
+                __m512 x = _mm512_mul_ps(_mm512_load_ps(line + j), factor);
+                _mm512_store_ps(line + j, x);
+                _mm512_store_ps(slope + j, _mm512_mul_ps(x, _mm512_sub_ps(_mm512_load_ps(slope + j), mean)));
+            }
+        }
+        spread(row, scores, stride, first, count, grads, grad_values);
+        spread(row, slopes, stride, first, count, queries, grad_keys);
+        weighted(row, slopes, stride, first, count, keys, sums);
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t c = 0; c < call->width; c += LANES)
+                store(&call->grad_q, head * call->grad_q.head + (start + first + i) * call->grad_q.token + c,
+                      within(c, call->width), _mm512_mul_ps(_mm512_load_ps(sums + i * row->padded + c), _mm512_set1_ps(call->scale)));
+    }
+}
+
+static struct row row_of(const struct call *call, int64_t index) {
+    struct row row = {call->starts[index + 1] - call->starts[index], 0, call->before, call->window, call->causal, up(call->width, LANES)};
+    row.keys = row.before + row.length;
+    return row;
+}
+
+/* One row and one key/value head */
+static void task(const struct call *call, int64_t index, int64_t shared, float *scratch) {
+    const struct row row = row_of(call, index);
+    const int64_t start = call->starts[index], key_start = start + index * row.before, group = call->heads / call->shared_heads;
+    const int64_t whole = up(row.keys, LANES) * row.padded, in_panels = up(row.keys, PANEL) * row.padded;
+    float *key_panels = scratch;
+    gather_panels(&call->k, shared, key_start, row.keys, call->width, row.padded, key_panels);
+    if (!call->backward) {
+        float *values = key_panels + in_panels;
+        gather(&call->v, shared, key_start, row.keys, call->width, row.padded, 1.0f, values);
+        for (int64_t head = shared * group; head < (shared + 1) * group; head++)
+            forward_head(call, &row, start, head, key_panels, values, values + whole);
+        return;
+    }
+    float *value_panels = key_panels + in_panels, *keys = value_panels + in_panels;
+    float *grad_keys = keys + whole, *grad_values = grad_keys + whole;
+    gather_panels(&call->v, shared, key_start, row.keys, call->width, row.padded, value_panels);
+    gather(&call->k, shared, key_start, row.keys, call->width, row.padded, 1.0f, keys);
+    for (int64_t i = 0; i < 2 * whole; i += LANES) _mm512_store_ps(grad_keys + i, _mm512_setzero_ps());
+    for (int64_t head = shared * group; head < (shared + 1) * group; head++) /* in a fixed order */
+        backward_head(call, &row, start, head, keys, key_panels, value_panels, grad_keys, grad_values, grad_values + whole);
+    for (int64_t j = 0; j < row.keys; j++)
+        for (int64_t c = 0; c < call->width; c += LANES) {
+            __mmask16 some = within(c, call->width);
+            store(&call->grad_k, shared * call->grad_k.head + (key_start + j) * call->grad_k.token + c, some,
+                  _mm512_load_ps(grad_keys + j * row.padded + c));
+            store(&call->grad_v, shared * call->grad_v.head + (key_start + j) * call->grad_v.token + c, some,
+                  _mm512_load_ps(grad_values + j * row.padded + c));
+        }
+}
+
+/* Floats of scratch that each thread needs */
+int64_t scratch_floats(const struct call *call) {
+    int64_t largest = 0;
+    for (int64_t index = 0; index < call->rows; index++) {
+        struct row row = row_of(call, index);
+        int64_t block = block_of(row.keys), stride = up(row.keys, PANEL), whole = up(row.keys, LANES) * row.padded;
+        int64_t floats = call->backward ? 2 * stride * row.padded + 3 * whole + block * (3 * row.padded + 2 * stride)
+                                        : stride * row.padded + whole + block * (2 * row.padded + stride);
+        largest = most(largest, floats);
+    }
+    return largest;
+}
+
+static void work(void *given) {
+    struct call *call = given;
+    float *scratch = call->scratch + __atomic_fetch_add(&call->next_slot, 1, __ATOMIC_RELAXED) * scratch_floats(call);
+    const int64_t tasks = call->rows * call->shared_heads;
+    for (;;) { /* from the end: rows lie by length, and what takes longest goes first */
+        int64_t next = tasks - 1 - __atomic_fetch_add(&call->next_task, 1, __ATOMIC_RELAXED);
+        if (next < 0) return;
+        task(call, next / call->shared_heads, next % call->shared_heads, scratch);
+    }
+}
+
+/* `parallel` is torch's own OpenMP library's GOMP_parallel */
+void attend(struct call *call, void (*parallel)(void (*)(void *), void *, unsigned, unsigned)) {
+    if (call->threads > 1)
+        parallel(work, call, (unsigned)call->threads, 0);
+    else
+        work(call);
+}

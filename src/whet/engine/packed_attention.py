@@ -1,0 +1,184 @@
+"""Attention over packed rows by the package's own C kernel, on the processor: forward, backward, fp32 and bf16, sums in fp32.
+
+It does what `attend_packed` does row by row with torch's product, in one call for all rows, without a copy of keys and values for
+each query head that shares them, and without scores of a whole row. Same bytes whatever the number of threads and whichever
+other rows are in the batch: a task is one row with one key/value head.
+
+Shapes: H query heads, K key/value heads, T tokens of all rows, P virtual tokens, d width of a head, R rows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from whet.engine.compiled import Unavailable, library, parallel
+
+NARROWEST, WIDEST = 32, 256
+"""Widths of a head that go through the kernel. Networks with narrower ones are toys, which the laws of `whet.testing` hold to 1e-6 between
+packed and padded in fp32: another order of sums alone is worth as much there (0.8e-6 to 2.5e-6 by the kernel, 0.4e-6 to 1.9e-6 by torch)."""
+
+
+class _Strided(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("head", ctypes.c_int64), ("token", ctypes.c_int64), ("bf16", ctypes.c_int64)]
+
+
+class _Call(ctypes.Structure):
+    """`struct call` of kernels/attention.c."""
+
+    _fields_ = [
+        *((name, _Strided) for name in ("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v")),
+        ("log_sums", ctypes.c_void_p),
+        ("starts", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("rows", "heads", "shared_heads", "width", "before", "window", "causal")),
+        ("scale", ctypes.c_float),
+        ("threads", ctypes.c_int32),
+        ("scratch", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("backward", "next_task", "next_slot")),
+    ]
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Return why the kernel is not there, as the end of a sentence; None where it is. Compiles it at the first call."""
+    try:
+        parallel()
+        library("attention")
+    except Unavailable as reason:
+        return str(reason)
+    return None
+
+
+def named() -> str:
+    """Return whose attention packed rows go through on the processor, and why where it is torch's."""
+    reason = why_not()
+    return "whet's own kernel" if reason is None else f"torch's: {reason}"
+
+
+def can_attend(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], window: int | None) -> bool:
+    """Whether the kernel takes these. query [1, H, T, d], key and value [1, K, T, d]"""
+    tensors = (query, key, value)
+    return (
+        all(type(x) is Tensor and x.device.type == "cpu" and x.dtype in {torch.float32, torch.bfloat16} for x in tensors)
+        and (query.dtype == key.dtype == value.dtype or torch.is_autocast_enabled("cpu"))
+        and query.shape[-1] == key.shape[-1] == value.shape[-1]
+        and NARROWEST <= query.shape[-1] <= WIDEST
+        and query.shape[0] == 1
+        and query.shape[2] == key.shape[2] == value.shape[2] == sum(lengths)
+        and query.shape[1] % key.shape[1] == 0
+        and (window is None or window > 0)
+        and not torch.compiler.is_compiling()
+        and why_not() is None
+    )
+
+
+def attend_rows(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: tuple[int, ...],
+    *,
+    causal: bool,
+    window: int | None = None,
+    scaling: float | None = None,
+    before: int = 0,
+) -> Tensor:
+    """Return each row's attention to itself and to `before` virtual tokens. [1, H, T, d], [1, K, R * P + T, d] twice -> [1, T, H, d]
+
+    The virtual keys and values of a row lie before its own, and no window leaves them out.
+    """
+    scale = 1 / math.sqrt(query.shape[-1]) if scaling is None else float(scaling)
+    out: Tensor = _Attend.apply(query, key, value, lengths, causal, window or 0, scale, before)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        lengths: tuple[int, ...],
+        causal: bool,
+        window: int,
+        scale: float,
+        before: int,
+    ) -> Tensor:
+        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+        _, heads, tokens, width = query.shape
+        kind = query.dtype if not torch.is_autocast_enabled("cpu") else torch.get_autocast_dtype("cpu")
+        out = query.new_empty(1, tokens, heads, width, dtype=kind if kind == torch.bfloat16 else query.dtype)
+        log_sums = query.new_empty(heads, tokens, dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, log_sums)
+        ctx.settings = (lengths, causal, window, scale, before)
+        _run(query, key, value, log_sums, ctx.settings, out=out.transpose(1, 2))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, log_sums = ctx.saved_tensors
+        grad_out = grad_out if grad_out.stride(-1) == 1 else grad_out.contiguous()
+        grads = [x.new_empty(1, x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in (query, key, value)]
+        names = ("grad_q", "grad_k", "grad_v")
+        _run(query, key, value, log_sums, ctx.settings, grad_out=grad_out.transpose(1, 2), **dict(zip(names, grads, strict=True)))
+        return *grads, None, None, None, None, None
+
+
+def _run(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    log_sums: Tensor,
+    settings: tuple[tuple[int, ...], bool, int, float, int],
+    **others: Tensor,
+) -> None:
+    lengths, causal, window, scale, before = settings
+    starts = _starts(lengths)
+    assert query.shape[2] == starts[len(lengths)], "rows do not fill the batch"
+    assert key.shape[2] == value.shape[2] == query.shape[2] + before * len(lengths), (
+        "keys are not the rows' own and the virtual ones"
+    )
+    threads = torch.get_num_threads()
+    call = _Call(
+        **{name: _strided(x) for name, x in {"q": query, "k": key, "v": value, **others}.items()},
+        log_sums=log_sums.data_ptr(),
+        starts=ctypes.addressof(starts),
+        rows=len(lengths),
+        heads=query.shape[1],
+        shared_heads=key.shape[1],
+        width=query.shape[3],
+        before=before,
+        window=window,
+        causal=int(causal),
+        scale=scale,
+        threads=threads,
+        backward=int("grad_out" in others),
+    )
+    kernel = library("attention")
+    kernel.scratch_floats.restype = ctypes.c_int64
+    floats = kernel.scratch_floats(ctypes.byref(call))
+    scratch = torch.empty(threads * floats + 16, dtype=torch.float32)
+    call.scratch = -(-scratch.data_ptr() // 64) * 64  # whole vectors
+    kernel.attend(ctypes.byref(call), parallel())
+
+
+def _strided(x: Tensor) -> _Strided:
+    """[1, heads, tokens, d]"""
+    return _Strided(x.data_ptr(), x.stride(1), x.stride(2), int(x.dtype == torch.bfloat16))
+
+
+@functools.lru_cache(maxsize=256)
+def _starts(lengths: tuple[int, ...]) -> Any:
+    """Return where each row begins, and where the last ends, as the kernel reads it."""
+    starts = (ctypes.c_int64 * (len(lengths) + 1))()
+    for index, length in enumerate(lengths):
+        starts[index + 1] = starts[index] + length
+    return starts

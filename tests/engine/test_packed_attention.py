@@ -1,0 +1,211 @@
+"""The package's own attention kernel gives what torch's product gives row by row, in the same bytes whatever is around a row."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from whet.engine import attention
+from whet.engine.attention import Prefix, attend_packed, packed
+from whet.engine.packed_attention import NARROWEST, WIDEST, why_not
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"the kernel is not there: {why_not()}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of attention over packed rows."""
+
+    lengths: tuple[int, ...] = (3, 1, 17, 17, 30)
+    heads: tuple[int, int] = (4, 2)
+    """Of queries, and of keys and values."""
+    width: int = 32
+    causal: bool = True
+    window: int | None = None
+    virtual: int = 0
+    dtype: torch.dtype = torch.float32
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Query, key, value and the gradient of what is made of them. [1, H, T, d] each but for the last, [1, T, H, d]"""
+        generator = torch.Generator().manual_seed(0)
+        tokens, (many, few) = sum(self.lengths), self.heads
+        shapes = {
+            "query": (1, tokens, many, self.width),
+            "key": (1, tokens, few, self.width),
+            "value": (1, tokens, few, self.width),
+        }
+        drawn = {name: torch.randn(shape, generator=generator).to(self.dtype).transpose(1, 2) for name, shape in shapes.items()}
+        drawn["gradient"] = torch.randn(shapes["query"], generator=generator).to(self.dtype)
+        for name in ("prefix_keys", "prefix_values"):
+            drawn[name] = torch.randn(few, self.virtual, self.width, generator=generator).to(self.dtype)
+        return drawn
+
+
+def attended(case: Case, given: dict[str, Tensor], *, own: bool = True, **kwargs: Any) -> dict[str, Tensor]:
+    """What attention gives, and the gradients of all that it was given."""
+    learns = {name: x.detach().requires_grad_() for name, x in given.items() if name != "gradient"}
+    module = torch.nn.Identity()
+    if case.virtual:
+        module.add_module("prefix", Prefix(learns["prefix_keys"], learns["prefix_values"]))
+    query, key, value = (learns[name] for name in ("query", "key", "value"))
+    with packed(case.lengths):
+        out, _ = attend_packed(module, query, key, value, None, is_causal=case.causal, sliding_window=case.window, **kwargs)
+    assert (type(out.grad_fn).__name__ == "_AttendBackward") == own
+    out.backward(given["gradient"].to(out.dtype))
+    return {"out": out.detach()} | {name: x.grad for name, x in learns.items() if x.grad is not None}
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        gap = (found[name].double() - value.double()).abs().max() / max(float(value.abs().max()), 0.05)
+        assert gap <= tolerance, f"{name}: {gap}"
+
+
+CASES = {
+    "rows of all lengths": Case(),
+    "both directions": Case(causal=False),
+    "one token each": Case(lengths=(1, 1, 1)),
+    "one head": Case(heads=(1, 1)),
+    "all query heads share one": Case(heads=(6, 1)),
+    "no whole vectors": Case(width=40),
+    "three vectors": Case(width=48),
+    "wide": Case(width=80, lengths=(40, 9)),
+    "widest": Case(width=WIDEST, lengths=(9, 33)),
+    "several blocks of queries": Case(lengths=(64, 65, 200), heads=(2, 1)),
+    "a long row": Case(lengths=(450, 3), heads=(1, 1)),
+    "window": Case(window=4),
+    "window of one": Case(window=1),
+    "window in a long row": Case(lengths=(7, 200), window=33),
+    "window, both directions": Case(lengths=(7, 200), window=33, causal=False),
+    "virtual tokens": Case(virtual=5),
+    "virtual tokens, both directions": Case(virtual=5, causal=False),
+    "virtual tokens and a window": Case(virtual=5, window=4, lengths=(3, 70)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_are_those_of_float64(name):
+    case, given = CASES[name], CASES[name].tensors()
+    expected = attended(case, {key: value.double() for key, value in given.items()}, own=False)
+    assert_close(attended(case, given), expected, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["rows of all lengths", "both directions", "window", "virtual tokens", "no whole vectors"])
+def test_bf16_is_only_rounded_where_it_goes_in_and_out(name):
+    case = replace(CASES[name], dtype=torch.bfloat16)
+    given = case.tensors()
+    found = attended(case, given)
+    assert {value.dtype for value in found.values()} == {torch.bfloat16}
+    exact = attended(case, {key: value.float() for key, value in given.items()})
+    for key in ("out", "query", "key", "value"):
+        torch.testing.assert_close(found[key], exact[key].bfloat16(), rtol=0, atol=0)
+
+
+def test_bf16_keeps_what_is_no_number_and_rounds_to_even():
+    # one token sees itself only, so what comes out is its value: 1 + 2^-8 lies between 1 and 1 + 2^-7, and 1 + 3 * 2^-8 below 1 + 2^-6
+    values = torch.tensor([1 + 2.0**-8, 1 + 3 * 2.0**-8, math.nan, math.inf]).repeat(8).reshape(1, 1, 1, 32)
+    with packed((1,)), torch.autocast("cpu", torch.bfloat16):
+        out, _ = attend_packed(
+            torch.nn.Identity(), torch.ones(1, 1, 1, 32), torch.ones(1, 1, 1, 32), values, None, is_causal=True
+        )
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out[0, 0, 0, :4].float(), torch.tensor([1, 1 + 2.0**-6, math.nan, math.inf]), equal_nan=True)
+
+
+def test_what_is_not_dense_gives_the_same_bytes():
+    case, dense = Case(), Case().tensors()
+    scattered = {name: torch.stack([x, x], dim=-1)[..., 0] if x.numel() else x for name, x in dense.items()}
+    assert scattered["query"].stride(-1) == 2
+    flat = {name: x.contiguous() for name, x in dense.items()}
+    expected = attended(case, dense)
+    for given in (scattered, flat):
+        found = attended(case, given)
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_the_number_of_threads_does_not_change_a_byte():
+    case = Case(lengths=(5, 40, 41, 70), heads=(6, 2), width=48)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(attended(case, case.tensors()))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(other[name], value) for name, value in found[0].items())
+
+
+@pytest.mark.parametrize("window", [None, 9])
+def test_a_row_has_the_same_bytes_alone_and_in_company(window):
+    case = Case(lengths=(5, 70, 41), window=window)
+    given, start, stop = case.tensors(), 5, 75
+    together = attended(case, given)
+    row = {
+        name: x[:, start:stop] if name == "gradient" else x[:, :, start:stop] for name, x in given.items() if "prefix" not in name
+    }
+    alone = attended(replace(case, lengths=(70,)), row)
+    assert torch.equal(together["out"][:, start:stop], alone["out"])
+    for name in ("query", "key", "value"):
+        assert torch.equal(together[name][:, :, start:stop], alone[name])
+
+
+def test_mixed_types_under_autocast_give_bf16_and_gradients_in_their_own():
+    # as where queries and keys have a norm of their own, whose weight is fp32
+    case, given = Case(), Case().tensors()
+    given["value"] = given["value"].bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attended(case, given)
+    assert found["out"].dtype == torch.bfloat16 and found["value"].dtype == torch.bfloat16
+    assert found["query"].dtype == found["key"].dtype == torch.float32
+    expected = attended(case, {name: x.double() for name, x in given.items()}, own=False)
+    assert_close(found, expected, 2**-7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kwargs"),
+    [
+        ({"dtype": torch.float64}, {}),
+        ({"width": NARROWEST - 8}, {}),
+        ({"width": WIDEST + 16}, {}),
+        ({}, {"softcap": 2.0}),
+        ({}, {"dropout": 0.1}),
+        ({}, {"s_aux": torch.zeros(4)}),
+    ],
+)
+def test_what_the_kernel_does_not_do_is_left_to_torch(changes, kwargs):
+    case = replace(Case(), **changes)
+    attended(case, case.tensors(), own=False, **kwargs)
+
+
+def test_a_gradient_of_a_gradient_is_refused():
+    given = Case().tensors()
+    query = given["query"].requires_grad_()
+    with packed(Case().lengths):
+        out, _ = attend_packed(torch.nn.Identity(), query, given["key"], given["value"], None, is_causal=True)
+    slope = torch.autograd.grad(out.square().sum(), query, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+def test_scores_of_a_long_row_are_never_held_at_once(monkeypatch):
+    # 8,192 tokens would be 256 MiB of fp32 scores for one head; keys, values and blocks of 32 queries are below 24 MiB
+    asked = []
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **kwargs: asked.append(size[0]) or empty(*size, **kwargs))
+    case = Case(lengths=(8192,), heads=(1, 1), window=8)
+    attended(case, case.tensors())
+    assert asked and max(asked) * 4 <= 24 * 2**20 * torch.get_num_threads()
+
+
+def test_torch_is_taken_where_the_kernel_is_not_there(monkeypatch):
+    monkeypatch.setattr(attention, "can_attend", lambda *given: False)
+    case = Case(virtual=3)
+    attended(case, case.tensors(), own=False)
