@@ -157,16 +157,23 @@ def test_a_row_has_the_same_bytes_alone_and_in_company(window):
         assert torch.equal(together[name][:, :, start:stop], alone[name])
 
 
-def test_mixed_types_under_autocast_give_bf16_and_gradients_in_their_own():
-    # as where queries and keys have a norm of their own, whose weight is fp32
+@pytest.mark.parametrize("own", [True, False])
+def test_autocast_rounds_what_goes_in_and_gives_gradients_in_their_own_types(own, monkeypatch):
+    # rotated queries and keys are fp32 there, and values bf16
+    if not own:
+        monkeypatch.setattr(attention, "can_attend", lambda *given: False)
     case, given = Case(), Case().tensors()
-    given["value"] = given["value"].bfloat16()
+    given["value"], given["gradient"] = given["value"].bfloat16(), given["gradient"].bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        found = attended(case, given)
-    assert found["out"].dtype == torch.bfloat16 and found["value"].dtype == torch.bfloat16
-    assert found["query"].dtype == found["key"].dtype == torch.float32
-    expected = attended(case, {name: x.double() for name, x in given.items()}, own=False)
-    assert_close(found, expected, 2**-7)
+        found = attended(case, given, own=own)
+    assert [found[name].dtype for name in ("out", "query", "key", "value")] == [
+        torch.bfloat16,
+        torch.float32,
+        torch.float32,
+        torch.bfloat16,
+    ]
+    expected = attended(case, {name: x.bfloat16().double() for name, x in given.items()}, own=False)
+    assert_close(found, expected, 2**-8 if own else 2**-7)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from whet.engine.packed_attention import attend_rows, can_attend
+from whet.engine.packed_attention import attend_rows, can_attend, lowered
 
 NAME = "whet"
 PREFIX = "prefix"
@@ -213,11 +213,12 @@ def _weigh(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scaling: float 
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float | None, seen: Tensor | None = None) -> Tensor:
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+    kind = q.dtype if q.dtype == torch.float64 else lowered() or q.dtype  # rotated queries come in fp32 under autocast
+    if q.device.type != "cpu" or kind != torch.bfloat16:
         return scaled_dot_product_attention(q, k, v, seen, is_causal=causal, scale=scaling)
     # torch's bf16 backward on the CPU takes 10 times as long as its fp32 one at 12 tokens, and as long at 512
     with torch.autocast("cpu", enabled=False):
-        return scaled_dot_product_attention(q.float(), k.float(), v.float(), seen, is_causal=causal, scale=scaling).to(q.dtype)
+        return scaled_dot_product_attention(q.float(), k.float(), v.float(), seen, is_causal=causal, scale=scaling).to(kind)
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:

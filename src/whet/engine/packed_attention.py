@@ -66,7 +66,7 @@ def can_attend(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ..
     tensors = (query, key, value)
     return (
         all(type(x) is Tensor and x.device.type == "cpu" and x.dtype in {torch.float32, torch.bfloat16} for x in tensors)
-        and (query.dtype == key.dtype == value.dtype or torch.is_autocast_enabled("cpu"))
+        and (query.dtype == key.dtype == value.dtype if lowered() is None else lowered() == torch.bfloat16)
         and query.shape[-1] == key.shape[-1] == value.shape[-1]
         and NARROWEST <= query.shape[-1] <= WIDEST
         and query.shape[0] == 1
@@ -76,6 +76,11 @@ def can_attend(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ..
         and not torch.compiler.is_compiling()
         and why_not() is None
     )
+
+
+def lowered() -> torch.dtype | None:
+    """Return what products on the processor are computed in by autocast; None where it is off."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
 
 def attend_rows(
@@ -111,13 +116,14 @@ class _Attend(torch.autograd.Function):
         scale: float,
         before: int,
     ) -> Tensor:
-        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+        given, kind = (query, key, value), lowered()
+        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (x.to(kind or x.dtype) for x in given))
         _, heads, tokens, width = query.shape
-        kind = query.dtype if not torch.is_autocast_enabled("cpu") else torch.get_autocast_dtype("cpu")
-        out = query.new_empty(1, tokens, heads, width, dtype=kind if kind == torch.bfloat16 else query.dtype)
+        out = query.new_empty(1, tokens, heads, width)
         log_sums = query.new_empty(heads, tokens, dtype=torch.float32)
         ctx.save_for_backward(query, key, value, log_sums)
         ctx.settings = (lengths, causal, window, scale, before)
+        ctx.dtypes = [x.dtype for x in given]
         _run(query, key, value, log_sums, ctx.settings, out=out.transpose(1, 2))
         return out
 
@@ -126,7 +132,10 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, log_sums = ctx.saved_tensors
         grad_out = grad_out if grad_out.stride(-1) == 1 else grad_out.contiguous()
-        grads = [x.new_empty(1, x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in (query, key, value)]
+        grads = [
+            x.new_empty(1, x.shape[2], x.shape[1], x.shape[3], dtype=dtype).transpose(1, 2)
+            for x, dtype in zip((query, key, value), ctx.dtypes, strict=True)
+        ]
         names = ("grad_q", "grad_k", "grad_v")
         _run(query, key, value, log_sums, ctx.settings, grad_out=grad_out.transpose(1, 2), **dict(zip(names, grads, strict=True)))
         return *grads, None, None, None, None, None
