@@ -1,33 +1,34 @@
 """The package's own attention kernel against torch's row-by-row product: one training step, forward and backward, paired and interleaved.
 
-    python bench/attention.py [--only WORD] [--threads 1 2] [--pairs 9] [--without-peaks]
+    python bench/attention.py [--only WORD] [--threads 1 2] [--pairs 9]
 
 Random networks of three shapes and rows of log-normal length, in one process: each pair is the same step by either, in turn first. Prints
 one JSON object a line: median seconds of both, the ratio of the medians of pairs with its quartiles, seconds of the processor, the
-peak of memory beyond what was there before the step (each in a process of its own), and how far the two gradients are apart. What
-else runs on the machine is printed beside it; ratios taken side by side are what counts.
+peak of what tensors take beyond those that were there before the step, and how far the two gradients are apart. The machine's load is
+printed beside it; ratios taken side by side are what counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
 import random
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from whet.engine import attention, packed_attention
 from whet.engine.cut import pack
-from whet.engine.machine import computing, keep_pages, memory_now, peak_memory
+from whet.engine.machine import computing, keep_pages
 from whet.models.load import probe
 from whet.models.policy import Policy, Source
 from whet.techniques.lora import Lora
@@ -152,6 +153,8 @@ def compare(name: str, threads: int, pairs: int) -> dict[str, object]:
         "torch_s": round(statistics.median(clock[False]), 4),
         "ratio": quartiles(ratios),
         "processor_ratio": quartiles(of_used),
+        "own_peak_mib": round(peak(policy, work, draw(work, 0), own=True), 1),
+        "torch_peak_mib": round(peak(policy, work, draw(work, 0), own=False), 1),
         "gradient_difference": float(f"{difference(policy, work, draw(work, 0)):.2g}"),
         "load": round(os.getloadavg()[0], 1),
     }
@@ -162,14 +165,15 @@ def quartiles(values: list[float]) -> dict[str, float]:
     return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
 
 
-def peak(name: str, own: bool) -> float:
-    """Return the MiB that a step adds to what this process holds before it."""
-    keep_pages()
-    work = WORKS[name]
-    policy, batch = build(work), draw(work, 0)
-    before = memory_now()
-    step(policy, work, batch, own)
-    return (peak_memory() - before) / 2**20
+def peak(policy: Policy, work: Work, batch: Batch, own: bool) -> float:
+    """Return the MiB that tensors of a step take at most, beyond those that were there before."""
+    for _, parameter in policy.trainable():
+        parameter.grad = None
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step(policy, work, batch, own)
+    events = [one for one in seen.profiler.kineto_results.events() if one.name() == "[memory]"]
+    held = itertools.accumulate(one.nbytes() for one in sorted(events, key=lambda one: one.start_ns()))
+    return max(held) / 2**20
 
 
 def main() -> None:
@@ -177,25 +181,13 @@ def main() -> None:
     parser.add_argument("--only", default="", help="works whose name holds this word")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--without-peaks", action="store_true")
-    parser.add_argument("--peak", nargs=2, metavar=("WORK", "own|torch"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.peak:
-        print(peak(asked.peak[0], asked.peak[1] == "own"))
-        return
     if (reason := packed_attention.why_not()) is not None:
         sys.exit(f"the kernel is not there: {reason}")
     keep_pages()
     for name in (name for name in WORKS if asked.only in name):
         for threads in asked.threads:
             print(json.dumps(compare(name, threads, asked.pairs)), flush=True)
-        if not asked.without_peaks:
-            peaks = {}
-            for who in ("own", "torch"):
-                command = [sys.executable, "-W", "ignore", __file__, "--peak", name, who]
-                said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
-                peaks[f"{who}_peak_mib"] = round(float(said.split()[-1]))
-            print(json.dumps({"work": name, **peaks}), flush=True)
 
 
 if __name__ == "__main__":
