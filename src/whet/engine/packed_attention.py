@@ -174,7 +174,8 @@ def _run(
     kernel = library("attention")
     kernel.scratch_floats.restype = ctypes.c_int64
     floats = kernel.scratch_floats(ctypes.byref(call))
-    scratch = torch.empty(threads * floats + 16, dtype=torch.float32)
+    working = min(threads, len(lengths) * key.shape[1])
+    scratch = torch.empty(working * floats + 16, dtype=torch.float32)
     call.scratch = -(-scratch.data_ptr() // 64) * 64  # whole vectors
     kernel.attend(ctypes.byref(call), parallel())
 

@@ -31,7 +31,7 @@ struct call {             /* as `_Call` of packed_attention.py has it */
     int64_t rows, heads, shared_heads, width, before, window, causal; /* window 0: none */
     float scale;
     int32_t threads;
-    float *scratch;       /* threads times `scratch_floats` */
+    float *scratch;       /* `scratch_floats` for each thread that gets a task */
     int64_t backward;
     int64_t next_task, next_slot;
 };
@@ -421,8 +421,9 @@ int64_t scratch_floats(const struct call *call) {
 
 static void work(void *given) {
     struct call *call = given;
-    float *scratch = call->scratch + __atomic_fetch_add(&call->next_slot, 1, __ATOMIC_RELAXED) * scratch_floats(call);
-    const int64_t tasks = call->rows * call->shared_heads;
+    const int64_t tasks = call->rows * call->shared_heads, slot = __atomic_fetch_add(&call->next_slot, 1, __ATOMIC_RELAXED);
+    if (slot >= tasks) return; /* all threads are asked, since another number of them would be made anew */
+    float *scratch = call->scratch + slot * scratch_floats(call);
     for (;;) { /* from the end: rows lie by length, and what takes longest goes first */
         int64_t next = tasks - 1 - __atomic_fetch_add(&call->next_task, 1, __ATOMIC_RELAXED);
         if (next < 0) return;
