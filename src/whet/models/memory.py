@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from whet.engine.losses import CHUNK
 from whet.engine.machine import Precision
+from whet.engine.packed_attention import NARROWEST, WIDEST, why_not
 from whet.models.policy import Kind
 
 GIB = 2**30
@@ -189,7 +190,8 @@ def layer_bytes(shape: Shape, precision: Precision, whole: bool, row: int) -> fl
     """Return what torch keeps of one token in one layer for the backward pass.
 
     Measured by counting: in fp32 16 A for queries, keys, values and their sums, 20 D and 8 F for the rest of an encoder's layer, 28 D and
-    16 F for a gated one; 8 D less where its norms are frozen. In bf16 the feed-forward part halves; attention stays in fp32 on the CPU.
+    16 F for a gated one; 8 D less where its norms are frozen. In bf16 the feed-forward part halves. Attention keeps fp32 on the processor, and
+    keys and values for each query head; but the package's own kernel keeps what it was given, and keys and values once.
     """
     half = precision == "bf16"
     if shape.gated:
@@ -197,9 +199,12 @@ def layer_bytes(shape: Shape, precision: Precision, whole: bool, row: int) -> fl
     else:
         outer, inner = (18.5 if half else 20.0), 4.0 if half else 8.0
     inner += (6.0 if half else 12.0) if shape.unfused else 0.0
-    attended = 16.0 + (12.0 if shape.normed_heads else 0.0)
+    normed = 12.0 * shape.attended if shape.normed_heads else 0.0
+    own = not shape.soft_cap and NARROWEST <= shape.head_width <= WIDEST and why_not() is None
+    shared = 2 * shape.kv_heads * shape.head_width if own else 2 * shape.attended
+    attended = (2 if own and half else 4) * (2 * shape.attended + shared)
     scores = 8.0 * shape.heads * row if shape.soft_cap else 4.0 * shape.heads
-    return outer * shape.width + attended * shape.attended + inner * shape.inner + scores
+    return outer * shape.width + attended + normed + inner * shape.inner + scores
 
 
 def logit_bytes(shape: Shape, load: Load, tokens: int, *, learning: bool) -> int:
