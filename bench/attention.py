@@ -56,15 +56,12 @@ class Work:
     """Of their logarithms."""
     longest: int
     lora: bool = True
-    precision: str = "bf16"
 
 
 WORKS = {
     "llama 15M": Work("decoder", 288, 6, (6, 6), 768, 32000, 8, 190, 0.5, 512),
-    "llama 15M fp32": Work("decoder", 288, 6, (6, 6), 768, 32000, 8, 190, 0.5, 512, precision="fp32"),
     "llama 135M": Work("decoder", 576, 30, (9, 3), 1536, 49152, 8, 190, 0.5, 512),
     "encoder 22M": Work("encoder", 384, 6, (12, 12), 1536, 30522, 32, 32, 0.5, 60, lora=False),
-    "encoder 22M fp32": Work("encoder", 384, 6, (12, 12), 1536, 30522, 32, 32, 0.5, 60, lora=False, precision="fp32"),
 }
 
 
@@ -112,7 +109,7 @@ def step(policy: Policy, work: Work, batch: Batch, own: bool) -> tuple[float, fl
     for _, parameter in policy.trainable():
         parameter.grad = None
     began, used = time.perf_counter(), time.process_time()
-    with computing(work.precision, policy.device):
+    with computing("bf16", policy.device):
         loss = -policy.logprobs(batch).sum() if work.kind == "decoder" else policy.pooled(batch).square().sum()
     loss.backward()
     return time.perf_counter() - began, time.process_time() - used

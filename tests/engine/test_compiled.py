@@ -46,10 +46,10 @@ def small(tmp_path, monkeypatch):
 
 def attends() -> str:
     """The name of what computed attention."""
-    query = torch.ones(1, 1, 3, 32, requires_grad=True)
+    query = torch.ones(1, 1, 3, 64, requires_grad=True)
     with packed((1, 2)):
-        out, _ = attend_packed(torch.nn.Identity(), query, torch.ones(1, 1, 3, 32), torch.ones(1, 1, 3, 32), None, is_causal=True)
-    torch.testing.assert_close(out, torch.ones(1, 3, 1, 32))  # a mean of ones
+        out, _ = attend_packed(torch.nn.Identity(), query, torch.ones(1, 1, 3, 64), torch.ones(1, 1, 3, 64), None, is_causal=True)
+    torch.testing.assert_close(out, torch.ones(1, 3, 1, 64))  # a mean of ones
     return type(out.grad_fn).__name__
 
 

@@ -15,6 +15,13 @@ from whet.engine.attention import Prefix, attend_packed, packed
 from whet.engine.packed_attention import NARROWEST, WIDEST, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"the kernel is not there: {why_not()}")
+CHOSEN = dict(NARROWEST)
+
+
+@pytest.fixture(autouse=True)
+def narrow_heads(monkeypatch):
+    """In fp32 too, since it is right for them; that they are left to torch is a choice, and has a test of its own."""
+    monkeypatch.setitem(NARROWEST, torch.float32, NARROWEST[torch.bfloat16])
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ def test_autocast_rounds_what_goes_in_and_gives_gradients_in_their_own_types(own
     ("changes", "kwargs"),
     [
         ({"dtype": torch.float64}, {}),
-        ({"width": NARROWEST - 8}, {}),
+        ({"width": 24}, {}),
         ({"width": WIDEST + 16}, {}),
         ({}, {"softcap": 2.0}),
         ({}, {"dropout": 0.1}),
@@ -190,6 +197,15 @@ def test_autocast_rounds_what_goes_in_and_gives_gradients_in_their_own_types(own
 def test_what_the_kernel_does_not_do_is_left_to_torch(changes, kwargs):
     case = replace(Case(), **changes)
     attended(case, case.tensors(), own=False, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("width", "dtype", "own"), [(32, torch.float32, False), (64, torch.float32, True), (32, torch.bfloat16, True)]
+)
+def test_small_networks_in_fp32_are_left_to_torch(monkeypatch, width, dtype, own):
+    monkeypatch.setitem(NARROWEST, torch.float32, CHOSEN[torch.float32])
+    case = Case(width=width, dtype=dtype)
+    attended(case, case.tensors(), own=own)
 
 
 def test_a_gradient_of_a_gradient_is_refused():

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from whet.engine.losses import CHUNK
 from whet.engine.machine import Precision
 from whet.engine.packed_attention import NARROWEST, WIDEST, why_not
@@ -200,7 +202,8 @@ def layer_bytes(shape: Shape, precision: Precision, whole: bool, row: int) -> fl
         outer, inner = (18.5 if half else 20.0), 4.0 if half else 8.0
     inner += (6.0 if half else 12.0) if shape.unfused else 0.0
     normed = 12.0 * shape.attended if shape.normed_heads else 0.0
-    own = not shape.soft_cap and NARROWEST <= shape.head_width <= WIDEST and why_not() is None
+    narrowest = NARROWEST[torch.bfloat16 if half else torch.float32]
+    own = not shape.soft_cap and narrowest <= shape.head_width <= WIDEST and why_not() is None
     shared = 2 * shape.kv_heads * shape.head_width if own else 2 * shape.attended
     attended = (2 if own and half else 4) * (2 * shape.attended + shared)
     scores = 8.0 * shape.heads * row if shape.soft_cap else 4.0 * shape.heads
