@@ -133,6 +133,7 @@ def test_feedback_that_joins_nothing_is_refused(server):
         ({"id": answer["id"]}, 400),
         ({"id": answer["id"], "label": "travel", "right": True}, 400),
         ({"id": answer["id"], "label": ""}, 400),
+        ({"id": answer["id"], "value": 1e308}, 400),
         ({"label": "travel"}, 400),
     ]
     assert [server.post("/v1/feedback", body).status_code for body, _ in cases] == [status for _, status in cases]

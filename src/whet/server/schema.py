@@ -185,7 +185,8 @@ class FeedbackRequest(Body):
     """Which of several inputs of the request."""
     label: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     labels: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=256)] | None = None
-    value: float | None = None
+    value: Annotated[float, Field(ge=-1e100, le=1e100)] | None = None
+    """A number; its square must still be one, or no mean error could be told."""
     correction: Annotated[str, Field(max_length=100_000)] | None = None
     """A better answer in words; needs a server that keeps texts."""
     right: bool | None = None
