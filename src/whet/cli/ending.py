@@ -87,9 +87,8 @@ def _explained(error: Exception) -> tuple[int, str] | None:
             "out of memory. Take a smaller model, shorter rows (--set train.max_length=256), "
             "or fewer tokens at a time (--set train.max_tokens=1024)."
         )
-    if type(error).__name__ == "SafetensorError" and "I/O error" in str(
-        error
-    ):  # by name, so that no weights are needed for --help
+    # by its name, since its package would have to be imported for --help
+    if type(error).__name__ == "SafetensorError" and "I/O error" in str(error):
         reason = str(error).rpartition("I/O error: ")[2]
         return 1, f"weights could not be written: {reason}. Nothing half-written was left; mend that and run the command again."
     if isinstance(error, OSError):

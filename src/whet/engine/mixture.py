@@ -25,9 +25,8 @@ def turns(sizes: Mapping[str, int], by: By, temperature: float, weights: Mapping
     total = sum(sizes.values())
     if by == "size":
         return dict(sizes)
-    most = (
-        max(weights[name] for name in sizes) if by == "weight" else max(sizes.values())
-    )  # beside it none overflows, nor all vanish
+    # as parts of the largest, none overflows, nor do all vanish
+    most = max(weights[name] for name in sizes) if by == "weight" else max(sizes.values())
     parts = {name: weights[name] / most if by == "weight" else (size / most) ** (1 / temperature) for name, size in sizes.items()}
     whole = sum(parts.values())
     exact = {name: total * part / whole for name, part in parts.items()}

@@ -139,9 +139,7 @@ class Follower:
                 for served in new.values():
                     try_out(served)
                 check_kind(name, held, new)
-        except (
-            Exception
-        ) as error:  # also what a plugin of the user's raises: nobody would follow any more if it ended this thread
+        except Exception as error:  # a plugin of the user's raises anything, and nobody would follow if it ended this thread
             why = str(error) if isinstance(error, WhetError | OSError) else f"{type(error).__name__}: {error}"
             self._failed_at = time.monotonic()
             if service.behind.get(name) != why:
