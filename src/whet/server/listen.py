@@ -8,10 +8,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from whet.server.punctual import Punctual
 from whet.server.refusals import Refusal
 from whet.server.service import Service
 
@@ -42,8 +45,9 @@ def listen(
     `on_stop` hears how many requests are still at work. A second signal, or the end of the time, ends those too. `on_hangup` is
     called at SIGHUP, in a thread of its own.
     """
+    protocol: Any = partial(Punctual, head_timeout_s=service.limits.head_timeout_s)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", ws="none", http="h11", loop="asyncio", server_header=False,
+        app, log_config=None, access_log=False, lifespan="off", ws="none", http=protocol, loop="asyncio", server_header=False,
         timeout_graceful_shutdown=2, backlog=BACKLOG,
     )  # fmt: skip
     asyncio.run(_listen(_Server(config), service, sock, grace_s, on_ready, on_stop, on_hangup, stop))

@@ -33,6 +33,8 @@ class Limits:
     """Longest text, whatever is asked."""
     body_timeout_s: float = 30.0
     """How long a request's body may take to arrive."""
+    head_timeout_s: float = 20.0
+    """How long a connection may take to say what it wants, from its opening or a request's first byte."""
 
 
 @dataclass(slots=True, eq=False)
