@@ -234,7 +234,7 @@ MISTAKES = {
     "missing file, new": ("new missing.csv --out made.yaml", 1, "missing.csv", "no such file"),
     "empty file": ("auto empty.csv", 1, "empty.csv", "empty"),
     "blank file": ("auto blank.csv", 1, "blank.csv", "white space"),
-    "binary file": ("auto binary.csv", 1, "binary.csv", "not text", "csv, tsv, json"),
+    "binary file": ("auto binary.csv", 1, "binary.csv", "not text", "csv, tsv, xlsx, json"),
     "folder without data": ("auto notes", 1, "notes", "without data files"),
     "recipe as data": ("auto classify.yaml", 1, "classify.yaml", "looks like a recipe", "whet train"),
     "data as recipe": ("train good.csv", 1, "good.csv", "looks like a data file", "whet auto good.csv"),

@@ -19,10 +19,23 @@ def beside(name: str, folder: Path | None) -> str:
     if folder is None:
         return name
     try:
-        found = not Path(name).expanduser().exists() and (folder / name).exists()
-    except (OSError, RuntimeError, ValueError):  # no name of a file at all; whoever opens it says so
+        found = not _is_there(Path(name).expanduser()) and _is_there(folder / name)
+    except (OSError, RuntimeError, ValueError, NotImplementedError):  # no name of a file at all; whoever opens it says so
         return name
     return str(folder / name) if found else name
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path stands for those that fit it, such as exports/*.csv."""
+    return any(mark in str(path) for mark in "*?[")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file or folder, or one that fits a pattern."""
+    if path.exists() or not is_pattern(path):
+        return path.exists()
+    anchor = Path(path.anchor)
+    return any(True for _ in anchor.glob(str(path.relative_to(anchor))))
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -76,7 +76,8 @@ class Data(Section):
     """Where rows come from and which columns mean what. A column that is not named is guessed, and the guess is shown."""
 
     path: Annotated[Names, Field(min_length=1)]
-    """File or files: csv, tsv, json, jsonl, parquet, txt, conll."""
+    """Files, folders or patterns such as exports/*.csv: csv, tsv, xlsx, json, jsonl, parquet, arrow, txt, conll, md, html, pdf, docx, each also
+    as gz, zst or in a zip archive."""
     validation: Names = ()
     """File or files to decide when to stop by; else a share of `path`."""
     test: Names = ()

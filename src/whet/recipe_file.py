@@ -209,7 +209,7 @@ def _why(error: Exception) -> str:
 
 def _as_data(path: Path) -> str:
     """Return a hint where a data file was named as the recipe."""
-    known = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"}
+    known = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".xlsx", ".arrow", ".zip", ".gz", ".zst"}
     return f" This looks like a data file: whet auto {quoted(path)}" if path.suffix.lower() in known else ""
 
 

@@ -119,7 +119,10 @@ def search(
 @app.command()
 def auto(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Data file or files: csv, tsv, json, jsonl, parquet, txt.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="Data files, folders or patterns: csv, xlsx, json, parquet, txt, md, pdf, zip, ..."
+        ),
     ],
     test: Test = [],
     model: Annotated[

@@ -22,15 +22,15 @@ BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 FOREIGN = {
-    b"PK\x03\x04": "a zip archive or an Excel workbook; save the sheet as CSV, or unpack it",
-    b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save it as CSV",
-    b"\x1f\x8b": "compressed with gzip; unpack it with gunzip",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it with unzstd",
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save it as xlsx or docx",
     b"BZh": "compressed with bzip2; unpack it with bunzip2",
-    b"%PDF": "a PDF; export its text",
-    b"SQLite format 3\x00": "an SQLite database; export the table as CSV",
-    b"ARROW1": "an Arrow file; write it as parquet",
+    b"\xfd7zXZ\x00": "compressed with xz; unpack it with unxz",
+    b"Rar!": "a RAR archive; unpack it",
+    b"7z\xbc\xaf": "a 7-Zip archive; unpack it",
+    b"SQLite format 3\x00": "an SQLite database, whose tables are read by data.sources; let whet write the recipe: whet new FILE",
+    b"FEA1": "a Feather file of version 1; write it again with a newer version",
 }
+KINDS = "csv, tsv, xlsx, json, jsonl, parquet, arrow, txt, md, html, pdf or docx, also as gz, zst or zip"
 ALLOWED_CONTROLS = frozenset(b"\t\n\r\x0b\x0c\x1b")
 
 
@@ -70,7 +70,7 @@ def detect(path: Path, name: str) -> Decoding:
         raise DataError(f"{name}: the file is empty. Give a file with at least one row.")
     for magic, what in FOREIGN.items():
         if head.startswith(magic):
-            raise DataError(f"{name}: not text but {what}. Files may be csv, tsv, json, jsonl, parquet or txt.")
+            raise DataError(f"{name}: not text but {what}. Files may be {KINDS}.")
     marked = next((encoding for bom, encoding in BOMS if head.startswith(bom)), None) or _unmarked_utf16(head)
     if marked is not None and marked != "utf-8-sig":
         notice = f"{name}: read as {marked.upper()}; save it as UTF-8 to be safe with other tools."
@@ -78,7 +78,7 @@ def detect(path: Path, name: str) -> Decoding:
     controls = sum(head.count(bytes((byte,))) for byte in range(32) if byte not in ALLOWED_CONTROLS)
     if controls > 3 and controls > 0.02 * len(head):
         raise DataError(f"{name}: not text: it has {controls} control bytes in its first {len(head)}. "
-                        "Files may be csv, tsv, json, jsonl, parquet or txt; export yours as one of them.")  # fmt: skip
+                        f"Files may be {KINDS}; export yours as one of them.")  # fmt: skip
     newline = _line_end(head.decode("latin-1"))
     window, seen = _first_invalid(path)
     if window is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Literal
@@ -11,6 +12,8 @@ from whet.data.rows import MAX_ROW, RawRow, Reject, too_long
 
 MARK = "<|endoftext|>"
 LONG = 80  # characters; a file whose lines are nearly all longer has one paragraph on each line
+PASSAGE = 2000  # characters
+_SENTENCE = re.compile(r"(?<=[.!?\u2026])\s+|(?<=[\u3002\uff01\uff1f])")
 Layout = Literal["marks", "lines", "blocks", "wrapped"]
 SAID: dict[Layout, str] = {
     "marks": f"plain text; one row for each document between {MARK} marks",
@@ -33,11 +36,23 @@ def layout(lines: Sequence[Line]) -> Layout:
     return "wrapped" if following and lower >= 0.6 * len(following) else "blocks"
 
 
-def documents(first_lines: Sequence[Line], rest: Iterator[Line], name: str, notices: list[str]) -> Iterator[RawRow | Reject]:
-    """Yield one row with the field `text` per document, with the line where it begins."""
+def documents(
+    first_lines: Sequence[Line], rest: Iterator[Line], name: str, notices: list[str], *, passages: bool = False
+) -> Iterator[RawRow | Reject]:
+    """Yield one row with the field `text` per document, with the line where it begins.
+
+    `passages`: a file of one long line is a text that nobody has divided, and becomes a row for each passage of it.
+    """
     kind = layout(first_lines)
+    filled = [line for line in first_lines if line.text is None or line.text.strip(" \t\r\f\ufeff")]
+    following = next(rest, None) if passages and len(filled) == 1 else None
+    if passages and len(filled) == 1 and following is None and kind == "lines" and len(filled[0].text or "") > 2 * PASSAGE:
+        number, text = filled[0]
+        notices.append(f"{name}: plain text of one long line; one row for each passage of about {PASSAGE:,} characters.")
+        yield from (RawRow(name, number, {"text": passage}) for passage in _passages((text or "").strip("\ufeff")))
+        return
     notices.append(f"{name}: {SAID[kind]}.")
-    lines = chain(first_lines, rest)
+    lines = chain(first_lines, [following] if following else [], rest)
     if kind == "lines":
         for number, text in lines:
             if text is None:
@@ -50,6 +65,18 @@ def documents(first_lines: Sequence[Line], rest: Iterator[Line], name: str, noti
             yield too_long(name, number)
         else:
             yield RawRow(name, number, {"text": " ".join(block.split()) if kind == "wrapped" else block})
+
+
+def _passages(text: str) -> Iterator[str]:
+    """Yield a text in parts that end with a sentence, as near below the length of a passage as they can."""
+    held = ""
+    for sentence in _SENTENCE.split(text):
+        if held and len(held) + len(sentence) > PASSAGE:
+            yield held
+            held = ""
+        held = f"{held} {sentence}" if held else sentence
+    if held.strip():
+        yield held
 
 
 def _blocks(lines: Iterator[Line]) -> Iterator[tuple[int, str | None]]:

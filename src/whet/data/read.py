@@ -13,24 +13,30 @@ from itertools import chain
 from pathlib import Path, PosixPath
 from typing import BinaryIO, Literal
 
-from whet.data.conll import SUFFIXES as CONLL
+from whet.data.columnar import column_format, column_rows
 from whet.data.conll import conll_rows, is_conll
+from whet.data.docx import docx_rows, is_docx
 from whet.data.encoding import detect, opened
+from whet.data.find import belonging, find_files
+from whet.data.html import SUFFIXES as HTML
+from whet.data.html import html_row, is_html
 from whet.data.json_rows import json_document, json_lines
 from whet.data.lines import Line, physical_lines
-from whet.data.parquet import parquet_rows
+from whet.data.markdown import SUFFIXES as MARKDOWN
+from whet.data.markdown import markdown_rows
+from whet.data.pdf import MAGIC as PDF
+from whet.data.pdf import pdf_rows
 from whet.data.prose import documents
 from whet.data.rows import RawRow, Reject
 from whet.data.table import Reading, sample, table
-from whet.display import name_fault
+from whet.data.unpack import MAX_DEPTH, Budget, Piece, decompressed, is_zip, magic_of, member, opened_zip
+from whet.data.xlsx import is_xlsx, xlsx_rows
 from whet.errors import DataError
 
 Format = Literal["lines of JSON", "JSON", "table or text"]
-SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ""}) | CONLL
 TEXT = ".txt"
 """The ending that a file is read as if it had where it is text, whatever it looks like."""
 JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
-SPLIT_STEM = re.compile(r"(?:^|[_\-.])(?:train|test|val|valid|validation|dev|eval)(?:[_\-.]|$|set)", re.IGNORECASE)
 
 
 def read_files(
@@ -43,7 +49,8 @@ def read_files(
     Raises DataError for a file that is missing, empty, not text, or broken so that nothing after the place can be trusted.
     """
     said, reading = notices if notices is not None else [], reading or Reading()
-    files = [file for path in paths for file in _expanded(path, said)]
+    files = [file for path in paths for file in find_files(path, said)]
+    reading.alone = len(files) == 1
     for file in files:
         if file.is_fifo():
             with file.open("rb") as pipe, spooled(pipe, str(file)) as copy:
@@ -70,51 +77,49 @@ def spooled(source: BinaryIO, shown: str) -> Iterator[Spooled]:
         yield copy
 
 
-def _expanded(path: Path, notices: list[str]) -> list[Path]:
-    """Return the file, or the files of a folder. Raises DataError where there is nothing to read."""
-    fault = name_fault(path)
-    if fault:
-        raise DataError(f"{str(path)!r}: {fault} Rename the file.")
-    if path.is_file() or path.is_fifo():
-        return [path]
-    if path.exists() and not path.is_dir():
-        raise DataError(f"{path}: a device or a socket, which has no rows. Give a file, a folder, or a pipe.")
-    if not path.is_dir():
-        near = sorted(other.name for other in path.parent.glob("*") if other.is_file()) if path.parent.is_dir() else []
-        hint = f" Files there: {', '.join(near[:8])}{', ...' if len(near) > 8 else ''}." if near else ""
-        raise DataError(f"{path}: there is no such file.{hint} Give the path from the folder that you are in.")
-    files = sorted(
-        file for file in path.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES and file.name[0] not in "._"
-    )
-    if not files:
-        raise DataError(
-            f"{path}: a folder without data files. Give a file, or a folder of csv, tsv, json, jsonl, parquet or txt files."
-        )
-    suffixes = {file.suffix.lower() for file in files}
-    if len(suffixes) > 1 or (len(files) > 1 and any(SPLIT_STEM.search(file.stem) for file in files)):
-        names = ", ".join(file.name for file in files[:8])
-        raise DataError(
-            f"{path}: a folder whose files may not belong together ({names}). Name the ones to learn from in data.path, "
-            "and those to test on in data.test."
-        )
-    notices.append(f"{path}: a folder; its {len(files)} files were read.")
-    return files
-
-
 def _read_file(path: Path, notices: list[str], reading: Reading) -> Iterator[RawRow | Reject]:
     name = path.shown if isinstance(path, Spooled) else str(path)
     try:
-        with path.open("rb") as file:
-            if file.read(4) == b"PAR1":
-                yield from parquet_rows(path, name)
-                return
-        yield from _read_text(path, name, notices, reading)
+        yield from _read_piece(Piece.of(path, name), Budget(name, path.stat().st_size), notices, reading)
     except PermissionError:
         raise DataError(f"{name}: you are not allowed to read this file. Change its permissions, or copy it.") from None
 
 
-def _read_text(path: Path, name: str, notices: list[str], reading: Reading) -> Iterator[RawRow | Reject]:
-    decoding, suffix = detect(path, name), reading.suffix or Path(name).suffix.lower()
+def _read_piece(piece: Piece, budget: Budget, notices: list[str], reading: Reading, depth: int = 0) -> Iterator[RawRow | Reject]:
+    """Yield the rows of one file, whatever it is packed in."""
+    if depth > MAX_DEPTH:
+        raise DataError(f"{piece.name}: archives in more than {MAX_DEPTH} archives. Unpack it yourself, and name its files.")
+    if is_zip(piece.path):
+        yield from _read_zip(piece, budget, notices, reading, depth)
+        return
+    with decompressed(piece, budget) as inner:
+        if inner is not None:
+            yield from _read_piece(inner, budget, notices, reading, depth + 1)
+            return
+    magic = magic_of(piece.path)
+    if kind := column_format(magic):
+        yield from column_rows(piece, kind)
+    elif magic.startswith(PDF):
+        yield from pdf_rows(piece)
+    else:
+        yield from _read_text(piece, notices, reading)
+
+
+def _read_zip(piece: Piece, budget: Budget, notices: list[str], reading: Reading, depth: int) -> Iterator[RawRow | Reject]:
+    with opened_zip(piece) as archive:
+        workbook, document = is_xlsx(archive), is_docx(archive)
+        if not workbook and not document:
+            found = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
+            for info in belonging(found, piece.name, lambda info: info.filename):
+                with member(archive, info, piece, budget) as inner:
+                    yield from _read_piece(inner, budget, notices, reading, depth + 1)
+            return
+    yield from xlsx_rows(piece, notices, budget, reading.sheet) if workbook else docx_rows(piece, budget)
+
+
+def _read_text(piece: Piece, notices: list[str], reading: Reading) -> Iterator[RawRow | Reject]:
+    path, name, suffix = piece.path, piece.name, reading.suffix or piece.suffix
+    decoding = detect(path, name)
     if decoding.notice:
         notices.append(decoding.notice)
     with opened(path, decoding) as stream:
@@ -124,6 +129,12 @@ def _read_text(path: Path, name: str, notices: list[str], reading: Reading) -> I
             raise DataError(f"{name}: the file is empty but for white space. Give a file with at least one row.")
         if reading.suffix == TEXT:
             yield from documents(first_lines, lines, name, notices)
+            return
+        if suffix in HTML or (suffix not in JSON_SUFFIXES and is_html("\n".join(line.text or "" for line in first_lines[:20]))):
+            yield html_row(piece)
+            return
+        if suffix in MARKDOWN:
+            yield from markdown_rows(chain(first_lines, lines), name)
             return
         if is_conll(first_lines, suffix):
             yield from conll_rows(chain(first_lines, lines), name)
@@ -135,7 +146,8 @@ def _read_text(path: Path, name: str, notices: list[str], reading: Reading) -> I
             return
         if kind == "table or text":
             rows = table(first_lines, lines, name, suffix, notices, reading)
-            yield from documents(first_lines, lines, name, notices) if rows is None else rows
+            passages = reading.alone and not reading.columns
+            yield from documents(first_lines, lines, name, notices, passages=passages) if rows is None else rows
             return
     yield from json_document(partial(opened, path, decoding), decoding.newline, name, notices)
 

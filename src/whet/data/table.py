@@ -35,6 +35,10 @@ class Reading:
     """Names that tell a header line: where the first line has one of them, the file is a table."""
     suffix: str | None = None
     """The ending that each file is read as if it had; none: its own."""
+    alone: bool = False
+    """Whether there is one file only."""
+    sheet: str | None = None
+    """The sheet of a workbook that is read; none: the largest."""
     separators: dict[str, str] = field(default_factory=dict)
     """Of each file that is a table."""
 
@@ -56,15 +60,28 @@ def _rows(
     lines: Iterator[Line], dialect: Dialect, name: str, suffix: str, notices: list[str], sure: bool
 ) -> Iterator[RawRow | Reject]:
     """Yield the rows; `sure`: that the first line is a header is known."""
-    lines = _without_separator_line(lines)
-    found = records(lines, dialect)
+    found = records(_without_separator_line(lines), dialect)
+    yield from of_records(found, dialect.num_fields, name, suffix, notices, dialect, sure=sure)
+
+
+def of_records(
+    found: Iterator[Record],
+    num_fields: int,
+    name: str,
+    suffix: str,
+    notices: list[str],
+    dialect: Dialect | None = None,
+    *,
+    sure: bool = False,
+) -> Iterator[RawRow | Reject]:
+    """Yield the rows of records, the first of which may be a header; `dialect` is how a delimited file writes them."""
     head = list(islice(found, HEAD))
     body = [record.fields for record in head[1:] if record.fields is not None]
     first = head[0].fields if head else None
     headed = first is not None and (
-        sure or (len(first) == dialect.num_fields and is_header(first, body, usual=suffix in {".csv", ".tsv", ".tab"}))
+        sure or (len(first) == num_fields and is_header(first, body, usual=suffix in {".csv", ".tsv", ".tab"}))
     )
-    names, made_up = column_names(first if headed else None, dialect.num_fields)
+    names, made_up = column_names(first if headed else None, num_fields)
     _tell(name, suffix, dialect, names, headed, made_up, notices)
     if headed and len(head) == 1:
         raise DataError(
@@ -101,10 +118,10 @@ def _without_separator_line(lines: Iterator[Line]) -> Iterator[Line]:
 
 
 def _tell(
-    name: str, suffix: str, dialect: Dialect, names: Sequence[str], headed: bool, made_up: bool, notices: list[str]
+    name: str, suffix: str, dialect: Dialect | None, names: Sequence[str], headed: bool, made_up: bool, notices: list[str]
 ) -> None:
     said = []
-    if {".csv": ",", ".tsv": "\t", ".tab": "\t"}.get(suffix) != dialect.delimiter and len(names) > 1:
+    if dialect and {".csv": ",", ".tsv": "\t", ".tab": "\t"}.get(suffix) != dialect.delimiter and len(names) > 1:
         said.append(f"fields are separated by {NAMES[dialect.delimiter]}")
     if not headed:
         shown = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
@@ -113,5 +130,5 @@ def _tell(
         notices.append(f"{name}: {', and '.join(said)}.")
     if headed and made_up:
         notices.append(f"{name}: columns without a name, or with the same name, were renamed: {', '.join(names)}.")
-    if not dialect.quoted and len(names) > 1:
+    if dialect and not dialect.quoted and len(names) > 1:
         notices.append(f"{name}: quotes are taken as part of the text, since they do not enclose fields.")

@@ -16,7 +16,7 @@ from whet.data.profile import Profile, profile
 from whet.data.read import read_files
 from whet.display import brief, listed, name_fault, plain, quoted
 from whet.errors import DataError, RecipeError
-from whet.files import write_whole
+from whet.files import is_pattern, write_whole
 from whet.recipe import Recipe
 from whet.recipe_file import build_recipe, parse_recipe
 from whet.stages.narrate import SILENT, Narrator
@@ -114,7 +114,7 @@ def _is_encoder_decoder(model: str) -> bool:
 def auto_recipe(paths: Sequence[Path], test: Sequence[Path], model: str | None, sets: Sequence[str]) -> tuple[Recipe, Profile]:
     """Return the recipe that `whet auto` trains by, with overrides, and what was seen in the files."""
     for path in (*paths, *test):
-        if not path.exists():
+        if not path.exists() and not is_pattern(path):
             raise DataError(f"{path}: there is no such file. Check the spelling; you are in {Path.cwd()}.")
     seen = fitting(look(paths), model)
     values = guess_recipe(seen, paths, test, model)

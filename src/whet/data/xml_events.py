@@ -1,0 +1,70 @@
+"""XML one element at a time, from a stream: no entities of the file's own, nothing fetched, never more held than a chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import IO, Literal, NamedTuple
+from xml.parsers import expat
+
+from whet.data.unpack import BROKEN, Budget
+from whet.errors import DataError
+
+CHUNK = 1 << 16
+DEEPEST = 1000
+"""Elements in one another."""
+
+
+class Event(NamedTuple):
+    """An element that begins or ends, or text within it. Names are without their namespace."""
+
+    kind: Literal["start", "end", "text"]
+    value: str
+    attributes: Mapping[str, str]
+
+
+def xml_events(stream: IO[bytes], name: str, budget: Budget) -> Iterator[Event]:
+    """Yield what an XML text holds, in order. Raises DataError where it is broken, or declares a document type."""
+    held: list[Event] = []
+    depth = 0
+
+    def start(tag: str, attributes: Mapping[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            raise DataError(
+                f"{name}: XML of more than {DEEPEST} elements in one another, as no program writes it. Save the file again."
+            )
+        held.append(Event("start", _local(tag), {_local(key): value for key, value in attributes.items()}))
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        held.append(Event("end", _local(tag), {}))
+
+    def doctype(*_: object) -> None:
+        raise DataError(
+            f"{name}: its XML declares a document type, through which files could be read or the memory filled. Save the file again."
+        )
+
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = lambda text: held.append(Event("text", text, {}))
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        while True:
+            chunk = stream.read(CHUNK)
+            budget.spend(len(chunk))
+            parser.Parse(chunk, not chunk)
+            yield from held
+            held.clear()
+            if not chunk:
+                return
+    except (expat.ExpatError, *BROKEN) as error:
+        raise DataError(
+            f"{name}: broken, or not what its name says ({type(error).__name__}). Open it in its own program, and save it again."
+        ) from None
+
+
+def _local(name: str) -> str:
+    return name.rpartition(" ")[2]
