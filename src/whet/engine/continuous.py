@@ -21,6 +21,7 @@ from whet.engine.cut import pack
 from whet.engine.generate import GREEDY, Sampling, draw, fitted
 from whet.engine.targets import target_start
 from whet.errors import ModelError
+from whet.models.key_values import go_on
 from whet.models.policy import Policy
 from whet.types import Row
 
@@ -158,11 +159,8 @@ class Continuous:
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """Return the logits behind each row's last token. [R, V], fp32"""
-        out = self._policy.network(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-        logits: Tensor = out.logits[:, -1].float()
-        return logits
+        read = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        return go_on(self._policy.network, cache, **read, logits_to_keep=1)[0][:, -1].float()
 
     def _free(self) -> None:
         """Take the rows that have ended out of the cache, and the columns that only they needed."""

@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from whet.engine.continuous import AtWork, Request, Written, next_in, write_next
 from whet.engine.targets import never_written, target_limit, target_start
 from whet.errors import ModelError
+from whet.models.key_values import go_on
 from whet.models.policy import Policy
 
 
@@ -100,21 +101,19 @@ class ContinuousTargets:
 
     def _go_on(self, group: _Group) -> list[Written]:
         fed = [self._start if group.cache is None else row.tokens[-1:] for row in group.rows]
-        out = self._policy.network(
+        logits, group.cache = go_on(
+            self._policy.network,
+            group.cache,
             encoder_outputs=BaseModelOutput(last_hidden_state=group.states),
             attention_mask=group.mask,
             decoder_input_ids=torch.tensor(fed, device=self._policy.device),
-            past_key_values=group.cache,
-            use_cache=True,
         )
-        group.cache = out.past_key_values
         if not isinstance(group.cache, EncoderDecoderCache):
             raise ModelError(
                 f"{self._policy.source.name}: architecture '{self._policy.network.config.model_type}' keeps no key-value cache of source "
                 "and target, so its texts cannot be written token by token. Ask it with whet predict."
             )
-        logits: Tensor = out.logits[:, -1].float()  # [R, V]
-        return write_next(group.rows, logits, self._never)
+        return write_next(group.rows, logits[:, -1].float(), self._never)
 
     def _free(self) -> None:
         """Take the rows that have ended out of their groups, and the places of sources that only they needed."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from whet.engine.order import seed_of
+from whet.models.key_values import go_on
 from whet.models.policy import Policy
 
 BATCH = 32
@@ -92,11 +93,8 @@ def _batch(
     cache = None
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     for count in range(max(limits)):
-        out = policy.network(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-        cache = out.past_key_values
-        chosen = _choose(out.logits[:, -1].float(), numbers, count, sampling)  # [R]
+        logits, cache = go_on(policy.network, cache, input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1)
+        chosen = _choose(logits[:, -1].float(), numbers, count, sampling)  # [R]
         for row, token in enumerate(chosen.tolist()):
             if row not in open_rows:
                 continue

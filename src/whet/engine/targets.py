@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
 from whet.engine.generate import CHEAPER, batches
+from whet.models.key_values import go_on
 from whet.models.policy import Policy
 from whet.types import Row
 
@@ -77,11 +78,8 @@ def _batch(policy: Policy, sources: Sequence[Sequence[int]], max_new_tokens: int
     written: list[list[int]] = [[] for _ in sources]
     open_rows, cache = set(range(len(sources))), None
     for _ in range(limit):
-        out = policy.network(
-            encoder_outputs=read, attention_mask=mask, decoder_input_ids=ids, past_key_values=cache, use_cache=True
-        )
-        cache = out.past_key_values
-        logits: Tensor = out.logits[:, -1].float()  # [R, V]
+        all_logits, cache = go_on(policy.network, cache, encoder_outputs=read, attention_mask=mask, decoder_input_ids=ids)
+        logits = all_logits[:, -1].float()  # [R, V]
         logits[:, never] = -torch.inf
         ids = logits.argmax(-1, keepdim=True)
         for row, token in enumerate(ids[:, 0].tolist()):

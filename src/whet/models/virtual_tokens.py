@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from whet.engine.attention import NAME, PREFIX, Prefix, packed, packed_lengths, witnessed
 from whet.errors import ModelError
 from whet.models.blocks import Attention, few_ids, outline
+from whet.models.key_values import cache_in
 from whet.models.policy import Policy
 
 CHILD = "virtual_tokens"
@@ -233,5 +234,5 @@ def named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
 
 def filled(kwargs: dict[str, Any]) -> int:
     """Return how many tokens the cache of a call holds."""
-    cache = kwargs.get("past_key_values")
+    cache = cache_in(kwargs)
     return 0 if cache is None else int(cache.get_seq_length())
