@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all lint soak seedling docs
+.PHONY: setup demo test test-all lint soak seedling docs bench
 
 setup:
 	@$(PYTHON) scripts/setup.py
@@ -27,6 +27,10 @@ soak: setup
 
 docs: setup
 	$(BIN)/python scripts/reference.py
+
+# Training beside its peers: hours on two cores, in parts if need be. BENCH="--work m15_lora_bf16 --repeats 1" does less (bench/README.md).
+bench: setup
+	$(BIN)/python -W ignore -m bench.train $(BENCH)
 
 # Makes builtin:seedling again, below two hours on two cores. SHARED holds the third-party texts (examples/seedling/README.md).
 SHARED ?= ../shared
