@@ -28,6 +28,7 @@ from bench.train.store import Failure
 from bench.train.works import OPERATIONS, Work
 
 Steps = Sequence[Sequence[Row]]
+NOT_ASKED = "not measured in this run"
 METHOD = {
     "ratio": "whet's tokens per second over those of best_peer in the same round; the median over rounds",
     "ratio_interval": "95 % interval of that median, by the bootstrap over rounds (10,000 resamples); with fewer than 5 rounds it says little",
@@ -100,7 +101,7 @@ def build(
         "peers": {name: {"title": peer.title, "packages": list(peer.packages)} for name, peer in PEERS.items()},
         "method": METHOD,
         "rows": rows,
-        "failed": [_failed(one) for one in failed if (one.work, one.peer) not in measured],
+        "failed": _absent([_failed(one) for one in failed if (one.work, one.peer) not in measured], measured, works),
         "dropped": [_dropped(timing, one.work) for one in known.values() for timing in one.disturbed],
     }
     for name, one in known.items():
@@ -196,6 +197,15 @@ def _row(known: Known, timing: Timing) -> dict[str, Any]:
 
 def _failed(one: Failure) -> dict[str, Any]:
     return {"work": one.work, "peer": one.peer, "reason": one.reason, "at": one.at}
+
+
+def _absent(failed: list[dict[str, Any]], measured: set[tuple[str, str]], works: Sequence[Work]) -> list[dict[str, Any]]:
+    """Return the failures, and with them the peers that nobody has asked for yet: none is left out in silence."""
+    told = measured | {(one["work"], one["peer"]) for one in failed}
+    others = [(work.name, peer.name) for work in works for peer in PEERS.values() if peer.takes(work)]
+    return failed + [
+        {"work": work, "peer": peer, "reason": NOT_ASKED, "at": ""} for work, peer in others if (work, peer) not in told
+    ]
 
 
 def _latest(failures: Sequence[Failure]) -> list[Failure]:
