@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from pytest import approx
 
-from bench.train.environments import ROOT
+from bench.train.environments import PEERS, ROOT
 from bench.train.figures import Timing, agreement, fastest, interval, is_disturbed, operations, paired
 from bench.train.plot import draw, ticks
 from bench.train.result import build, disagreements
@@ -20,6 +20,7 @@ from bench.train.store import Failure, Store
 from bench.train.works import OPERATIONS, SHAPES, WORKS, Work
 
 SCHEMA = json.loads((ROOT / "bench" / "train" / "schema.json").read_text())
+RESULT = ROOT / "bench" / "results" / "train.json"
 WORK = replace(WORKS["m15_lora_bf16"], warm=1, timed=2)
 STEPS = [[Row([7] * 30, supervised_from=20)], [Row([7] * 10, supervised_from=4)], [Row([7] * 50, supervised_from=30)]]
 ABOUT = {"machine": {"processor": "a", "threads": 2, "memory_gib": 1.0, "torch": "2", "commit": "c"}, "whet": "0"}
@@ -169,6 +170,27 @@ def test_later_losses_are_compared_only_with_those_who_train_the_same_network_on
 
 def test_the_result_fits_its_schema():
     jsonschema.validate(result(THREE_ROUNDS), SCHEMA)
+
+
+def test_the_recorded_result_fits_its_schema_and_its_own_rows():
+    recorded = json.loads(RESULT.read_text())
+    jsonschema.validate(recorded, SCHEMA)
+    for work, best in recorded["best_peer"].items():
+        rates = {
+            peer: [row["tokens_per_s"] for row in recorded["rows"] if (row["work"], row["peer"]) == (work, peer)]
+            for peer in recorded["tokens_per_s"][work]
+        }
+        assert {peer: round(statistics.median(some), 1) for peer, some in rates.items()} == approx(
+            recorded["tokens_per_s"][work], abs=0.11
+        )
+        assert best == max((peer for peer in rates if peer != "whet"), key=lambda peer: statistics.median(rates[peer]))
+
+
+def test_every_peer_has_a_row_or_a_reason_for_each_recorded_work():
+    recorded = json.loads(RESULT.read_text())
+    known = {(row["work"], row["peer"]) for row in recorded["rows"] + recorded["failed"]}
+    for work in WORKS.values():
+        assert {(work.name, peer.name) for peer in PEERS.values() if peer.takes(work)} | {(work.name, "whet")} <= known
 
 
 def test_the_picture_is_valid_tells_every_figure_and_begins_at_zero():
