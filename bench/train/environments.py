@@ -39,7 +39,7 @@ class Peer:
     encoders: bool = False
     """It trains classifiers too."""
     settings: dict[Mode, dict[str, Any]] = field(default_factory=dict)
-    """What was fastest of what was tried, by what learns."""
+    """What its driver is told besides, by what learns."""
     without: tuple[str, ...] = ()
     """Packages that its own requirements bring, and that do not work beside this torch."""
     stubs: tuple[str, ...] = ()
