@@ -21,12 +21,14 @@ TOLERANCE = 1e-7
 """Largest slope at which the search ends, per row."""
 
 
-def fit_logistic(vectors: Tensor, classes: Tensor, num_classes: int, penalty: float) -> tuple[Tensor, Tensor]:
+def fit_logistic(
+    vectors: Tensor, classes: Tensor, num_classes: int, penalty: float, max_rounds: int = MOST_ROUNDS
+) -> tuple[Tensor, Tensor]:
     """Return weight [K, D] and bias [K] of multinomial logistic regression in float64. [N, D], [N]
 
     Vectors are centred and divided by their mean length first, so that `penalty`, half the squared weights' share of the summed loss,
     means the same for every model; the result is for the vectors as they came. The loss is convex and its search (L-BFGS) starts at 0:
-    nothing is drawn.
+    nothing is drawn. It ends after `max_rounds` at the latest.
     """
     vectors = vectors.double().cpu()
     centre = vectors.mean(0)
@@ -45,7 +47,7 @@ def fit_logistic(vectors: Tensor, classes: Tensor, num_classes: int, penalty: fl
         return total, slope.numpy()
 
     begun = np.zeros(num_classes * (width + 1))
-    options = {"maxiter": MOST_ROUNDS, "gtol": TOLERANCE, "ftol": 0.0}
+    options = {"maxiter": max_rounds, "gtol": TOLERANCE, "ftol": 0.0}
     found = minimize(price, begun, jac=True, method="L-BFGS-B", options=options).x
     weight = torch.from_numpy(found[: num_classes * width]).view(num_classes, width) / scale
     return weight, torch.from_numpy(found[num_classes * width :]) - weight @ centre
