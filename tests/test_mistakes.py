@@ -104,7 +104,7 @@ def write_files(folder):
         "raises.py": "rate = 1\nraise ValueError('no rate')\n",
         "two.py": PLUGIN.format(name="One") + PLUGIN.format(name="Two"),
         "file": "a file\n",
-        "notes/readme.md": "not a run\n",
+        "notes/readme.log": "not a run\n",
     }
     for name, text in texts.items():
         (folder / name).parent.mkdir(exist_ok=True)
