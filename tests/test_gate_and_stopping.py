@@ -64,7 +64,12 @@ def sections(model: Path, data: Path, **more: Any) -> dict[str, Any]:
     train = {"max_steps": 6, "validate_every": 2, "batch_size": 8, "learning_rate": 5e-3, **more.pop("train", {})}
     objective = "sft" if data.suffix == ".jsonl" else "classify"
     slices = {} if objective == "sft" else {"slices": ["channel"]}
-    base = {"model": str(model), "data": {"path": str(data), **slices}, "objective": objective, "technique": "full"}
+    base = {
+        "model": str(model),
+        "data": {"path": str(data), "duplicates": {"near": False}, **slices},
+        "objective": objective,
+        "technique": "full",
+    }
     settings = {"resamples": 200, "max_generated": 6, "max_new_tokens": 4, **more.pop("evaluate", {})}
     return {**base, "train": train, "evaluate": settings, **more}
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,11 @@ def test_feedback_that_an_objective_cannot_learn_from_is_refused_by_name() -> No
 # Rows
 
 
+def new_text(number: int) -> str:
+    """A text like no other."""
+    return "new " + sha256(str(number).encode()).hexdigest()[:24]
+
+
 def test_new_rows_never_come_to_stand_in_two_parts(champion: Path) -> None:
     old = stored_dataset(Run(champion))
     raw = [
@@ -275,7 +281,7 @@ def test_new_rows_never_come_to_stand_in_two_parts(champion: Path) -> None:
         RawRow("new.csv", 4, {"text": old.train[0].text, "label": old.train[0].label}),
         RawRow("new.csv", 5, {"text": old.train[1].text, "label": "other"}),
         RawRow("new.csv", 6, {"text": "", "label": "billing"}),
-        *(RawRow("new.csv", 10 + n, {"text": f"quite new {n}", "label": "Billing" if n % 2 else "net-work"}) for n in range(40)),
+        *(RawRow("new.csv", 10 + n, {"text": new_text(n), "label": "Billing" if n % 2 else "net-work"}) for n in range(40)),
     ]
     columns = old.columns.model_copy(update={"max_reject_fraction": 0.1})
     found = add_rows(
@@ -303,7 +309,7 @@ def test_new_rows_never_come_to_stand_in_two_parts(champion: Path) -> None:
 
 def test_the_order_of_new_rows_does_not_move_them(champion: Path) -> None:
     old = stored_dataset(Run(champion))
-    raw = [RawRow("new.csv", 2 + n, {"text": f"quite new {n}", "label": "billing" if n % 3 else "network"}) for n in range(60)]
+    raw = [RawRow("new.csv", 2 + n, {"text": new_text(n), "label": "billing" if n % 3 else "network"}) for n in range(60)]
     cleaners = build_cleaners(old.columns, None)
     one, two = (
         add_rows(old, rows, ("text", "label"), Split(), cleaners, ["new.csv"]).dataset for rows in (raw, list(reversed(raw)))

@@ -63,13 +63,37 @@ class Split(Section):
     """Keep each class's share the same in every part."""
     seed: int = Field(0, ge=0)
     """Seed of the draw."""
+    folds: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """Divide into so many parts instead, of which each is the test part of one run; what is left is learnt from and stopped by."""
+    fold: int = Field(0, ge=0)
+    """Which of the folds is the test part, from 0."""
+    frozen: str | None = None
+    """A run, or its splits.json: its texts stay in the parts that they have there, and only other rows are divided."""
 
     @pydantic.model_validator(mode="after")
     def _sum_is_one(self) -> Split:
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-6:
             raise ValueError(f"shares that add up to 1 (they add up to {total:g})")
+        if self.fold and self.folds is None:
+            raise ValueError("a fold only with folds, such as folds: 5")
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"a fold from 0 to {self.folds - 1}, since there are {self.folds} folds")
+        if self.folds is not None and self.frozen is not None:
+            raise ValueError("either folds or frozen: folds are drawn anew, so that nothing can stay where it was")
         return self
+
+
+class Duplicates(Section):
+    """What becomes of rows that are nearly the same. Equal rows always leave but for the first."""
+
+    near: Auto | Literal["drop", "keep", False] = "auto"
+    """drop: of near duplicates with the same target the first stays. keep: all stay, in one part of the split. auto: drop, unless that is
+    more than half of the rows, which then are variations of a few texts and stay. false: near duplicates are not looked for."""
+    similarity: float = Field(0.8, ge=0.5, le=1)
+    """Jaccard similarity of the character 5-grams from which on two texts are near duplicates."""
+    semantic: Annotated[float, Field(ge=0.5, le=1)] | Literal[False] = False
+    """Cosine similarity of builtin:minilm's embeddings from which on two texts are near duplicates too, such as 0.95; false: not asked."""
 
 
 class Data(Section):
@@ -108,13 +132,33 @@ class Data(Section):
     """Column with the worse answer."""
     slices: Names = ()
     """Columns to score by, such as channel or customer tier."""
+    group: Names = ()
+    """Column or columns, such as a customer or a conversation: rows that share a value of any of them are in one part."""
+    time: str | None = None
+    """Column with a date or time: the oldest rows are learnt from, the newest are the test part."""
+    part: str | None = None
+    """Column that says train, validation or test for each row. The two last are treated as files of your own are."""
     split: Split = Split()
+    duplicates: Duplicates = Duplicates()
+    max_leak_fraction: float = Field(0.2, ge=0, le=1)
+    """Share of the training rows that may leave since they also stand, nearly or by their group, in a held-out file; above it the run is
+    refused."""
     clean: Auto | tuple[Plugin, ...] = "auto"
     """Cleaners in order; auto repairs encoding, markup and spaces, and labels that differ by case or spaces only."""
     strict: bool = False
     """Stop at the first row that cannot be used, instead of putting it into rejects.jsonl."""
     max_reject_fraction: float = Field(0.05, ge=0, le=1)
     """Share of unusable rows above which the run stops. Duplicates do not count."""
+
+    @pydantic.model_validator(mode="after")
+    def _divided_in_one_way(self) -> Data:
+        held = [key for key in ("validation", "test") if getattr(self, key)]
+        if self.part is not None and held:
+            raise ValueError(f"either data.part or data.{held[0]}: both say which rows are held out")
+        other = next((key for key in (*held, "part", "time") if getattr(self, key)), None)
+        if self.split.folds is not None and other is not None:
+            raise ValueError(f"either data.split.folds or data.{other}: folds take their test rows from data.path in turn")
+        return self
 
 
 class EarlyStopping(Section):

@@ -72,6 +72,12 @@ class Example:
     rejected: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     """Column name to value, for scores by slice."""
+    group: tuple[str, ...] | None = None
+    """What the row belongs to, `column=value` each: rows that share one are in one part."""
+    time: str | None = None
+    """When it is of, as the file has it, where rows are divided by time."""
+    part: str | None = None
+    """The part that the file says."""
 
     @property
     def turns(self) -> tuple[Message, ...]:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from whet.data.accounting import Accounting, Count
+from whet.data.alike import Families
 from whet.data.dataset import Dataset
 from whet.data.replay import Past, old_rows, stratified, with_past
 from whet.errors import DataError, Refused
-from whet.recipe import Data
+from whet.recipe import Data, Duplicates
 from whet.types import Example
 
 
@@ -43,6 +44,7 @@ def dataset(train, validation=(), test=()):
 
 OLD = dataset(rows("old", range(60)), rows("stop", range(10)), rows("judge", range(20)))
 PAST = [Past("runs/first", OLD)]
+ALONE = Families([], Duplicates())  # every text is a family of its own
 
 
 def test_a_share_of_the_new_training_rows_is_learnt_again():
@@ -95,7 +97,7 @@ def test_rows_that_are_new_or_judged_are_never_replayed():
     second = dataset((*rows("judge", [3]), *rows("late", range(5))), (), rows("old", [0]))
     pasts = [*PAST, Past("runs/second", second)]
     new = dataset(rows("old", [1], "b"), rows("old", [2], "b"), rows("old", [4], "b"))
-    pool, barred = old_rows(pasts, [one for part in new.parts.values() for one in part])
+    pool, barred = old_rows(pasts, [one for part in new.parts.values() for one in part], ALONE)
     texts = {one.text for one in pool}
     assert texts == {f"old {n}" for n in range(60) if n not in {0, 1, 2, 4}} | {f"late {n}" for n in range(5)}
     assert barred == 5  # old 0 is judged by in the second run, judge 3 in the first; old 1, 2 and 4 are new
@@ -103,7 +105,7 @@ def test_rows_that_are_new_or_judged_are_never_replayed():
 
 def test_of_a_text_in_two_runs_what_was_said_last_is_learnt_again():
     second = dataset(rows("old", [5], "changed"), (), ())
-    pool, _ = old_rows([*PAST, Past("runs/second", second)], [])
+    pool, _ = old_rows([*PAST, Past("runs/second", second)], [], ALONE)
     assert [one.label for one in pool if one.text == "old 5"] == ["changed"]
 
 

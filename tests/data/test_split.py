@@ -123,9 +123,11 @@ def test_leaks_are_found_whatever_case_and_spaces():
     kept, dropped = without_leaks(train, test, "test")
     assert [example.id for example in kept] == [1, 2]
     assert dropped[0].sentence().startswith("train:1: also stands in the test file test:5")
-    refuse_many(2, 10, "test")
-    with pytest.raises(Refused, match=r"3 of 10 training rows \(30.0%\) also stand in the test file"):
-        refuse_many(3, 10, "test")
+    refuse_many(dropped * 2, 10, "test")
+    with pytest.raises(
+        Refused, match=r"3 of 10 training rows \(30.0%\) also stand in the test file, such as train:1 like test:5"
+    ):
+        refuse_many(dropped * 3, 10, "test")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from whet.data.accounting import Accounting, Count, check_rejects, count
+from whet.data.alike import Families
 from whet.data.clean import Cleaners
 from whet.data.dataset import Dataset, in_order
 from whet.data.deduplicate import conflicts, without_duplicates
@@ -54,8 +55,8 @@ def add_rows(
 ) -> Added:
     """Divide new rows by `shares`, as if they had been alone, and put each part behind the old one. Old rows stay where they are.
 
-    A new row whose text stands in an old test or validation part is dropped: it must never be learnt from. One whose text was
-    learnt from is learnt from too, unless it is the same row. `files` are what the rows come from, for messages; `before` the data of
+    A new row whose text stands in an old test or validation part, also nearly, is dropped: it must never be learnt from. One whose text
+    was learnt from is learnt from too, unless it is the same row. `files` are what the rows come from, for messages; `before` the data of
     the runs that the old one went on from, whose texts are held apart in the same way. Raises DataError.
     """
     wanted = required(old.columns)
@@ -68,18 +69,23 @@ def add_rows(
     check_rejects(rejects, len(rows), old.columns, files)
     notices: list[str] = []
     examples = _spelt_alike(old, [one for one in made if isinstance(one, Example)], notices)
-    examples, known, dropped = _beside(old, before, examples, notices)
+    everything = chain(examples, *(chain(*one.parts.values()) for one in (*before, old)))
+    families = Families(everything, old.columns.duplicates)
+    examples, known, dropped = _beside(old, before, examples, families, notices)
     rejects += dropped
     if not examples:
         raise DataError(
             f"{', '.join(files)}: none of {counted(len(rows), 'row')} is new and usable, so there is nothing to learn. "
             "Every one stands in the run's data already, or lacks a text or a label."
         )
+    near, numbers = {}, dict[str, int]()
+    for one in examples:
+        near[one.id] = numbers.setdefault(families.key(one), one.id)
     parts = split(
-        [one for one in examples if text_key(one) not in known], shares.model_dump(include=set(PARTS)), shares.seed,
-        stratify=shares.stratify,
+        [one for one in examples if families.key(one) not in known], shares.model_dump(include=set(PARTS)), shares.seed,
+        stratify=shares.stratify, near=near,
     )  # fmt: skip
-    parts["train"] += [one for one in examples if text_key(one) in known]
+    parts["train"] += [one for one in examples if families.key(one) in known]
     first = max((one.id for one in chain(*old.parts.values())), default=-1) + 1
     order = {one.id: first + place for place, one in enumerate(sorted(chain(*parts.values()), key=lambda one: one.id))}
     new = {part: tuple(replace(one, id=order[one.id]) for one in sorted(parts[part], key=lambda one: one.id)) for part in PARTS}
@@ -125,7 +131,9 @@ def with_replay(added: Added, old: Dataset, before: Sequence[Dataset], share: fl
     """
     parts = added.dataset.parts
     fresh = {part: [one for one in parts[part] if one.id >= added.first_id] for part in PARTS}
-    pool, barred = old_rows([Past("", one) for one in (*before, old)], list(chain(*fresh.values())))
+    pasts = [Past("", one) for one in (*before, old)]
+    everything = chain(*fresh.values(), *(chain(*past.dataset.parts.values()) for past in pasts))
+    pool, barred = old_rows(pasts, list(chain(*fresh.values())), Families(everything, old.columns.duplicates))
     drawn = stratified(pool, round(share * len(fresh["train"])), seed)
     first = len(drawn) + len(old.validation) + len(old.test)
     number = iter(range(first))
@@ -150,19 +158,21 @@ def with_replay(added: Added, old: Dataset, before: Sequence[Dataset], share: fl
 
 
 def _beside(
-    old: Dataset, before: Sequence[Dataset], examples: list[Example], notices: list[str]
+    old: Dataset, before: Sequence[Dataset], examples: list[Example], families: Families, notices: list[str]
 ) -> tuple[list[Example], set[str], list[Reject]]:
-    """Return the examples that are new, the texts among them that were learnt from before, and a Reject for every other."""
+    """Return the examples that are new, the families of those whose text was learnt from before, and a Reject for every other."""
     examples, dropped = without_duplicates(examples)
     if dropped:
         notices.append(f"{counted(len(dropped), 'new row')} dropped, the same as another new one.")
-    held = {text_key(one): (part, one) for part in ("validation", "test") for data in (*before, old) for one in data.parts[part]}
+    held = {
+        families.key(one): (part, one) for part in ("validation", "test") for data in (*before, old) for one in data.parts[part]
+    }
     learnt = {content_key(one): one for one in old.train}
     kept: list[Example] = []
     leaks: list[Reject] = []
     again: list[Reject] = []
     for one in examples:
-        part, known_as = held.get(text_key(one)) or ("train", learnt.get(content_key(one)))
+        part, known_as = held.get(families.key(one)) or ("train", learnt.get(content_key(one)))
         if known_as is None:
             kept.append(one)
         elif part == "train":
@@ -171,13 +181,22 @@ def _beside(
             )
         else:
             place = f"{known_as.file}:{known_as.line}"
-            leaks.append(Reject(one.file, one.line, f"also stands in the {part} part, {place}", "Nothing to do.", kind="leak"))
+            leaks.append(_leak(one, part, place, text_key(one) == text_key(known_as)))
     if again:
         notices.append(f"{counted(len(again), 'new row')} dropped, already learnt from.")
     if leaks:
-        notices.append(f"{counted(len(leaks), 'new row')} taken out: the same text is judged on, or stopped by.")
-    texts = {text_key(one) for data in (*before, old) for one in data.train}
-    known = {key for one in kept if (key := text_key(one)) in texts}
+        notices.append(
+            f"{counted(len(leaks), 'new row')} taken out: the same text, or nearly the same, is judged on, or stopped by."
+        )
+    trained = {families.key(one) for data in (*before, old) for one in data.train}
+    known = {key for one in kept if (key := families.key(one)) in trained}
     if known:
-        notices.append(f"{counted(len(known), 'text')} stood in the training rows with another label; both rows are learnt from.")
+        notices.append(
+            f"{counted(len(known), 'text')} stood in the training rows, nearly or with another label; both rows are learnt from."
+        )
     return kept, known, [*dropped, *again, *leaks]
+
+
+def _leak(one: Example, part: str, place: str, same: bool) -> Reject:
+    reason = f"{'also' if same else 'nearly the same text'} stands in the {part} part, {place}"
+    return Reject(one.file, one.line, reason, "Nothing to do.", kind="leak" if same else "near leak", other=place)

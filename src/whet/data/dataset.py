@@ -12,19 +12,24 @@ from types import MappingProxyType
 from typing import Any
 
 from whet.data.accounting import ACCOUNTING, Accounting, Count, check_rejects, count
+from whet.data.alike import without_near
 from whet.data.clean import Cleaners, build_cleaners
 from whet.data.deduplicate import Conflict, conflicts, without_duplicates
+from whet.data.divide import apart
+from whet.data.frozen import Frozen, read_frozen
+from whet.data.hidden import ENOUGH, REFUSED, hidden_targets
 from whet.data.keys import text_key
 from whet.data.labels import labels_of, merged_labels
-from whet.data.leaks import refuse_many, without_leaks
+from whet.data.leaks import refuse_many, told, without_leaks
 from whet.data.mapping import check_columns, required, resolve
 from whet.data.notices import counted, grouped
+from whet.data.placing import by_own_part, timed
 from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
-from whet.data.split import PARTS, split
+from whet.data.split import PARTS
 from whet.data.store import example_of, example_record, examples_hash
-from whet.errors import DataError
+from whet.errors import DataError, Refused
 from whet.files import read_lines, write_json, write_lines
 from whet.recipe import SOURCES, Data
 from whet.types import Example
@@ -59,6 +64,8 @@ class Dataset:
     """Cleaner and the number of texts that it changed."""
     tasks: Mapping[str, Part] = field(default_factory=dict)
     """Of several tasks, what each one's data are, by its name; `columns` and `classes` are then of none of them."""
+    hidden: tuple[str, ...] = ()
+    """What stands in the texts and gives the target away, a sentence each."""
 
     @property
     def parts(self) -> dict[str, tuple[Example, ...]]:
@@ -99,7 +106,8 @@ class Dataset:
         write_lines(folder / "rejects.jsonl", map(_reject_record, self.rejects))
         shares = self.columns.split.model_dump()
         ids = {part: [example.id for example in examples] for part, examples in self.parts.items()}
-        write_json(folder / "splits.json", {"settings": shares, "hash": self.hash, **ids})
+        texts = {part: sorted({text_key(example) for example in examples}) for part, examples in self.parts.items()}
+        write_json(folder / "splits.json", {"settings": shares, "hash": self.hash, **ids, "texts": texts})
         write_json(
             folder / ACCOUNTING,
             {
@@ -109,6 +117,7 @@ class Dataset:
                 "notices": self.notices,
                 "conflicts": [asdict(one) for one in self.conflicts],
                 "cleaned": dict(self.cleaned),
+                "hidden": self.hidden,
                 **({"tasks": {name: _part_record(part) for name, part in self.tasks.items()}} if self.tasks else {}),
             },
         )
@@ -132,7 +141,10 @@ def read_dataset(folder: Path) -> Dataset:
         rejects=rejects,
         notices=tuple(said["notices"]),
         cleaned=said["cleaned"],
-        conflicts=tuple(Conflict(tuple(one["labels"]), tuple(one["places"])) for one in said["conflicts"]),
+        conflicts=tuple(
+            Conflict(tuple(one["labels"]), tuple(one["places"]), one.get("similarity", 1.0)) for one in said["conflicts"]
+        ),
+        hidden=tuple(said.get("hidden", ())),
         tasks={
             name: Part(Data.model_validate(one["columns"]), tuple(one["classes"])) for name, one in said.get("tasks", {}).items()
         },
@@ -144,7 +156,7 @@ def _part_record(part: Part) -> dict[str, Any]:
 
 
 def _reject_record(reject: Reject) -> dict[str, Any]:
-    return {key: value for key, value in asdict(reject).items() if key != "task" or value}
+    return {key: value for key, value in asdict(reject).items() if key not in {"task", "other", "similarity"} or value}
 
 
 @dataclass(slots=True)
@@ -163,6 +175,14 @@ class Gathered:
     notices: list[str] = field(default_factory=list)
     cleaned: Counter[str] = field(default_factory=Counter)
     files: dict[str, None] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
+    """Parts whose rows the user has named, by a file or in a column."""
+    times: dict[int, float] = field(default_factory=dict)
+    """Seconds of each row, by its id, where rows are divided by time."""
+    near: dict[int, int] = field(default_factory=dict)
+    """Groups of near duplicates that stay, by the examples' ids."""
+    frozen: Frozen | None = None
+    hidden: tuple[str, ...] = ()
 
 
 def prepare(data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = ()) -> Dataset:
@@ -178,7 +198,10 @@ def prepare(data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequ
 def gather(data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = ()) -> Gathered:
     """Return the rows of a recipe's section, as `prepare` reads them. Raises DataError, Refused."""
     work = Gathered(data, data)
+    work.frozen = read_frozen(data.split.frozen) if data.split.frozen is not None else None
     work.columns = _read(data, needs, folder, work)
+    by_own_part(work)
+    timed(work)
     num_rows = sum(work.rows.values())
     check_rejects([*chain.from_iterable(work.rejects.values())], num_rows, data)
     if data.clean == "auto":
@@ -191,6 +214,7 @@ def gather(data: Data, needs: tuple[str, ...], folder: Path | None, known: Seque
         )
     work.conflicts = tuple(disagreeing)
     _drop(work)
+    _tell_hidden(work)
     return work
 
 
@@ -200,9 +224,8 @@ def divide(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) -> 
     Where this task has a file of its own for that part, such rows are left out. Raises DataError where a part is empty.
     """
     _leave_out(work, placed)
-    parts = _divide(work, work.data, placed)
-    named = [part for part in ("validation", "test") if getattr(work.data, part)]
-    accounting = Accounting({source: _count(source, work, parts, named) for source in ("path", *named)})
+    parts = apart(work, placed)
+    accounting = Accounting({source: _count(source, work, parts, work.named) for source in ("path", *work.named)})
     return Dataset(
         train=tuple(parts["train"]),
         validation=tuple(parts["validation"]),
@@ -214,12 +237,13 @@ def divide(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) -> 
         notices=grouped(work.notices, work.files),
         conflicts=work.conflicts,
         cleaned=dict(work.cleaned),
+        hidden=work.hidden,
     )
 
 
 def _leave_out(work: Gathered, placed: Mapping[str, str]) -> None:
     """Take out rows whose text another task is judged on, or stops by, in a part that has a file of its own here."""
-    named = {part for part in ("validation", "test") if getattr(work.data, part)}
+    named = set(work.named)
     for source, parts in (("path", named), ("validation", {"test"})):
         kept = [example for example in work.examples[source] if placed.get(text_key(example)) not in parts]
         dropped = [example for example in work.examples[source] if placed.get(text_key(example)) in parts]
@@ -250,6 +274,7 @@ def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathere
             else:
                 work.examples[source].append(replace(made, id=number))
                 number += 1
+    work.named = tuple(part for part in ("validation", "test") if getattr(data, part))
     for name, times in work.cleaned.items():
         work.notices.append(f"Cleaner '{name}' changed {counted(times, 'text')}.")
     return columns
@@ -332,38 +357,42 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def _drop(work: Gathered) -> None:
-    """Take duplicates and leaks out of what is learnt from; the user's test file stays as it is."""
+    """Take duplicates, near duplicates and leaks out of what is learnt from; the user's test file stays as it is."""
     for source in ("path", "validation"):
         work.examples[source], dropped = without_duplicates(work.examples[source])
         work.rejects[source] += dropped
         if dropped:
             work.notices.append(f"data.{source}: {counted(len(dropped), 'exact duplicate')} dropped; the first copy stays.")
+    num_rows = len(work.examples["path"])
+    leaks: dict[tuple[str, str], list[Reject]] = {}
     for source, against in (("path", "test"), ("validation", "test"), ("path", "validation")):
-        num_rows = len(work.examples[source])
-        work.examples[source], dropped = without_leaks(work.examples[source], work.examples[against], against)
-        work.rejects[source] += dropped
+        work.examples[source], leaks[source, against] = without_leaks(work.examples[source], work.examples[against], against)
+        work.rejects[source] += leaks[source, against]
+    if work.frozen is not None:  # of near duplicates, a row that has its part already is the one that stays
+        work.examples["path"].sort(key=lambda example: text_key(example) not in work.frozen.part_of)  # type: ignore[union-attr]
+    alike = without_near(work.examples, work.data.duplicates, work.data.max_leak_fraction)
+    alike.examples["path"].sort(key=lambda example: example.id)
+    work.examples, work.near = alike.examples, alike.near
+    for source, rejects in alike.rejects.items():
+        work.rejects[source] += rejects
+    for (source, against), dropped in alike.leaks.items():
+        leaks[source, against] += dropped
+    for (source, against), dropped in leaks.items():
         if dropped:
-            refuse_many(len(dropped), num_rows, against) if source == "path" else None
-            work.notices.append(
-                f"data.{source}: {counted(len(dropped), 'row')} taken out, since the same text stands in data.{against}."
-            )
+            refuse_many(dropped, num_rows, against, work.data.max_leak_fraction) if source == "path" else None
+            work.notices.append(f"data.{source}: {told(dropped, against)}")
+    work.notices += alike.notices
+    work.conflicts += tuple(alike.conflicts)
 
 
-def _divide(work: Gathered, data: Data, placed: Mapping[str, str]) -> dict[str, list[Example]]:
-    """Return the examples of each part, ids numbered in reading order."""
-    named = {part for part in ("validation", "test") if getattr(data, part)}
-    shares = {part: getattr(data.split, part) for part in PARTS if part not in named}
-    parts = split(work.examples["path"], shares, data.split.seed, stratify=data.split.stratify, placed=placed)
-    parts.update({part: work.examples[part] for part in named})
-    empty = [part for part in PARTS if not parts[part]]
-    if empty:
-        total = sum(map(len, parts.values()))
-        raise DataError(
-            f"{', '.join(data.path)}: {total} usable rows are too few: none is left for {' and '.join(empty)}. "
-            "Add rows, or name other columns."
-        )
-    order = {id_: number for number, id_ in enumerate(sorted(example.id for examples in parts.values() for example in examples))}
-    return {part: [replace(example, id=order[example.id]) for example in examples] for part, examples in parts.items()}
+def _tell_hidden(work: Gathered) -> None:
+    """Say which targets stand in the texts. Raises Refused where nearly every text has its own."""
+    found = hidden_targets(work.examples["path"])
+    fatal = next((one for one in found if one.certain and one.share >= REFUSED), None)
+    if fatal is not None and len(work.examples["path"]) >= ENOUGH and work.data.max_leak_fraction < 1:
+        raise Refused(f"{', '.join(work.data.path)}: {fatal.sentence} If it is meant so, say so: --set data.max_leak_fraction=1.")
+    work.hidden = tuple(one.sentence for one in found)
+    work.notices += work.hidden
 
 
 def _count(source: str, work: Gathered, parts: Mapping[str, Sequence[Example]], named: Sequence[str]) -> Count:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from whet.data.accounting import check_rejects
+from whet.data.alike import near_to
 from whet.data.clean import build_cleaners
 from whet.data.dataset import Dataset
 from whet.data.keys import text_key
@@ -61,6 +62,14 @@ def read_held_out(
     said = grouped(notices, dict.fromkeys(row.file for row in rows))
     learnt = {text_key(example) for example in (*dataset.train, *dataset.validation, *before)}
     new = tuple(example for example in examples if text_key(example) not in learnt)
+    like = near_to(new, (*dataset.train, *dataset.validation, *before), dataset.columns.duplicates)
+    if like:
+        first = min(like)
+        said = (
+            *said,
+            f"{counted(len(like), 'row')} of {', '.join(path.name for path in paths)} are nearly the same as rows that were learnt from, such as "
+            f"{new[first].file}:{new[first].line} as {like[first][0].file}:{like[first][0].line} ({like[first][1]:.2f}); they are scored too.",
+        )
     if len(new) == len(examples):
         return HeldOut(examples, said, ())
     found = f"{len(examples) - len(new):,} of {counted(len(examples), 'row')} of {', '.join(path.name for path in paths)}"

@@ -1,4 +1,4 @@
-"""What makes two examples the same: the same contents, or the same text whatever its case and spaces."""
+"""What makes two examples the same: the same contents, the same text or the same target, whatever the case and spaces."""
 
 from __future__ import annotations
 
@@ -45,6 +45,17 @@ def shown(example: Example) -> str:
             return END.join(before)
         return END.join(turn.content for turn in example.messages)
     return END.join(part for part in (example.text, example.text_pair) if part is not None)
+
+
+def target_key(example: Example) -> str:
+    """Return the key of what is to be learnt of an example, whatever the case and spaces of its answers."""
+    labels = repr(tuple(sorted(example.labels or ())))
+    answers = [
+        None if text is None else folded(text)
+        for text in (example.response if example.messages is not None else None, example.chosen, example.rejected)
+    ]
+    parts = (example.label, labels, repr(example.value), " ".join(example.token_labels or ()), *answers)
+    return _digest(END.join("\x00" if part is None else part for part in parts))
 
 
 def folded(text: str) -> str:

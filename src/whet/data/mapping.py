@@ -37,8 +37,10 @@ def resolve(data: Data, needs: tuple[str, ...], rows: Sequence[RawRow | Reject],
         worst = next((row.sentence() for row in rows if isinstance(row, Reject)), "the file has no rows")
         raise DataError(f"{where}: no row could be read ({num_rejects} rejected). The first: {worst}")
     given = {key: name for key in FIELDS if (name := getattr(data, key)) is not None}
-    check_columns({**given, **{f"slices ({name})": name for name in data.slices}}, rows)
-    columns = look(kept)
+    placing = {"time": data.time, "part": data.part} | {f"group ({name})": name for name in data.group}
+    placed = {key: name for key, name in placing.items() if name is not None}
+    check_columns({**given, **placed, **{f"slices ({name})": name for name in data.slices}}, rows)
+    columns = {name: column for name, column in look(kept).items() if name not in {*placed.values()} - {*given.values()}}
     made = guess(columns, given, purpose_of(needs))
     final = data.model_copy(update=made.columns)
     for key in _lacking(final, needs):
@@ -50,7 +52,10 @@ def resolve(data: Data, needs: tuple[str, ...], rows: Sequence[RawRow | Reject],
         )
     notices.extend(made.reasons)
     unused = [name for name in columns if plain(name) == "split" and name not in made.columns.values()]
-    notices.extend(f"Column '{name}' is not used: rows are divided by data.split." for name in unused)
+    notices.extend(
+        f"Column '{name}' is not used: rows are divided by data.split. To follow what it says, name it as data.part."
+        for name in unused
+    )
     return final
 
 

@@ -10,6 +10,7 @@ from itertools import chain
 import numpy as np
 
 from whet.data.accounting import Accounting, Count
+from whet.data.alike import Families
 from whet.data.dataset import Dataset, in_order
 from whet.data.keys import text_key
 from whet.data.labels import labels_of
@@ -35,26 +36,28 @@ class Past:
 def with_past(dataset: Dataset, pasts: Sequence[Past], share: float, seed: int) -> Dataset:
     """Return new data beside those of the runs before it, oldest first: leaks taken out both ways, and so many old rows learnt again.
 
-    What a run before is judged or stopped by leaves the new training rows (and what it is judged by the new validation rows); what it
+    What a run before is judged or stopped by, also nearly, leaves the new training rows (and what it is judged by the new validation rows); what it
     has learnt leaves the new test rows. Raises Refused where that is too much, DataError where nothing is left.
     """
-    judged, stopped, learnt = (_places(pasts, parts) for parts in (["test"], ["validation"], ["train", "validation"]))
+    everything = chain(*(chain(*one.parts.values()) for one in (dataset, *(past.dataset for past in pasts))))
+    families = Families(everything, dataset.columns.duplicates)
+    judged, stopped, learnt = (_places(pasts, parts, families) for parts in (["test"], ["validation"], ["train", "validation"]))
     parts = {
-        "train": _without(dataset.train, stopped | judged, "what was judged or stopped by in"),
-        "validation": _without(dataset.validation, judged, "what was judged by in"),
-        "test": _without(dataset.test, learnt, "what was learnt in"),
+        "train": _without(dataset.train, stopped | judged, "what was judged or stopped by in", families),
+        "validation": _without(dataset.validation, judged, "what was judged by in", families),
+        "test": _without(dataset.test, learnt, "what was learnt in", families),
     }
     leaks = {part: dropped for part, (_, dropped) in parts.items()}
     _refuse(dataset, {part: kept for part, (kept, _) in parts.items()}, leaks, pasts)
     new = list(chain.from_iterable(kept for kept, _ in parts.values()))
     order = {id_: number for number, id_ in enumerate(sorted(example.id for example in new))}
     train, validation, test = (tuple(replace(one, id=order[one.id]) for one in kept) for kept, _ in parts.values())
-    pool, barred = old_rows(pasts, new)
+    pool, barred = old_rows(pasts, new, families)
     drawn = stratified(pool, round(share * len(train)), seed)
     again = tuple(replace(one, id=len(new) + number) for number, one in enumerate(drawn))
     used = in_order({label for one in (*train, *validation, *test, *again) for label in labels_of(one)})
     notices = [
-        f"data: {counted(len(dropped), f'{part} row')} taken out, since the same text stands in the data of a parent run."
+        f"data: {counted(len(dropped), f'{part} row')} taken out, since the same text, or nearly the same, stands in the data of a parent run."
         for part, dropped in leaks.items()
         if dropped
     ]
@@ -74,20 +77,20 @@ def with_past(dataset: Dataset, pasts: Sequence[Past], share: float, seed: int) 
     )
 
 
-def old_rows(pasts: Sequence[Past], new: Iterable[Example]) -> tuple[list[Example], int]:
+def old_rows(pasts: Sequence[Past], new: Iterable[Example], families: Families) -> tuple[list[Example], int]:
     """Return what the runs before have learnt from and may be learnt again, and how many rows may not.
 
-    A text that stands among the new rows, or in what any run is judged or stopped by, is barred. Where several runs have a text, the
+    A text that stands among the new rows, or in what any run is judged or stopped by, also nearly, is barred. Where several runs have a text, the
     last one's row counts: what was said of it last.
     """
-    closed = {text_key(one) for one in new} | set(_places(pasts, ["test", "validation"]))
+    closed = {families.key(one) for one in new} | set(_places(pasts, ["test", "validation"], families))
     found: dict[str, list[Example]] = {}
     for past in pasts:
         own: dict[str, list[Example]] = {}
         for example in past.dataset.train:
             own.setdefault(text_key(example), []).append(example)
         found |= own
-    pool = [example for key, rows in found.items() if key not in closed for example in rows]
+    pool = [example for rows in found.values() if families.key(rows[0]) not in closed for example in rows]
     return pool, sum(map(len, found.values())) - len(pool)
 
 
@@ -105,24 +108,26 @@ def stratified(examples: Sequence[Example], number: int, seed: int) -> list[Exam
     return [examples[place] for place in sorted(place for _, _, place in sorted(ranked)[:number])]
 
 
-def _places(pasts: Sequence[Past], parts: Sequence[str]) -> dict[str, str]:
-    """Return the texts of these parts by their key, with where each stands."""
+def _places(pasts: Sequence[Past], parts: Sequence[str], families: Families) -> dict[str, str]:
+    """Return the texts of these parts by their families' keys, with where each stands."""
     return {
-        text_key(one): f"{past.name}, {part} rows ({one.file}:{one.line})"
+        families.key(one): f"{past.name}, {part} rows ({one.file}:{one.line})"
         for past in pasts
         for part in parts
         for one in past.dataset.parts[part]
     }
 
 
-def _without(examples: Sequence[Example], places: Mapping[str, str], what: str) -> tuple[list[Example], list[Reject]]:
+def _without(
+    examples: Sequence[Example], places: Mapping[str, str], what: str, families: Families
+) -> tuple[list[Example], list[Reject]]:
     kept, dropped = [], []
     for example in examples:
-        place = places.get(text_key(example))
+        place = places.get(families.key(example))
         if place is None:
             kept.append(example)
         else:
-            reason = f"also stands in {what} a parent run: {place}"
+            reason = f"also stands, as it is or nearly, in {what} a parent run: {place}"
             dropped.append(Reject(example.file, example.line, reason, "Nothing to do.", kind="leak"))
     return kept, dropped
 

@@ -9,8 +9,10 @@ from typing import Literal
 MAX_ROW = 16 * 2**20
 """Longest row, in characters: what keeps one giant line from filling the memory."""
 
-Kind = Literal["unusable", "duplicate", "leak", "unwanted"]
-INTENDED: tuple[Kind, ...] = ("duplicate", "leak", "unwanted")
+Kind = Literal["unusable", "duplicate", "near duplicate", "leak", "near leak", "group leak", "unwanted"]
+LEAKS: tuple[Kind, ...] = ("leak", "near leak", "group leak")
+"""Rows that stood in two parts: as the same text, as nearly the same, or as another row of the same group."""
+INTENDED: tuple[Kind, ...] = ("duplicate", "near duplicate", *LEAKS, "unwanted")
 """Rows dropped on purpose: they count neither for `strict` nor for `max_reject_fraction`."""
 
 
@@ -36,6 +38,10 @@ class Reject:
     kind: Kind = "unusable"
     task: str = ""
     """Which of several tasks the row was read for."""
+    other: str = ""
+    """The row, as file:line, that a duplicate or a leak is like."""
+    similarity: float = 0.0
+    """How like it is, where it is not the same."""
 
     @property
     def unusable(self) -> bool:

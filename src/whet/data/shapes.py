@@ -56,7 +56,9 @@ def example(row: RawRow, shape: Shape, number: int) -> Example | Reject:
         return Reject(row.file, row.line, "an unwanted answer", "sft learns from wanted answers only.", kind="unwanted")
     except Unusable as error:
         return Reject(row.file, row.line, error.reason, error.remedy)
-    made = Example(id=number, file=row.file, line=row.line, tags=_tags(row.fields, shape.columns.slices), **fields)  # type: ignore[arg-type]
+    where = _placing(row.fields, shape.columns)
+    tags = _tags(row.fields, shape.columns.slices)
+    made = Example(id=number, file=row.file, line=row.line, tags=tags, **where, **fields)  # type: ignore[arg-type]
     missing = next((need for need in shape.needs if not getattr(made, need) and getattr(made, need) != 0.0), None)
     if missing is not None:
         return Reject(row.file, row.line, *_lacks(missing, shape.columns))
@@ -284,6 +286,16 @@ def _value(fields: Mapping[str, object], column: str) -> float:
 
 def _tags(fields: Mapping[str, object], slices: Sequence[str]) -> dict[str, str]:
     return {name: "(empty)" if is_empty(fields.get(name)) else plain(fields[name]).strip() for name in slices}
+
+
+def _placing(fields: Mapping[str, object], columns: Data) -> dict[str, object]:
+    """Return what decides about the part that a row stands in; an empty field decides nothing."""
+    groups = tuple(f"{name}={plain(fields[name]).strip()}" for name in columns.group if not is_empty(fields.get(name)))
+    single = {"time": columns.time, "part": columns.part}
+    said = {
+        key: plain(fields[name]).strip() for key, name in single.items() if name is not None and not is_empty(fields.get(name))
+    }
+    return {**said, **({"group": groups} if groups else {})}
 
 
 def _lacks(need: str, columns: Data) -> tuple[str, str]:

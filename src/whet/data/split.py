@@ -1,4 +1,4 @@
-"""Training, validation and test parts: stratified, seeded, and the same whatever the order of the rows."""
+"""Training, validation and test parts: stratified or by time, seeded, and the same whatever the order of the rows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from types import MappingProxyType
 import xxhash
 
 from whet.data.keys import text_key
+from whet.data.stratify import by_labels
+from whet.data.units import Unit, units_of
+from whet.errors import DataError
 from whet.types import Example
 
 PARTS = ("train", "validation", "test")
 RARE = 2  # rows of a class up to which all of them are learnt from
+Shares = Mapping[str, Fraction]
 
 
 def split(
@@ -23,74 +27,165 @@ def split(
     *,
     stratify: bool = True,
     placed: Mapping[str, str] = MappingProxyType({}),
+    near: Mapping[int, int] = MappingProxyType({}),
+    times: Mapping[int, float] | None = None,
 ) -> dict[str, list[Example]]:
     """Return the examples of each part, in their own order. `shares` are renormalised over the parts that have one.
 
-    `placed` are texts whose part is decided already, by their keys; the shares are those of the others.
+    `placed` are texts whose part is decided already, by their keys; the shares are those of the others. `near` are groups of near
+    duplicates and `times` the seconds of each row, by the examples' ids. With `times`, the oldest rows are learnt from and the newest
+    tested on.
 
-    Examples with the same text stay together, so that no text is in two parts; its place is drawn from (seed, text) alone.
-    Class sizes follow the largest remainder, with what rounding left over carried to the next class, so that parts are exact
-    as a whole too, wherever no text stands there twice.
+    What belongs together (`units_of`) is in one part; its place is drawn from (seed, text) alone. Class sizes follow the largest
+    remainder, with what rounding left over carried to the next class, so that parts are exact as a whole too, wherever nothing belongs
+    together. Rows of several labels are divided by iterative stratification. Raises DataError where times cannot be divided.
     """
-    total = sum(Fraction(share).limit_denominator(10**6) for share in shares.values())
-    exact = {part: Fraction(shares.get(part, 0)).limit_denominator(10**6) / total for part in PARTS}
-    groups: dict[str, list[Example]] = {}
-    for example in examples:
-        groups.setdefault(text_key(example), []).append(example)
-    decided = {key: placed[key] for key in groups if key in placed}
-    groups = {key: group for key, group in groups.items() if key not in decided}
-    part_of: dict[str, str] = {}
-    carried = dict.fromkeys(PARTS, Fraction(0))
-    for _, keys in sorted(_strata(groups, stratify).items()):
-        keys.sort(key=lambda key: (xxhash.xxh3_64_intdigest(f"{seed}:{key}".encode()), key))
-        size = sum(len(groups[key]) for key in keys)
-        if stratify and size <= RARE and exact["train"] and any(groups[key][0].label is not None for key in keys):
-            part_of.update(dict.fromkeys(keys, "train"))
-        else:
-            _place(keys, {key: len(groups[key]) for key in keys}, _sizes(size, exact, carried), part_of)
-    _fill_empty(part_of, exact, set(decided.values()))
-    part_of |= decided
+    exact = _exact(shares, PARTS)
+    wanted = {part: share for part, share in exact.items() if share}
+    free = [example for example in examples if text_key(example) not in placed]
+    units = units_of(free, near)
+    if times is not None:
+        part_of = _by_time(units, [times[example.id] for example in free], wanted)
+    else:
+        part_of = _drawn(units, free, wanted, seed, stratify, rare="train" if exact["train"] else None)
+        _fill_empty(units, part_of, exact, {placed[text_key(one)] for one in examples if text_key(one) in placed})
+    at = {free[row].id: part_of[unit.key] for unit in units for row in unit.rows}
     parts: dict[str, list[Example]] = {part: [] for part in PARTS}
     for example in examples:
-        parts[part_of[text_key(example)]].append(example)
+        parts[at[example.id] if example.id in at else placed[text_key(example)]].append(example)
     return parts
 
 
-def _strata(groups: Mapping[str, list[Example]], stratify: bool) -> dict[str, list[str]]:
-    strata: dict[str, list[str]] = {}
-    for key, group in groups.items():
-        counts = Counter(example.label for example in group if example.label is not None)
+def fold_of(
+    examples: Sequence[Example],
+    shares: Mapping[str, float],
+    seed: int,
+    fold: tuple[int, int],
+    *,
+    stratify: bool = True,
+    near: Mapping[int, int] = MappingProxyType({}),
+) -> dict[str, list[Example]]:
+    """Return the parts of one fold: (which, of how many). The folds' test parts are equally large, and have each row once together.
+
+    What is left is divided between training and validation by their shares. Raises DataError where a fold is empty.
+    """
+    which, number = fold
+    names = tuple(map(str, range(number)))
+    units = units_of(examples, near)
+    part_of = _drawn(units, examples, _exact(dict.fromkeys(names, 1.0), names), seed, stratify, rare=None)
+    empty = number - len(set(part_of.values()))
+    if empty:
+        raise DataError(
+            f"data.split.folds: {len(examples):,} rows stand in {len(units):,} groups that belong together, too few for {number} folds. "
+            "Take fewer folds, or add rows."
+        )
+    tested = {row for unit in units if part_of[unit.key] == names[which] for row in unit.rows}
+    rest = [example for place, example in enumerate(examples) if place not in tested]
+    parts = split(rest, {part: shares[part] for part in ("train", "validation")}, seed, stratify=stratify, near=near)
+    return {**parts, "test": [example for place, example in enumerate(examples) if place in tested]}
+
+
+def _exact(shares: Mapping[str, float], names: Sequence[str]) -> dict[str, Fraction]:
+    total = sum(Fraction(share).limit_denominator(10**6) for share in shares.values())
+    return {name: Fraction(shares.get(name, 0)).limit_denominator(10**6) / total for name in names}
+
+
+def _drawn(
+    units: Sequence[Unit], examples: Sequence[Example], exact: Shares, seed: int, stratify: bool, rare: str | None
+) -> dict[str, str]:
+    """Return the part of each unit, by its key. `rare` is where all rows of a class go that has no more than two."""
+    order = {unit.key: (xxhash.xxh3_64_intdigest(f"{seed}:{unit.key}".encode()), unit.key) for unit in units}
+    drawn = sorted(units, key=lambda unit: order[unit.key])
+    if stratify and any(example.labels for example in examples):
+        counts = [Counter(label for row in unit.rows for label in examples[row].labels or ()) for unit in drawn]
+        parts = by_labels(counts, [len(unit.rows) for unit in drawn], exact)
+        return {unit.key: part for unit, part in zip(drawn, parts, strict=True)}
+    part_of: dict[str, str] = {}
+    carried = dict.fromkeys(exact, Fraction(0))
+    for label, some in sorted(_strata(drawn, examples, stratify).items(), key=lambda one: one[0]):
+        size = sum(len(unit.rows) for unit in some)
+        if rare is not None and label and size <= RARE:
+            part_of.update(dict.fromkeys((unit.key for unit in some), rare))
+        else:
+            _place(some, _sizes(size, exact, carried), part_of, carried)
+    return part_of
+
+
+def _strata(drawn: Sequence[Unit], examples: Sequence[Example], stratify: bool) -> dict[str, list[Unit]]:
+    """Return the units by the commonest label of their rows."""
+    strata: dict[str, list[Unit]] = {}
+    for unit in drawn:
+        counts = Counter(label for row in unit.rows if (label := examples[row].label) is not None)
         label = min(counts, key=lambda one: (-counts[one], one)) if counts and stratify else ""
-        strata.setdefault(label, []).append(key)
+        strata.setdefault(label, []).append(unit)
     return strata
 
 
-def _sizes(size: int, exact: Mapping[str, Fraction], carried: dict[str, Fraction]) -> dict[str, int]:
+def _sizes(size: int, exact: Shares, carried: dict[str, Fraction]) -> dict[str, int]:
     """Return the rows of each part for a class; `carried` keeps what each part is still owed."""
     ideal = {part: size * share for part, share in exact.items()}
     sizes = {part: int(share) for part, share in ideal.items()}
-    owed = {part: ideal[part] - sizes[part] + carried[part] for part in PARTS}
-    wanting = [part for part in PARTS if exact[part] and ideal[part] > sizes[part]]
-    for part in sorted(wanting, key=lambda part: (-owed[part], PARTS.index(part)))[: size - sum(sizes.values())]:
+    owed = {part: ideal[part] - sizes[part] + carried[part] for part in exact}
+    wanting = [part for part in exact if ideal[part] > sizes[part]]
+    names = list(exact)
+    for part in sorted(wanting, key=lambda part: (-owed[part], names.index(part)))[: size - sum(sizes.values())]:
         sizes[part] += 1
         owed[part] -= 1
     carried.update(owed)
     return sizes
 
 
-def _place(keys: Sequence[str], lengths: Mapping[str, int], sizes: Mapping[str, int], part_of: dict[str, str]) -> None:
-    """Give each text to a part that has room for all its rows, in the order of PARTS; else to the one with the most room."""
+def _place(units: Sequence[Unit], sizes: Mapping[str, int], part_of: dict[str, str], carried: dict[str, Fraction]) -> None:
+    """Give each unit to a part that has room for all its rows, in the order of the parts; else to the one with the most room.
+
+    Units that fill a part come first, so that the others can make up for them.
+    """
     room = dict(sizes)
-    for key in keys:
-        fitting = [part for part in PARTS if room[part] >= lengths[key]]
-        part = fitting[0] if fitting else max(PARTS, key=lambda one: (room[one], sizes[one]))
-        part_of[key] = part
-        room[part] -= lengths[key]
+    least = min((size for size in sizes.values() if size), default=1)
+    for unit in sorted(units, key=lambda unit: -len(unit.rows) if 1 < len(unit.rows) >= least else 0):
+        fitting = [part for part in sizes if room[part] >= len(unit.rows)]
+        part = fitting[0] if fitting else max(sizes, key=lambda one: (room[one], sizes[one]))
+        part_of[unit.key] = part
+        room[part] -= len(unit.rows)
+    for part, left in room.items():
+        carried[part] += left
 
 
-def _fill_empty(part_of: dict[str, str], exact: Mapping[str, Fraction], filled: set[str]) -> None:
-    """Move one text from training into a part that got none and is not `filled`, as long as training keeps more than one."""
+def _fill_empty(units: Sequence[Unit], part_of: dict[str, str], exact: Shares, filled: set[str]) -> None:
+    """Move one unit, a small one, from training into a part that got none and is not `filled`, as long as training keeps one."""
+    sizes = {unit.key: len(unit.rows) for unit in units}
     for part in ("validation", "test"):
-        trained = sorted(key for key, one in part_of.items() if one == "train")
+        trained = sorted((key for key, one in part_of.items() if one == "train"), key=lambda key: (-sizes[key], key))
         if exact[part] and part not in filled and part not in part_of.values() and len(trained) > 1:
             part_of[trained[-1]] = part
+
+
+def _by_time(units: Sequence[Unit], times: Sequence[float], exact: Shares) -> dict[str, str]:
+    """Return the part of each unit, the oldest in the first. A unit is as new as its newest row; what is equally new stays together."""
+    newest = {unit.key: max(times[row] for row in unit.rows) for unit in units}
+    sizes: Counter[float] = Counter()
+    for unit in units:
+        sizes[newest[unit.key]] += len(unit.rows)
+    moments = sorted(sizes)
+    wanted = list(exact)
+    if len(moments) < len(wanted):
+        raise DataError(
+            f"data.time: the rows have {len(moments)} different time{'s' * (len(moments) != 1)} (rows that belong together count once, by "
+            f"the newest), too few for {len(wanted)} parts. Name a column with finer times, or take out data.time."
+        )
+    total, share, begin = sum(sizes.values()), Fraction(0), 0
+    part_at: dict[float, str] = {}
+    for place, part in enumerate(wanted):
+        share += exact[part]
+        last = len(moments) - (len(wanted) - place - 1)  # each later part gets a time at least
+        done = sum(sizes[moment] for moment in moments[:begin])
+        sums = []
+        for end in range(begin, last):
+            done += sizes[moments[end]]
+            sums.append(done)
+        best = (
+            min(range(len(sums)), key=lambda one: (abs(sums[one] - share * total), one)) if part != wanted[-1] else len(sums) - 1
+        )
+        part_at.update(dict.fromkeys(moments[begin : begin + best + 1], part))
+        begin += best + 1
+    return {unit.key: part_at[newest[unit.key]] for unit in units}

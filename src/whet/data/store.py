@@ -31,8 +31,9 @@ def example_of(record: Mapping[str, Any]) -> Example:
         values["messages"] = tuple(Message(turn["role"], turn["content"]) for turn in values["messages"])
     if "token_labels" in values:
         values["token_labels"] = tuple(values["token_labels"])
-    if "labels" in values:
-        values["labels"] = tuple(values["labels"])
+    for name in ("labels", "group"):
+        if name in values:
+            values[name] = tuple(values[name])
     return Example(**values)
 
 

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from whet.data.accounting import Accounting
+from whet.data.alike import Families
 from whet.data.dataset import Dataset, Gathered, Part, divide, gather
 from whet.data.keys import text_key
 from whet.data.notices import counted
@@ -22,26 +23,60 @@ from whet.types import Example
 def prepare_tasks(tasks: Mapping[str, tuple[Data, tuple[str, ...]]], folder: Path | None) -> Dataset:
     """Return the data of all tasks together, each example with its task. Of each task: its section and its objective's needs.
 
-    A text that stands in several tasks is in the same part of all of them: in that of the file that a task names for it, or else
-    where the first of these tasks has drawn it. Raises DataError and Refused that name the task.
+    A text that stands in several tasks, or nearly, is in the same part of all of them: in that of the file that a task names for it, or
+    else where the first of these tasks has drawn it. Raises DataError and Refused that name the task.
     """
     gathered: dict[str, Gathered] = {}
     for name, (data, needs) in tasks.items():
         with _naming(name):
+            _check_alone(data)
             gathered[name] = gather(data, needs, folder)
+    everything = [one for work in gathered.values() for some in work.examples.values() for one in some]
+    families = Families(everything, next(iter(gathered.values())).data.duplicates)
+    _hold_together(gathered, families)
     placed: dict[str, str] = {}
+    taken: dict[str, str] = {}
+
+    def place(example: Example, part: str) -> None:
+        placed.setdefault(text_key(example), part)
+        taken.setdefault(families.key(example), part)
+
     for part in ("test", "validation"):  # a text that one task is judged on is not stopped by in another
         for work in gathered.values():
             for example in work.examples[part]:
-                placed.setdefault(text_key(example), part)
+                place(example, part)
     made: dict[str, Dataset] = {}
     for name, work in gathered.items():
+        for example in work.examples["path"]:
+            if (taken_by := taken.get(families.key(example))) is not None:
+                placed.setdefault(text_key(example), taken_by)
         with _naming(name):
             made[name] = divide(work, placed)
         for part, examples in made[name].parts.items():
             for example in examples:
-                placed.setdefault(text_key(example), part)
+                place(example, part)
     return _together(made)
+
+
+def _hold_together(gathered: Mapping[str, Gathered], families: Families) -> None:
+    """Let each task's rows of a family that another task has rows of too be in one part."""
+    tasks_of: dict[str, set[str]] = {}
+    for name, work in gathered.items():
+        for example in work.examples["path"]:
+            tasks_of.setdefault(families.key(example), set()).add(name)
+    number = {key: -1 - place for place, key in enumerate(sorted(key for key, names in tasks_of.items() if len(names) > 1))}
+    for work in gathered.values():
+        own = ((example, families.key(example)) for example in work.examples["path"])
+        work.near = work.near | {example.id: number[key] for example, key in own if key in number}
+
+
+def _check_alone(data: Data) -> None:
+    for key in ("folds", "frozen"):
+        if getattr(data.split, key) is not None:
+            raise DataError(
+                f"data.split.{key} is for recipes of one task: of several, texts that they share could not stay in one part. Take it out, or "
+                "train the tasks one by one."
+            )
 
 
 def _together(made: Mapping[str, Dataset]) -> Dataset:

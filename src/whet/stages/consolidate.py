@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from torch import Tensor
 
+from whet.data.alike import Families
 from whet.data.replay import old_rows, stratified
 from whet.engine import checkpoint
 from whet.engine.consolidate import Anchor, all_weights, fisher_diagonal, held_weights, hold
@@ -31,7 +33,9 @@ def measured_fisher(job: Job, folder: Path | None, narrator: Narrator, run: Run 
     start = start_policy(job.recipe, folder)
     start.max_tokens = job.policy.max_tokens
     names = held_weights(job.policy, all_weights(start))
-    pool, _ = old_rows(past_of(job.recipe, folder), (*dataset.validation, *dataset.test))
+    pasts, held = past_of(job.recipe, folder), (*dataset.validation, *dataset.test)
+    before = chain(*(chain(*past.dataset.parts.values()) for past in pasts))
+    pool, _ = old_rows(pasts, held, Families(chain(held, before), dataset.columns.duplicates))
     rows = stratified(pool, settings.ewc_rows, settings.seed)
     units = learnable(job.objective.units(rows, start, job.plan.max_length))
     if not units:

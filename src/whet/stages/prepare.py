@@ -106,4 +106,7 @@ def located_recipe(recipe: Recipe, folder: Path | None) -> Recipe:
 
 def located(data: Data, folder: Path | None) -> Data:
     """Return the section with its files found: from the current folder, or else beside the recipe."""
-    return data.model_copy(update={key: tuple(beside(name, folder) for name in getattr(data, key)) for key in SOURCES})
+    found: dict[str, object] = {key: tuple(beside(name, folder) for name in getattr(data, key)) for key in SOURCES}
+    if data.split.frozen is not None:
+        found["split"] = data.split.model_copy(update={"frozen": beside(data.split.frozen, folder)})
+    return data.model_copy(update=found)

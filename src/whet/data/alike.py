@@ -1,0 +1,222 @@
+"""Near duplicates among the examples of a run: what leaves, what leaks, which labels are in conflict, and what must stay together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from whet.data.deduplicate import Conflict, is_labelled, shown_label
+from whet.data.keys import shown, target_key, text_key
+from whet.data.near import Near, find_near
+from whet.data.near_walk import Like
+from whet.data.notices import counted
+from whet.data.rows import Kind, Reject
+from whet.data.shingles import as_read
+from whet.recipe import Duplicates
+from whet.types import Example
+
+MOST_COPIES = 0.5
+"""Share of the rows above which copies are the nature of the data, and stay where nothing else is asked for."""
+FEWEST_ALIKE = 20
+"""Conversations from which on what all of them begin or end with is not compared."""
+FAMILY = 10
+"""Rows that are near to each other, by one or several steps, above which they are no leak but the nature of the files."""
+LARGE = 0.1
+"""Share of all rows above which a family is the nature of the files where rows of several runs or tasks meet."""
+EXAMPLES = 3
+"""Pairs that are named in a notice."""
+TIERS = ("test", "validation", "path")
+
+
+@dataclass(slots=True)
+class Alike:
+    """What was found, and what is left of each source."""
+
+    examples: dict[str, list[Example]]
+    rejects: dict[str, list[Reject]]
+    conflicts: list[Conflict] = field(default_factory=list)
+    near: dict[int, int] = field(default_factory=dict)
+    """Groups of near duplicates that stay, by the examples' ids."""
+    notices: list[str] = field(default_factory=list)
+    leaks: dict[tuple[str, str], list[Reject]] = field(default_factory=dict)
+    """Rejects for leaks, by the source that they leave and the one that has nearly the same text."""
+
+
+def without_near(examples: Mapping[str, list[Example]], settings: Duplicates, limit: float) -> Alike:
+    """Return what is left of the sources (path, validation, test) without near duplicates, as the recipe's section says.
+
+    A row of a later source that is near to one of the test, or of the validation file leaves; nothing else leaves these two. With
+    `near: auto`, where more than `limit` of the rows would leave, those of large families stay.
+    """
+    found = Alike({source: list(some) for source, some in examples.items()}, {source: [] for source in examples})
+    if settings.near is not False:
+        for semantic in (False, True) if settings.semantic is not False else (False,):
+            _without_leaks(found, settings, limit, semantic=semantic)
+            _without_copies(found, settings, semantic=semantic)
+    return found
+
+
+def _without_leaks(found: Alike, settings: Duplicates, limit: float, *, semantic: bool) -> None:
+    """Take out what is near to a row of a held-out source."""
+    rows = [one for source in TIERS for one in found.examples[source]]
+    tiers = [tier for tier, source in enumerate(TIERS) for _ in found.examples[source]]
+    path = len(TIERS) - 1
+    if tiers.count(path) in {0, len(tiers)}:
+        return
+    leaks = _found(rows, tiers, settings, drop=True, semantic=semantic).leaks
+    if settings.near == "auto" and sum(tiers[row] == path for row in leaks) > limit * tiers.count(path):
+        families = groups_of(rows, settings)
+        sizes = Counter(families.values())
+        stay = [like for row, like in leaks.items() if sizes[families.get(row, row)] > FAMILY]
+        if stay:
+            found.notices.append(
+                f"{counted(len(stay), 'row')} of what is learnt from or stopped by are near duplicates of held-out rows, such as "
+                f"{_pair(rows, stay[0])}, in families of more than {FAMILY} rows: the files seem to be made of variations of a few texts. They "
+                "stay, so scores speak of such variations, not of new texts. data.duplicates: {near: drop} takes them out."
+            )
+        leaks = {row: like for row, like in leaks.items() if sizes[families.get(row, row)] <= FAMILY}
+    for row, like in leaks.items():
+        source, against = TIERS[tiers[row]], TIERS[tiers[like.other]]
+        reject = _reject(rows, like, "near leak", source=against)
+        found.rejects[source].append(reject)
+        found.leaks.setdefault((source, against), []).append(reject)
+    leaving = {rows[row].id for row in leaks}
+    for source, some in found.examples.items():
+        found.examples[source] = [one for one in some if one.id not in leaving]
+
+
+def _without_copies(found: Alike, settings: Duplicates, *, semantic: bool) -> None:
+    """Take near duplicates out of what is divided, or group them; find labels in conflict."""
+    rows = found.examples["path"]
+    tiers = [0] * len(rows)
+    drop = settings.near != "keep"
+    near = _found(rows, tiers, settings, drop=drop, semantic=semantic)
+    if settings.near == "auto" and len(near.copies) > MOST_COPIES * len(rows):
+        found.notices.append(
+            f"data.path: {counted(len(near.copies), 'row')} are near duplicates of others with the same target, {_such_as(near, rows)}. That "
+            "is more than half: the file seems to be made of variations of a few texts, so they all stay, each group in one part of the split. "
+            "data.duplicates: {near: drop} keeps the first of each only."
+        )
+        drop, near = False, _found(rows, tiers, settings, drop=False, semantic=semantic)
+    elif near.copies:
+        done = "dropped; the first stays (data.duplicates: {near: keep} keeps all, in one part of the split)"
+        done = done if drop else "kept, each group in one part of the split"
+        found.notices.append(
+            f"data.path: {counted(len(near.copies), 'near duplicate')} with the same target {done}, {_such_as(near, rows)}."
+        )
+    if drop:
+        found.rejects["path"] += [_reject(rows, like, "near duplicate") for like in near.copies.values()]
+        found.examples["path"] = [one for place, one in enumerate(rows) if place not in near.copies]
+    _tell_conflicts(found, near, rows)
+    _join(found.near, {rows[row].id: rows[first].id for row, first in near.group.items()})
+
+
+def compared(rows: Sequence[Example]) -> list[str]:
+    """Return the text of each row that is compared: what the model is shown; of conversations, without what all of them begin or end with."""
+    texts = [as_read(shown(row)) for row in rows]
+    if len(texts) < FEWEST_ALIKE or any(row.messages is None for row in rows):
+        return texts
+    begin = _shared_beginning(texts)
+    end = _shared_beginning([text[begin:][::-1] for text in texts])
+    return [text[begin : len(text) - end] for text in texts]
+
+
+def _shared_beginning(texts: Sequence[str]) -> int:
+    """Return how many characters all texts begin with: those of the first and the last in order."""
+    pairs = zip(min(texts), max(texts), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def groups_of(rows: Sequence[Example], settings: Duplicates) -> dict[int, int]:
+    """Return the groups of near duplicates among all rows, whatever their targets, by place: each with the first of its group."""
+    if settings.near is False:
+        return {}
+    return find_near(compared(rows), settings.similarity, list(range(len(rows))), drop=False).group
+
+
+def near_to(rows: Sequence[Example], others: Iterable[Example], settings: Duplicates) -> dict[int, tuple[Example, float]]:
+    """Return the rows, by place, that are near to one of the others, with it and their similarity."""
+    held = list(others)
+    if settings.near is False or not held or not rows:
+        return {}
+    tiers = [0] * len(held) + [1] * len(rows)
+    leaks = find_near(compared([*held, *rows]), settings.similarity, tiers=tiers).leaks
+    return {row - len(held): (held[like.other], like.similarity) for row, like in leaks.items()}
+
+
+class Families:
+    """Texts that are nearly the same, by one or several steps, among rows from anywhere: one key for all of a family."""
+
+    def __init__(self, rows: Iterable[Example], settings: Duplicates) -> None:
+        """Compare the rows. With `near: auto`, families of over ten rows and a tenth of all are variations of a few texts, and left out."""
+        distinct = {text_key(one): one for one in rows}
+        groups = groups_of(list(distinct.values()), settings)
+        sizes = Counter(groups.values())
+        most = max(FAMILY, LARGE * len(distinct)) if settings.near == "auto" else len(distinct)
+        keys = list(distinct)
+        self._of = {keys[place]: keys[first] for place, first in groups.items() if sizes[first] <= most}
+
+    def key(self, example: Example) -> str:
+        """Return what all texts of the example's family have in common, and no other text has."""
+        own = text_key(example)
+        return self._of.get(own, own)
+
+
+def _found(rows: Sequence[Example], tiers: Sequence[int], settings: Duplicates, *, drop: bool, semantic: bool) -> Near:
+    targets = [target_key(row) for row in rows]
+    if semantic:
+        from whet.data.semantic import find_semantic  # loads torch
+
+        return find_semantic([shown(row) for row in rows], float(settings.semantic), targets, tiers, drop=drop)
+    return find_near(compared(rows), settings.similarity, targets, tiers, drop=drop)
+
+
+def _reject(rows: Sequence[Example], like: Like, kind: Kind, source: str = "") -> Reject:
+    row, other = rows[like.row], rows[like.other]
+    place = f"{other.file}:{other.line}"
+    reason = f"near duplicate ({like.similarity:.2f}) of {place}" + (f" of the {source} file" if source else "")
+    return Reject(row.file, row.line, reason, "Nothing to do.", kind=kind, other=place, similarity=round(like.similarity, 4))
+
+
+def _such_as(near: Near, rows: Sequence[Example]) -> str:
+    shown_pairs = list(near.copies.values())[:EXAMPLES]
+    return "such as " + ", ".join(_pair(rows, like) for like in shown_pairs)
+
+
+def _pair(rows: Sequence[Example], like: Like) -> str:
+    row, other = rows[like.row], rows[like.other]
+    return f"{row.file}:{row.line} of {other.file}:{other.line} ({like.similarity:.2f})"
+
+
+def _tell_conflicts(found: Alike, near: Near, rows: Sequence[Example]) -> None:
+    disagreeing = [
+        Conflict(
+            (shown_label(rows[like.other]), shown_label(rows[like.row])),
+            tuple(f"{rows[place].file}:{rows[place].line}" for place in (like.other, like.row)),
+            round(like.similarity, 4),
+        )
+        for like in near.conflicts
+        if is_labelled(rows[like.row]) and like.similarity < 1
+    ]
+    found.conflicts += disagreeing
+    if disagreeing:
+        found.notices.append(
+            f"{counted(len(disagreeing), 'row')} nearly the same as an earlier one, with another label; all stay. {disagreeing[0].sentence()}"
+        )
+
+
+def _join(groups: dict[int, int], more: Mapping[int, int]) -> None:
+    """Add groups to groups: what shares a row becomes one."""
+    above = dict(groups)
+
+    def first(row: int) -> int:
+        while above.setdefault(row, row) != row:
+            row = above[row]
+        return row
+
+    for row, other in more.items():
+        low, high = sorted((first(row), first(other)))
+        above[high] = low
+    groups.update({row: first(row) for row in sorted(above)})

@@ -1,0 +1,140 @@
+"""Rows that were read, divided into parts as the recipe says, with a word where they cannot be divided well."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from whet.data.frozen import placed_by
+from whet.data.keys import text_key
+from whet.data.labels import labels_of
+from whet.data.notices import SHOWN, counted
+from whet.data.rows import Reject
+from whet.data.split import PARTS, fold_of, split
+from whet.data.units import Unit, units_of
+from whet.errors import DataError
+from whet.types import Example
+
+if TYPE_CHECKING:
+    from whet.data.dataset import Gathered
+
+
+def apart(work: Gathered, placed: Mapping[str, str]) -> dict[str, list[Example]]:
+    """Return the examples of each part, ids numbered in reading order. `placed` are texts whose part is decided already, by their keys.
+
+    Raises DataError where a part is empty.
+    """
+    placed = {**placed, **_frozen(work)}
+    rows, settings = work.examples["path"], work.data.split
+    shares = {part: getattr(settings, part) for part in PARTS if part not in work.named}
+    near = _loosened(work, rows, shares)
+    units = units_of([one for one in rows if text_key(one) not in placed], near)
+    if len(units) == 1 and len(rows) > len(PARTS) and len(shares) > 1 and not placed:
+        raise DataError(_inseparable(work, rows))
+    if settings.folds is not None:
+        assert not placed, "folds are refused beside what places rows"
+        fold = (settings.fold, settings.folds)
+        parts = fold_of(rows, shares, settings.seed, fold, stratify=settings.stratify, near=near)
+    else:
+        times = work.times if work.data.time is not None else None
+        parts = split(rows, shares, settings.seed, stratify=settings.stratify, placed=placed, near=near, times=times)
+        work.notices += _large(units, [one for one in rows if text_key(one) not in placed], shares, parts)
+    parts.update({part: work.examples[part] for part in work.named})
+    empty = [part for part in PARTS if not parts[part]]
+    if empty:
+        total = sum(map(len, parts.values()))
+        raise DataError(
+            f"{', '.join(work.data.path)}: {counted(total, 'usable row')} in {counted(len(units), 'group')} that stay together are too few: "
+            f"none is left for {' and '.join(empty)}. Add rows, or name other columns."
+        )
+    work.notices += _unjudged(work, parts)
+    order = {id_: number for number, id_ in enumerate(sorted(example.id for examples in parts.values() for example in examples))}
+    return {part: [replace(example, id=order[example.id]) for example in examples] for part, examples in parts.items()}
+
+
+def _frozen(work: Gathered) -> dict[str, str]:
+    """Return the parts of texts that a former division decides; rows that may be in none of its parts leave."""
+    if work.frozen is None:
+        return {}
+    rows = work.examples["path"]
+    placed, barred = placed_by(work.frozen, rows, work.data.duplicates)
+    known = sum(text_key(one) in work.frozen.part_of for one in rows)
+    work.notices.append(
+        f"data.split.frozen: {counted(known, 'row')} stay in the part that they had; {counted(len(rows) - known - len(barred), 'new row')} "
+        f"are divided, or join the part of the rows that they are near to."
+    )
+    leaving = {one.id for one, _ in barred}
+    work.examples["path"] = [one for one in rows if one.id not in leaving]
+    work.rejects["path"] += [
+        Reject(
+            one.file, one.line, f"like rows of several frozen parts, such as {place}", "Nothing to do.", kind="near leak", other=place
+        )
+        for one, place in barred
+    ]  # fmt: skip
+    if barred:
+        work.notices.append(f"data.path: {counted(len(barred), 'new row')} taken out, like rows of several frozen parts.")
+    return placed
+
+
+def _loosened(work: Gathered, rows: Sequence[Example], shares: Mapping[str, float]) -> dict[int, int]:
+    """Return the groups of near duplicates that are held together: all, or with `near: auto` all that leave room for other parts."""
+    near = work.near
+    if work.data.duplicates.near != "auto" or not near:
+        return near
+    most = shares.get("train", 0) / sum(shares.values()) * len(rows)
+    sizes = Counter(near[one.id] for one in rows if one.id in near)
+    loose = {group for group, size in sizes.items() if size > most}
+    if not loose:
+        return near
+    some = [one for one in rows if near.get(one.id) in loose]
+    work.notices.append(
+        f"data.path: {len(some):,} of {counted(len(rows), 'row')} are near duplicates of each other, by one or several steps "
+        f"({_places(some)}): too many for one part. They are divided like other rows, so scores speak of variations of texts that were "
+        "learnt from, not of new ones. A higher data.duplicates.similarity, or data.group, divides them better."
+    )
+    return {row: group for row, group in near.items() if group not in loose}
+
+
+def _inseparable(work: Gathered, rows: Sequence[Example]) -> str:
+    why = f"share a value of {' or '.join(work.data.group)}" if work.data.group else "are the same or nearly the same text"
+    remedy = "name another column as data.group, or take it out" if work.data.group else "add rows with other texts"
+    return (
+        f"{', '.join(work.data.path)}: all {len(rows):,} rows {why}, directly or through others, and such rows are never parted, so that "
+        f"none is left to be judged on. Allowed are at least three groups: {remedy}."
+    )
+
+
+def _large(
+    units: Sequence[Unit], rows: Sequence[Example], shares: Mapping[str, float], parts: Mapping[str, Sequence[Example]]
+) -> list[str]:
+    """Return what to say of rows that belong together and are more than the smallest part should have."""
+    least = min(share for share in shares.values() if share) / sum(shares.values()) * len(rows)
+    large = [unit for unit in units if len(unit.rows) > max(least, 1)]
+    where = {example.id: part for part, some in parts.items() for example in some}
+    return [
+        f"{counted(len(unit.rows), 'row')} belong together ({_places([rows[row] for row in unit.rows])}), more than the smallest part should "
+        f"have ({least:.0f}): all are in the {where[rows[unit.rows[0]].id]} part, so the parts' sizes differ from data.split."
+        for unit in large[:SHOWN]
+    ]
+
+
+def _unjudged(work: Gathered, parts: Mapping[str, Sequence[Example]]) -> list[str]:
+    """Return what to say of classes that stand in training only."""
+    if not work.classes or "test" in work.named or work.data.split.folds is not None:
+        return []
+    counts = Counter(label for example in parts["train"] for label in set(labels_of(example)))
+    judged = {label for example in parts["test"] for label in labels_of(example)}
+    lacking = [label for label in work.classes if label not in judged and counts[label]]
+    if not lacking:
+        return []
+    shown = ", ".join(f"'{label}' ({counted(counts[label], 'row')})" for label in lacking[:5])
+    return [
+        f"{counted(len(lacking), 'class').replace('classs', 'classes')} with too few rows for every part: {shown}"
+        f"{', ...' if len(lacking) > 5 else ''}. They are learnt from, and no test row judges them."
+    ]
+
+
+def _places(rows: Sequence[Example]) -> str:
+    return ", ".join(f"{one.file}:{one.line}" for one in rows[:SHOWN]) + (", ..." if len(rows) > SHOWN else "")

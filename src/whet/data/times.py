@@ -1,0 +1,58 @@
+"""Dates and times as people write them, as seconds since 1970; whether the day or the month stands first is decided by the whole column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal
+
+Order = Literal["day", "month", "unclear"]
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+PARTS = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:,?[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?")
+YEARS = re.compile(r"\d{4}(-\d{2})?")
+LARGEST_S, LARGEST_MS, LARGEST_US = 1e11, 1e14, 1e17
+"""Numbers below which a stamp is one of seconds, of milliseconds or of microseconds; above, of nanoseconds."""
+
+
+def order_of(texts: Iterable[str]) -> Order:
+    """Return what stands first in dates such as 03/04/2024: what is above 12 somewhere is the day."""
+    found = [match for text in texts if (match := PARTS.fullmatch(text.strip()))]
+    day_first, month_first = (any(int(match[place]) > 12 for match in found) for place in (1, 2))
+    dotted = bool(found) and all("." in match[0].split(" ")[0] for match in found)  # only written with the day first
+    if day_first != month_first:
+        return "day" if day_first else "month"
+    return "day" if dotted and not month_first else "unclear"
+
+
+def seconds(text: str, order: Order) -> float | None:
+    """Return the seconds since 1970 that a text says; None where it says no time. A time without a zone is taken as UTC.
+
+    Read are ISO 8601 (also a year, or year and month), numbers of seconds to nanoseconds, and three numbers with the year last.
+    """
+    text = text.strip()
+    try:
+        if (match := PARTS.fullmatch(text)) is not None:
+            return _three(match, order)
+        if YEARS.fullmatch(text):
+            text = f"{text}-01-01"[:10]
+        elif NUMBER.fullmatch(text) and not re.fullmatch(r"(19|20)\d{6}", text):
+            return _stamp(float(text))
+        moment = datetime.fromisoformat(text.replace(" UTC", "+00:00").replace(" Z", "Z"))
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _three(match: re.Match[str], order: Order) -> float | None:
+    first, second, year = int(match[1]), int(match[2]), int(match[3])
+    if order == "unclear" and first != second:
+        return None
+    day, month = (first, second) if order == "day" else (second, first)
+    hour, minute, second_ = (int(part or 0) for part in match.groups()[3:])
+    return datetime(year, month, day, hour, minute, second_, tzinfo=UTC).timestamp()
+
+
+def _stamp(number: float) -> float:
+    size = abs(number)
+    return number / (1 if size < LARGEST_S else 1e3 if size < LARGEST_MS else 1e6 if size < LARGEST_US else 1e9)
