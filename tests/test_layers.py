@@ -34,7 +34,7 @@ PLUGINS = {
 LAYERS = {
     **dict.fromkeys(["", "errors", "types", "files", "display"], 0),
     **dict.fromkeys(["recipe", "recipe_file", "plugins", "run", "registry", "tracked"], 1),
-    **dict.fromkeys(["models", "engine", "stats", "words", "drift", "bundle"], 2),
+    **dict.fromkeys(["models", "engine", "stats", "words", "drift", "bundle", "private"], 2),
     "data": 3,
     **dict.fromkeys(PLUGINS, 4),
     **dict.fromkeys(["report", "server", "store"], 5),

@@ -28,7 +28,7 @@ Version 1, in SQLite's `user_version`; a reader refuses a version that it does n
 | `abstained` | 0 or 1 |
 | `finish` | `stop`, `length`, or null |
 | `tags` | JSON object of the run's slice columns with the request's values |
-| `input`, `output` | texts with mail addresses, phone and card numbers and keys masked; null unless the server was started with `--log-text` |
+| `input`, `output` | texts with mail and IP addresses, phone, card, account and national numbers and keys masked; null unless the server was started with `--log-text` |
 
 Of a pair, `input` is a JSON object with `text` and `text_pair`.
 

@@ -1,0 +1,57 @@
+"""The kinds of private data that can be found, and what a stretch of a text that was found is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KINDS = {
+    "mail": "mail address",
+    "phone": "phone number",
+    "card": "card number",
+    "iban": "bank account (IBAN)",
+    "ip": "IP address",
+    "login": "URL with user and password",
+    "key": "key, token or password",
+    "us_ssn": "US social security number",
+    "uk_nino": "UK national insurance number",
+    "de_tax_id": "German tax id",
+    "nl_bsn": "Dutch citizen number (BSN)",
+    "es_dni": "Spanish DNI or NIE",
+    "it_codice_fiscale": "Italian codice fiscale",
+    "fr_nir": "French social security number (NIR)",
+    "br_cpf": "Brazilian CPF",
+    "in_aadhaar": "Indian Aadhaar number",
+    "name": "name of a person",
+    "address": "place or address",
+}
+"""Kind to what it is, in words."""
+NATIONAL = tuple(kind for kind in KINDS if kind[2:3] == "_")
+"""Kinds that are national ids; all are masked as [id]."""
+BY_MODEL = ("name", "address")
+"""Kinds that no pattern finds: a model that labels words does."""
+BY_PATTERN = tuple(kind for kind in KINDS if kind not in BY_MODEL)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stretch of a text that is private."""
+
+    start: int
+    end: int
+    kind: str
+
+
+def plural(kind: str, number: int) -> str:
+    """Return what a kind is in words, for this many."""
+    words = KINDS[kind]
+    if number == 1:
+        return words
+    head, bracket, rest = words.partition(" (")
+    for singular, several in (("address", "addresses"), ("name of a person", "names of persons"), ("URL with", "URLs with")):
+        if singular in head:
+            return head.replace(singular, several) + bracket + rest
+    return {
+        "key, token or password": "keys, tokens or passwords",
+        "Spanish DNI or NIE": "Spanish DNIs or NIEs",
+        "Italian codice fiscale": "Italian codici fiscali",
+    }.get(words, f"{head}s{bracket}{rest}")
