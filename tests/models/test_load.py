@@ -11,7 +11,8 @@ import torch
 
 from whet.errors import ModelError, RunError
 from whet.models.builtin import model_hash
-from whet.models.load import load_policy, probe
+from whet.models.load import load_policy
+from whet.models.probe import probe
 from whet.models.save import Card, load_base, load_tuned, read_card, save_policy
 from whet.models.template import PLAIN_TEMPLATE
 from whet.plugins import build

@@ -22,9 +22,9 @@ from transformers import (
 from whet import plugins
 from whet.engine.cut import pack
 from whet.engine.machine import computing, free_memory, memory_now, peak_memory
-from whet.models.load import probe
 from whet.models.memory import GIB, Load, Shape, activation_bytes, estimate, layer_bytes, weight_bytes
 from whet.models.policy import Policy, Source
+from whet.models.probe import probe
 from whet.models.shapes import KNOWN, shape_of, shape_of_config
 from whet.types import Row
 

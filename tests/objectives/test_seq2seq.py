@@ -16,7 +16,8 @@ from whet.data.preflight import preflight
 from whet.engine.cut import cut, pack
 from whet.engine.targets import source_ids, target_row, target_start, written_targets
 from whet.errors import ModelError, RecipeError
-from whet.models.load import load_policy, probe_two_sided
+from whet.models.load import load_policy
+from whet.models.probe import probe_two_sided
 from whet.models.save import Card
 from whet.models.tensors import load_tensors
 from whet.recipe_file import load_recipe
@@ -160,8 +161,6 @@ def write_recipe(folder, model, objective="seq2seq", technique="auto", rows=None
         ("t5", "{name: grpo, reward: {name: regex, pattern: a}}", "lora", "is for decoders"),
         ("llama", "seq2seq", "lora", "is for encoder-decoders, and .* is a decoder. Use objective 'sft'"),
         ("bert", "seq2seq", "lora", "is for encoder-decoders, and .* is an encoder. Use objective 'classify'"),
-        ("t5", "seq2seq", "prompt", "is an encoder-decoder, and virtual tokens are put into encoders and decoders only"),
-        ("t5", "seq2seq", "prefix", "is an encoder-decoder, and virtual tokens"),
         ("t5", "seq2seq", "bitfit", "has no biases to learn"),
         ("t5", "seq2seq", "head", "needs an objective with a head of its own|head"),
     ],
@@ -170,6 +169,13 @@ def test_what_does_not_fit_is_said_with_the_remedy(model, objective, technique, 
     recipe = load_recipe(write_recipe(tmp_path, tiny_folder(model), objective, technique))
     with pytest.raises((RecipeError, ModelError), match=message):
         build_job(recipe, prepare_data(recipe, tmp_path), tmp_path)
+
+
+def test_a_prefix_lies_in_the_decoder_and_is_refused_where_the_encoder_is_asked_alone(builder, examples):
+    policy = builder("t5")()
+    plugins.build("objectives", "classify", {}).prepare(policy, examples)
+    with pytest.raises(ModelError, match="in whose decoder the prefix lies, and this objective asks its encoder alone"):
+        plugins.build("techniques", "prefix", {}).attach(policy, 0)
 
 
 def test_the_tiny_one_learns_with_all_weights_and_a_large_one_with_adapters(tiny_folder, tmp_path):
@@ -222,7 +228,7 @@ def test_killed_and_resumed_a_run_ends_in_the_same_bytes(tiny_folder, tmp_path):
 
 
 def test_classification_reads_with_the_encoder(builder, examples):
-    policy, classify = builder("t5")(), plugins.build("objectives", "classify", {})
+    policy, classify = builder("t5")(), plugins.plugins.build("objectives", "classify", {})
     classify.prepare(policy, examples)
     batch = pack([unit[0] for unit in classify.units(examples[:3], policy, 100)])
     assert batch.source is None

@@ -19,8 +19,8 @@ from whet.engine.fit import Training
 from whet.engine.generate import generate
 from whet.errors import ModelError, RecipeError
 from whet.models.blocks import outline
-from whet.models.load import probe
 from whet.models.policy import Policy, Source
+from whet.models.probe import probe
 from whet.models.quantised import Quantised
 from whet.models.template import PLAIN_TEMPLATE
 from whet.plugins import build, names

@@ -11,7 +11,7 @@ from whet.testing.techniques import TECHNIQUE_LAWS, num_trainable
 from whet.testing.tiny import Architecture
 
 CASES: list[tuple[Architecture, str]] = [("llama", "sft"), ("gpt2", "sft"), ("bert", "classify"), ("llama", "classify")]
-TWO_SIDED = ("full", "lora", "ia3", "adapter")
+TWO_SIDED = ("full", "lora", "ia3", "adapter", "prefix", "prompt", "qlora")
 """Techniques for encoder-decoders."""
 HEAD_ONLY = {"head"}
 """Techniques that need an objective with a head of its own."""
@@ -40,7 +40,10 @@ def cases() -> list[Any]:
             label = "-".join([name, *map(str, settings.values()), architecture, objective])
             marks = [] if quick else [pytest.mark.slow]
             found.append(pytest.param(name, settings, architecture, objective, marks=marks, id=label))
-    for name, architecture in [*((name, "t5") for name in TWO_SIDED), ("lora", "bart")]:
+    for name, architecture in [
+        *((name, "t5") for name in TWO_SIDED),
+        *((name, "bart") for name in ("lora", "prefix", "prompt", "bitfit")),
+    ]:
         marks = [] if (name, architecture) == ("lora", "t5") else [pytest.mark.slow]
         found.append(pytest.param(name, {}, architecture, "seq2seq", marks=marks, id=f"{name}-{architecture}-seq2seq"))
     return found

@@ -159,7 +159,7 @@ class Continuous:
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """Return the logits behind each row's last token. [R, V], fp32"""
-        read = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        read = {"input_ids": ids, "attention_mask": mask, "position_ids": positions + self._policy.ability.first_position}
         return go_on(self._policy.network, cache, **read, logits_to_keep=1)[0][:, -1].float()
 
     def _free(self) -> None:

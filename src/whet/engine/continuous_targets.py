@@ -125,7 +125,9 @@ class ContinuousTargets:
             chosen = torch.tensor(kept, device=group.mask.device)
             width = max(len(group.rows[index].prompt) for index in kept)
             group.rows = [group.rows[index] for index in kept]
-            group.states, group.mask = group.states[chosen, :width], group.mask[chosen, :width]
+            virtual = group.states.shape[1] - group.mask.shape[1]  # states of a technique's virtual tokens, which come first
+            group.mask, width = group.mask[chosen, :width], virtual + width
+            group.states = group.states[chosen, :width]
             group.cache.self_attention_cache.batch_select_indices(chosen)
             for layer in group.cache.cross_attention_cache.layers:
                 layer.keys, layer.values = layer.keys[chosen, :, :width], layer.values[chosen, :, :width]

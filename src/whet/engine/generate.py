@@ -93,7 +93,8 @@ def _batch(
     cache = None
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     for count in range(max(limits)):
-        logits, cache = go_on(policy.network, cache, input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1)
+        read = {"input_ids": ids, "attention_mask": mask, "position_ids": positions + policy.ability.first_position}
+        logits, cache = go_on(policy.network, cache, **read, logits_to_keep=1)
         chosen = _choose(logits[:, -1].float(), numbers, count, sampling)  # [R]
         for row, token in enumerate(chosen.tolist()):
             if row not in open_rows:

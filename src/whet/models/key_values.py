@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 NAMES = ("cache", "past_key_values")
@@ -21,8 +21,7 @@ def go_on(network: PreTrainedModel, cache: Any, **inputs: Any) -> tuple[Tensor, 
 
     `cache` is None for a network that has read nothing yet.
     """
-    kind: Any = type(network)
-    name = _name(kind)
+    name = cache_name(network)
     out = network(**inputs, **{name: cache}, use_cache=True)
     logits: Tensor = out.logits
     return logits, out.get(name)
@@ -33,6 +32,12 @@ def cache_in(given: Mapping[str, Any]) -> Any:
     return next((given[name] for name in NAMES if given.get(name) is not None), None)
 
 
+def cache_name(module: nn.Module) -> str:
+    """Return the name of the cache among the arguments of a network, or of its decoder."""
+    kind: Any = type(module)
+    return _name(kind)
+
+
 @functools.cache
-def _name(kind: type[PreTrainedModel]) -> str:
+def _name(kind: type[nn.Module]) -> str:
     return NAMES[0] if NAMES[0] in inspect.signature(kind.forward).parameters else NAMES[1]

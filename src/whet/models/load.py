@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import socket
 import urllib.request
@@ -31,6 +30,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -40,18 +40,14 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import cached_file
 
 from whet.display import brief
-from whet.engine.attention import NAME, packed
-from whet.engine.cut import pack
 from whet.engine.machine import device, keep_pages
 from whet.errors import ModelError
 from whet.models.builtin import builtin_folder, model_hash
 from whet.models.compressed import COMPRESSED, load_dense, restore_rounded
-from whet.models.policy import Ability, Kind, Policy, Source
+from whet.models.policy import Kind, Policy, Source
+from whet.models.probe import probe, probe_two_sided
 from whet.models.template import PLAIN_TEMPLATE
-from whet.types import Row
 
-TOLERANCE = 1e-4
-"""Largest difference between packed and separate rows, over the spread of the output, for an architecture to be packed."""
 MASKED = (
     "Name an encoder that was saved with one, such as google-bert/bert-base-uncased, answerdotai/ModernBERT-base, or a folder."
 )
@@ -68,8 +64,8 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = _explained(name, lambda: AutoConfig.from_pretrained(place, **_options(place)))
-        tokenizer = _tokenizer(name, place)
         kind = _kind(name, config)
+        tokenizer = _tokenizer(name, place)
         _check_config(name, place, config, tokenizer)
         if masked and kind != "encoder":
             raise ModelError(f"{name}: {KINDS[kind]}, which has no masked-language head. {MASKED}")
@@ -81,7 +77,7 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
     _check_vocabulary(name, tokenizer, network)
     if kind == "decoder" and tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
-    ability = probe_two_sided(network, name) if kind == "encoder-decoder" else probe(network, kind)
+    ability = probe_two_sided(network, name) if kind == "encoder-decoder" else probe(network, kind, name)
     if (folder / COMPRESSED).is_file():
         restore_rounded(network, folder)
     policy = Policy(network.to(device()), tokenizer, kind, source, ability)
@@ -98,93 +94,6 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
 def source_name(name: str) -> str:
     """Return how a model folder's card calls the base model `name`."""
     return name if name.startswith("builtin:") else _place(name)
-
-
-def probe(network: PreTrainedModel, kind: Kind) -> Ability:
-    """Try the architecture on three short rows: does packing give what separate rows give, and is its head a plain product?"""
-    config = network.config.get_text_config()
-    generator = torch.Generator().manual_seed(0)
-    lengths = (5, 9, 9)
-    low, high = min(10, config.vocab_size - 1), config.vocab_size
-    rows = [torch.randint(low, high, (length,), generator=generator) for length in lengths]
-    body = network.base_model
-    with torch.no_grad():
-        own = torch.cat([body(input_ids=row[None], use_cache=False).last_hidden_state[0] for row in rows])
-        if not torch.isfinite(own).all():
-            raise ModelError(
-                f"{config._name_or_path}: its weights give numbers that are not finite. Save or download the model again."
-            )
-        plain = kind != "decoder" or _plain_head(network, rows[0])
-        default = config._attn_implementation
-        network.set_attn_implementation(NAME)
-        batch = pack([Row(index, row) for index, row in enumerate(rows)])
-        try:
-            with packed(lengths):
-                out = body(input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False).last_hidden_state[0]
-            difference = float((out - own).abs().max() / own.std())
-        except (RuntimeError, TypeError, ValueError, IndexError):
-            difference = float("inf")
-    if not difference <= TOLERANCE:  # nan too
-        network.set_attn_implementation(default)
-    return Ability(packs=difference <= TOLERANCE, difference=difference, plain_head=plain)
-
-
-def probe_two_sided(network: PreTrainedModel, name: str = "the model") -> Ability:
-    """Try an encoder-decoder: do encoder and decoder, asked one after the other, give the network's own logits, and by which scale?
-
-    Raises ModelError where they cannot be asked so. Its rows are padded, never packed.
-    """
-    config = network.config.get_text_config()
-    generator = torch.Generator().manual_seed(0)
-    low, high = min(10, config.vocab_size - 1), config.vocab_size
-    source, target = (torch.randint(low, high, (1, length), generator=generator) for length in (9, 5))
-    try:
-        with torch.no_grad():
-            logits = network(input_ids=source, decoder_input_ids=target, use_cache=False).logits
-            mask = torch.ones_like(source)
-            read = network.get_encoder()(input_ids=source, attention_mask=mask).last_hidden_state
-            states = network.get_decoder()(
-                input_ids=target,
-                attention_mask=torch.ones_like(target),
-                encoder_hidden_states=read,
-                encoder_attention_mask=mask,
-                use_cache=False,
-            ).last_hidden_state
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
-        raise ModelError(
-            f"{name}: its encoder and decoder ('{config.model_type}') cannot be asked one after the other ({reason}). Name a T5, BART, "
-            "Pegasus, Marian or another text encoder-decoder."
-        ) from None
-    if not torch.isfinite(logits).all():
-        raise ModelError(f"{name}: its weights give numbers that are not finite. Save or download the model again.")
-    for scale in (1.0, float(config.hidden_size) ** -0.5):
-        ability = Ability(packs=False, difference=math.inf, plain_head=True, scale=scale)
-        if _is_plain(network, states, logits, ability):
-            return ability
-    return Ability(packs=False, difference=math.inf, plain_head=False)
-
-
-def _is_plain(network: PreTrainedModel, states: torch.Tensor, logits: torch.Tensor, ability: Ability) -> bool:
-    """Whether the output embedding times these states, scaled, with the bias beside it, gives the network's own logits."""
-    head = network.get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear) or head.in_features != states.shape[-1]:
-        return False
-    made = head(states * ability.scale)
-    beside = dict(network.named_buffers(recurse=False)).get("final_logits_bias")
-    made = made if beside is None else made + beside
-    return made.shape == logits.shape and bool((made - logits).abs().max() <= TOLERANCE * logits.std())
-
-
-def _plain_head(network: PreTrainedModel, row: torch.Tensor) -> bool:
-    head = network.get_output_embeddings()
-    if head is None or not isinstance(head, torch.nn.Linear):
-        return False
-    logits = network(input_ids=row[None], use_cache=False).logits
-    made = head(network.base_model(input_ids=row[None], use_cache=False).last_hidden_state)
-    cap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
-    made = cap * torch.tanh(made / cap) if cap is not None else made
-    return bool((made - logits).abs().max() <= TOLERANCE * logits.std())
 
 
 def _place(name: str) -> str:
@@ -270,8 +179,18 @@ def _tokenizer(name: str, place: str) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"{name}: this folder has no tokenizer (none of {', '.join(TOKENIZER_FILES)}). Copy the base model's into it."
         )
-    tokenizer: PreTrainedTokenizerBase = _explained(name, lambda: AutoTokenizer.from_pretrained(place, **_options(place)))
+    cls = PreTrainedTokenizerFast if _is_a_file_alone(folder) else AutoTokenizer
+    tokenizer: PreTrainedTokenizerBase = _explained(name, lambda: cls.from_pretrained(place, **_options(place)))
     return tokenizer
+
+
+def _is_a_file_alone(folder: Path) -> bool:
+    """Whether a tokenizer is all that its tokenizer.json says. For some architectures AutoTokenizer would put another one in its place."""
+    try:
+        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["tokenizer_class"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return said in {"TokenizersBackend", "PreTrainedTokenizerFast"} and (folder / "tokenizer.json").is_file()
 
 
 def _check_config(name: str, place: str, config: transformers.PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -55,6 +55,8 @@ class Ability:
     """Logits are the output embedding times the last hidden state, with at most a soft cap; of an encoder-decoder also a scale and a bias."""
     scale: float = 1.0
     """What the last hidden state is multiplied by before the output embedding; T5's width ** -0.5."""
+    first_position: int = 0
+    """The position of a row's first token, where a network has a place of its own for padding, as RoBERTa has."""
 
 
 class Policy:
@@ -102,8 +104,7 @@ class Policy:
         """Longest row in tokens that the network was made for, beside a technique's virtual tokens."""
         config = self.network.config.get_text_config()
         longest = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 2048)
-        if config.model_type in {"roberta", "xlm-roberta", "camembert"}:
-            longest -= 2  # their positions begin behind the padding index
+        longest -= self.ability.first_position
         own = min(longest, int(min(self.tokenizer.model_max_length, 10**9))) - self.num_virtual
         return own if self.teacher is None else min(own, self.teacher.context)
 
@@ -171,7 +172,7 @@ class Policy:
         body = self.network.base_model
         if self.ability.packs:
             with packed(batch.lengths):
-                out = body(input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False)
+                out = body(input_ids=batch.ids[None], position_ids=self._positions(batch), use_cache=False)
             states: Tensor = out.last_hidden_state[0]
             return states
         ids, mask = padded(batch)
@@ -223,7 +224,7 @@ class Policy:
             out.last_hidden_state = states[0, places][None] if self.ability.packs else states[mask.bool()][places][None]
             return out
 
-        ids, mask = (batch.ids[None], batch.positions[None]) if self.ability.packs else padded(batch)
+        ids, mask = (batch.ids[None], self._positions(batch)) if self.ability.packs else padded(batch)
         hook = self.network.base_model.register_forward_hook(keep)  # the head, whatever it is made of, sees these places only
         try:
             if self.ability.packs:
@@ -250,12 +251,16 @@ class Policy:
         sums = torch.zeros(len(sizes), states.shape[-1], dtype=states.dtype, device=states.device).index_add(0, rows, states)
         return sums / sizes[:, None]
 
+    def _positions(self, batch: Batch) -> Tensor:
+        """Return the positions of packed rows as the network counts them. [1, T]"""
+        return batch.positions[None] + self.ability.first_position
+
     def _coded(self, batch: Batch) -> Tensor:
         """Return the decoder's last hidden states, or where there is no source the encoder's. [T, D]"""
         ids, mask = padded(batch)
         if batch.source is None:
             states: Tensor = self.network.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-            return states[mask.bool()]
+            return states[:, -ids.shape[1] :][mask.bool()]  # virtual tokens of a technique come first
         source, source_mask = padded_sources(batch)
         read = self.network.get_encoder()(input_ids=source, attention_mask=source_mask).last_hidden_state
         out = self.network.get_decoder()(
@@ -292,7 +297,7 @@ class Policy:
         if self.ability.packs:
             with packed(batch.lengths):
                 out = self.network(
-                    input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False, logits_to_keep=keep
+                    input_ids=batch.ids[None], position_ids=self._positions(batch), use_cache=False, logits_to_keep=keep
                 )
             logits: Tensor = out.logits[0]
             return logits

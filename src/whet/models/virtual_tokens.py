@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
 
 from whet.engine.attention import NAME, PREFIX, Prefix, packed, packed_lengths, witnessed
 from whet.errors import ModelError
@@ -27,12 +29,30 @@ TOLERANCE = 1e-4
 """Largest change by another way of computing attention, over the spread of the output."""
 
 
-class Shift(nn.Module):
-    """Moves the positions of the real tokens behind `number` virtual ones."""
+class Virtual(nn.Module):
+    """Virtual tokens of a network, which they hook into."""
 
-    def __init__(self, number: int, *, given: bool) -> None:
+    def __init__(self, number: int) -> None:
         super().__init__()
-        self.number, self.given = number, given
+        self.number = number
+        self.handles: tuple[RemovableHandle, ...] = ()
+
+    def hook(self, network: PreTrainedModel) -> tuple[RemovableHandle, ...]:
+        """Hook into the network, and return what takes the hooks out."""
+        raise NotImplementedError
+
+
+class Shift(Virtual):
+    """Moves the positions of the real tokens behind `number` virtual ones. `first` is the first token's where there are none."""
+
+    def __init__(self, number: int, *, given: bool, first: int = 0) -> None:
+        super().__init__(number)
+        self.given, self.first = given, first
+
+    def hook(self, network: PreTrainedModel) -> tuple[RemovableHandle, ...]:
+        body = network.base_model
+        before = body.register_forward_pre_hook(self.before, with_kwargs=True)
+        return before, body.register_forward_hook(self.after, with_kwargs=True)
 
     def before(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Change what the body is called with."""
@@ -50,7 +70,7 @@ class Shift(nn.Module):
                 return kwargs
             tokens = kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
             past = filled(kwargs)
-            positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)[None]
+            positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)[None] + self.first
         return kwargs | {"position_ids": positions + self.number}
 
 
@@ -107,8 +127,8 @@ class Beside(Shift):
 class Inserted(Shift):
     """Virtual tokens that see the row they stand before, as in an encoder: part of the sequence, but for the caller."""
 
-    def __init__(self, embedding: nn.Parameter) -> None:
-        super().__init__(len(embedding), given=False)
+    def __init__(self, embedding: nn.Parameter, first: int = 0) -> None:
+        super().__init__(len(embedding), given=False, first=first)
         self.embedding = embedding  # [P, D]
         self.rows: contextlib.ExitStack | None = None
         self.kept: Tensor | None = None
@@ -131,7 +151,7 @@ class Inserted(Shift):
             return (), call | {"inputs_embeds": embeds}
         longer = [length + self.number for length in lengths]
         parts = [part for row in torch.split(embeds[0], list(lengths)) for part in (own, row)]
-        call["position_ids"] = torch.cat([torch.arange(length, device=ids.device) for length in longer])[None]
+        call["position_ids"] = torch.cat([torch.arange(length, device=ids.device) for length in longer])[None] + self.first
         self.kept = torch.cat([torch.arange(length, device=ids.device) >= self.number for length in longer])
         self.rows = contextlib.ExitStack()
         self.rows.enter_context(packed(tuple(longer)))
@@ -147,20 +167,17 @@ class Inserted(Shift):
         return output
 
 
-def put(policy: Policy, tokens: Shift) -> None:
+def put(policy: Policy, tokens: Virtual) -> None:
     """Hook the virtual tokens into the network."""
-    body = policy.network.base_model
-    before = body.register_forward_pre_hook(tokens.before, with_kwargs=True)
-    after = body.register_forward_hook(tokens.after, with_kwargs=True)
+    tokens.handles = tokens.hook(policy.network)
     policy.network.add_module(CHILD, tokens)
-    tokens.handles = (before, after)  # type: ignore[assignment]
     policy.num_virtual = tokens.number
 
 
 def take(policy: Policy) -> None:
     """Take the virtual tokens out of the network again, and every layer's keys and values."""
     tokens = there(policy)
-    for handle in tokens.handles:  # type: ignore[union-attr]
+    for handle in tokens.handles:
         handle.remove()
     policy.network._modules.pop(CHILD)
     for module in policy.network.modules():
@@ -175,12 +192,7 @@ def are_there(policy: Policy) -> bool:
 
 
 def check_room(policy: Policy, number: int, technique: str) -> None:
-    """Raise ModelError where virtual tokens have no place: in an encoder-decoder, or where they leave no context for a row."""
-    if policy.kind == "encoder-decoder":
-        raise ModelError(
-            f"{technique}: {policy.source.name} is an encoder-decoder, and virtual tokens are put into encoders and decoders only. Use "
-            "technique 'lora', 'ia3', 'adapter' or 'full'."
-        )
+    """Raise ModelError where virtual tokens leave no context for a row."""
     context = policy.context + policy.num_virtual
     if number >= context:
         raise ModelError(
@@ -188,10 +200,10 @@ def check_room(policy: Policy, number: int, technique: str) -> None:
         )
 
 
-def there(policy: Policy) -> Shift:
+def there(policy: Policy) -> Virtual:
     """Return the virtual tokens of a network that has some."""
     tokens = policy.network.get_submodule(CHILD)
-    assert isinstance(tokens, Shift)
+    assert isinstance(tokens, Virtual)
     return tokens
 
 

@@ -13,6 +13,7 @@ from whet.errors import ModelError
 from whet.models.blocks import Attention
 from whet.models.peft_folder import CONFIG, WEIGHTS, number, read_adapter, refuse_other_base, write_adapter
 from whet.models.policy import Policy
+from whet.models.virtual_sources import BesideTargets, target_prefixes
 from whet.models.virtual_tokens import Shift, are_there, attending_layers, check_room, put, put_prefix, take, there, virtual_ids
 from whet.plugins import plugin
 
@@ -22,6 +23,7 @@ class PrefixTuning:
     """Keys and values before every row, in each layer, learn. Li and Liang 2021 (arXiv:2101.00190), eq. 3, without the MLP.
 
     They begin as those of real tokens (section 7.4), which makes up for the MLP of section 4.3. Layers with a window see them always.
+    In an encoder-decoder they lie in the decoder's attention to itself, as PEFT puts them there.
     """
 
     length: int = Field(16, ge=1)
@@ -40,6 +42,10 @@ class PrefixTuning:
         return self.length
 
     def attach(self, policy: Policy, seed: int) -> None:
+        check_room(policy, self.length, "prefix")
+        if policy.kind == "encoder-decoder":
+            self._attach_to_targets(policy, seed)
+            return
         layers = self._layers(policy)
         ids = virtual_ids(policy, self.length, self.text, seed)
         with torch.no_grad(), witnessed() as seen:
@@ -52,8 +58,20 @@ class PrefixTuning:
                 nn.Parameter(tensor[0].clone(memory_format=torch.contiguous_format)) for tensor in (attended.key, attended.value)
             )
             put_prefix(policy, layer.name, Prefix(keys, values))
-        put(policy, Shift(self.length, given=policy.kind != "encoder" or policy.ability.packs))
+        given = policy.kind != "encoder" or policy.ability.packs
+        put(policy, Shift(self.length, given=given, first=policy.ability.first_position))
         policy.heads.requires_grad_(True)
+
+    def _attach_to_targets(self, policy: Policy, seed: int) -> None:
+        """Put the prefix into an encoder-decoder's decoder, as PEFT does."""
+        if len(policy.heads):
+            raise ModelError(
+                f"prefix: {policy.source.name} is an encoder-decoder, in whose decoder the prefix lies, and this objective asks its "
+                "encoder alone. Use technique 'prompt' or 'lora'."
+            )
+        layers = target_prefixes(policy, virtual_ids(policy, self.length, self.text, seed))
+        policy.network.requires_grad_(False)
+        put(policy, BesideTargets(layers))
 
     def detach(self, policy: Policy) -> None:
         take(policy)
@@ -72,7 +90,7 @@ class PrefixTuning:
             "num_layers": len(layers),
             "num_attention_heads": heads,
             "token_dim": heads * width,
-            "num_transformer_submodules": 1,
+            "num_transformer_submodules": 2 if policy.kind == "encoder-decoder" else 1,
             "encoder_hidden_size": heads * width,
             "prefix_projection": False,
         }
@@ -98,8 +116,7 @@ class PrefixTuning:
                 values.copy_(parts[2 * index + 1])
 
     def _layers(self, policy: Policy) -> tuple[Attention, ...]:
-        """Return the attending layers. Raises ModelError where there are none, or they differ, or the context is too short."""
-        check_room(policy, self.length, "prefix")
+        """Return the attending layers. Raises ModelError where there are none, or they differ."""
         layers = attending_layers(policy)
         if len({layer.key.shape[1::2] for layer in layers}) != 1:
             raise ModelError(

@@ -11,10 +11,11 @@ from whet.engine.attention import Prefix
 from whet.errors import ModelError
 from whet.models.peft_folder import CONFIG, WEIGHTS, number, read_adapter, refuse_other_base, write_adapter
 from whet.models.policy import Policy
+from whet.models.virtual_sources import BeforeSources
 from whet.models.virtual_tokens import (
     Beside,
     Inserted,
-    Shift,
+    Virtual,
     are_there,
     attending_layers,
     check_room,
@@ -32,7 +33,7 @@ class PromptTuning:
     """The embeddings of a few tokens before every row learn. Lester et al. 2021 (arXiv:2104.08691), section 2; the smallest of all.
 
     They begin as embeddings of real tokens (section 3.2). A causal network computes them once for a whole batch. In layers with a
-    window the rows see them always.
+    window the rows see them always. An encoder-decoder reads them before every source.
     """
 
     length: int = Field(20, ge=1)
@@ -53,11 +54,14 @@ class PromptTuning:
     def attach(self, policy: Policy, seed: int) -> None:
         check_room(policy, self.length, "prompt")
         ids = virtual_ids(policy, self.length, self.text, seed)
-        embedding = nn.Parameter(policy.network.get_input_embeddings().weight[ids[0]].detach().clone())
+        embedding = nn.Parameter(policy.network.get_input_embeddings()(ids)[0].detach().clone())
         layers = attending_layers(policy) if policy.kind == "decoder" else ()
         policy.network.requires_grad_(False)
         held = [put_prefix(policy, layer.name, Prefix()) for layer in layers]
-        put(policy, Beside(embedding, held) if held else Inserted(embedding))
+        if policy.kind == "encoder-decoder":
+            put(policy, BeforeSources(embedding))
+        else:
+            put(policy, Beside(embedding, held) if held else Inserted(embedding, policy.ability.first_position))
         policy.heads.requires_grad_(True)
 
     def detach(self, policy: Policy) -> None:
@@ -88,11 +92,13 @@ class PromptTuning:
         if not are_there(policy):
             type(self)(int(number(config, "num_virtual_tokens", folder / CONFIG))).attach(policy, seed=0)
         embedding = _embedding(there(policy))
+        if policy.kind == "encoder-decoder":  # PEFT keeps as many again for the decoder, and never uses them
+            tensors = {name: tensor[: len(embedding)] for name, tensor in tensors.items()}
         refuse_other_base(folder / WEIGHTS, {"prompt_embeddings": embedding}, tensors)
         with no_grad():
             embedding.copy_(tensors["prompt_embeddings"])
 
 
-def _embedding(tokens: Shift) -> Tensor:
-    assert isinstance(tokens, (Beside, Inserted)), type(tokens)
+def _embedding(tokens: Virtual) -> Tensor:
+    assert isinstance(tokens, (Beside, Inserted, BeforeSources)), type(tokens)
     return tokens.embedding

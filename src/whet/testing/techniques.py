@@ -180,7 +180,8 @@ def saved_is_loaded(technique: Technique, build_policy: BuildPolicy, objective: 
     policy = _trained(technique, build_policy, objective, examples)
     before = outputs(policy, objective, examples)
     source = policy.source
-    card = Card(source.name, source.sha256, "technique", {}, "objective", {}, policy.classes, policy.context, 256)
+    masked = objective.head == "masked"
+    card = Card(source.name, source.sha256, "technique", {}, "objective", {}, policy.classes, policy.context, 256, masked=masked)
     with tempfile.TemporaryDirectory() as place:
         save_policy(policy, technique, card, Path(place))
         loaded = load_tuned(Path(place), technique)

@@ -38,6 +38,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from whet.models.load import load_policy
 from whet.models.policy import Policy
+from whet.models.quantised import Quantised
 from whet.types import Example, Message
 
 Architecture = Literal["llama", "gpt2", "bert", "masked-bert", "t5", "bart"]
@@ -266,6 +267,8 @@ def as_float64(policy: Policy) -> Policy:
                 norm = nn.RMSNorm(module.weight.shape[0], eps=float(module.variance_epsilon))
                 norm.weight = module.weight
                 network.set_submodule(name, norm)
+            elif isinstance(module, Quantised):
+                module.dtype = torch.float64
         network.double()
     policy.heads.double()
     return policy
