@@ -228,7 +228,7 @@ def test_killed_and_resumed_a_run_ends_in_the_same_bytes(tiny_folder, tmp_path):
 
 
 def test_classification_reads_with_the_encoder(builder, examples):
-    policy, classify = builder("t5")(), plugins.plugins.build("objectives", "classify", {})
+    policy, classify = builder("t5")(), plugins.build("objectives", "classify", {})
     classify.prepare(policy, examples)
     batch = pack([unit[0] for unit in classify.units(examples[:3], policy, 100)])
     assert batch.source is None
