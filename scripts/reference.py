@@ -28,6 +28,7 @@ KINDS = {
     "optimisers": "How parameters step. Named in `train.optimiser`.",
     "schedules": "How the learning rate moves. Named in `train.schedule`.",
     "metrics": "Scores. Each objective names those that it is judged by; `evaluate.metric` picks the verdict's, and may add one that fits.",
+    "sources": "Where rows come from that are in no file. Named in `data.sources`.",
     "cleaners": "What is repaired in a text before anything else sees it. Named in `data.clean`, in order.",
     "compressors": "How a model is made smaller. Named behind `whet compress RUN`.",
     "exporters": "Formats that other programs read. Named behind `whet export RUN`.",

@@ -46,10 +46,13 @@ def new(files: Place | Sequence[Place], out: Place = "recipe.yaml", model: str |
     return _new(_paths(files), out=Path(out), model=model)[0]
 
 
-def prepare(recipe: Recipe | Place, *, sets: Sequence[str] = (), out: Place | None = None) -> Run:
-    """Read, clean, deduplicate and split the data of a recipe into a run. Raises DataError, RecipeError, Refused."""
+def prepare(recipe: Recipe | Place, *, sets: Sequence[str] = (), out: Place | None = None, fresh: bool = False) -> Run:
+    """Collect, read, clean, deduplicate and split the data of a recipe into a run. Raises DataError, RecipeError, Refused.
+
+    `fresh`: what its sources have given before is collected anew.
+    """
     loaded, folder = _recipe(recipe, sets)
-    return prepare_run(loaded, folder=folder, out=_optional(out))
+    return prepare_run(loaded, folder=folder, out=_optional(out), fresh=fresh)
 
 
 def plan(

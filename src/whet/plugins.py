@@ -29,6 +29,7 @@ KINDS = (
     "optimisers",
     "schedules",
     "metrics",
+    "sources",
     "cleaners",
     "compressors",
     "exporters",
@@ -172,6 +173,8 @@ def explain(error: pydantic.ValidationError, known: list[str]) -> list[str]:
         name = str(item["loc"][0]) if item["loc"] else ""
         if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
             sentences.append(unknown_key(name, known))
+        elif item["type"] == "secret":
+            sentences.append(f"'{name}': {item['msg']}")
         elif item["type"] in {"missing", "missing_argument"}:
             sentences.append(f"'{name}' is missing")
         else:

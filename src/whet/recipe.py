@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -46,8 +47,20 @@ def _named(value: Any) -> Any:
 
 SOURCES = ("path", "validation", "test")
 """Keys of `data` that name files."""
+COLLECTED = {"path": "sources", "validation": "validation_sources", "test": "test_sources"}
+"""Keys of `data` that name files, and those for the same part that name sources."""
 STANDARD: dict[tuple[str, ...], str] = {("train", "schedule"): "linear", ("train", "optimiser"): "adamw"}
 Plugin = Annotated[Choice, BeforeValidator(_named, json_schema_input_type=str | Choice)]
+
+
+Plugins = Annotated[
+    tuple[Plugin, ...],
+    BeforeValidator(
+        lambda value: (value,) if isinstance(value, str | dict) else value,
+        json_schema_input_type=str | Choice | tuple[Plugin, ...],
+    ),
+]
+"""One or several; a single one may stand without brackets."""
 
 
 class Split(Section):
@@ -99,13 +112,20 @@ class Duplicates(Section):
 class Data(Section):
     """Where rows come from and which columns mean what. A column that is not named is guessed, and the guess is shown."""
 
-    path: Annotated[Names, Field(min_length=1)]
+    path: Names = ()
     """Files, folders or patterns such as exports/*.csv: csv, tsv, xlsx, json, jsonl, parquet, arrow, txt, conll, md, html, pdf, docx, each also
     as gz, zst or in a zip archive."""
     validation: Names = ()
     """File or files to decide when to stop by; else a share of `path`."""
     test: Names = ()
     """File or files to score on, never changed and never learnt from; else a share of `path`."""
+    sources: Plugins = ()
+    """Where rows come from beside `path`, or instead of it, such as `{name: sql, connection: ..., query: ...}`. They are collected once, into
+    a folder `collected` beside the recipe."""
+    validation_sources: Plugins = ()
+    """The same for `validation`."""
+    test_sources: Plugins = ()
+    """The same for `test`."""
     text: str | None = None
     """Column with the text."""
     text_pair: str | None = None
@@ -152,12 +172,18 @@ class Data(Section):
 
     @pydantic.model_validator(mode="after")
     def _divided_in_one_way(self) -> Data:
-        held = [key for key in ("validation", "test") if getattr(self, key)]
+        held = [key for key in ("validation", "test") if getattr(self, key) or getattr(self, COLLECTED[key])]
         if self.part is not None and held:
             raise ValueError(f"either data.part or data.{held[0]}: both say which rows are held out")
-        other = next((key for key in (*held, "part", "time") if getattr(self, key)), None)
+        other = next((key for key in (*held, "part", "time") if key in held or getattr(self, key)), None)
         if self.split.folds is not None and other is not None:
             raise ValueError(f"either data.split.folds or data.{other}: folds take their test rows from data.path in turn")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _has_rows(self) -> Data:
+        if not self.path and not self.sources:
+            raise PydanticCustomError("no_rows", "path")
         return self
 
 
@@ -451,6 +477,7 @@ class Recipe(Section):
         )
         sections = [task.data for task in self.tasks.values()]
         files = {key: tuple(dict.fromkeys(file for one in sections for file in getattr(one, key))) for key in SOURCES}
+        files |= {key: tuple(chain.from_iterable(getattr(one, key) for one in sections)) for key in COLLECTED.values()}
         self.__dict__.update(data=Data(**files), objective=objective)  # frozen for everybody else
         return self
 

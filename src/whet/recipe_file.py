@@ -229,8 +229,9 @@ def _problems(error: pydantic.ValidationError, where: str, lines: Mapping[tuple[
             sentences.append(
                 f"{place}: the settings of '{plugin}' are there and its name is not. Name it: --set {dotted}=NAME, or in the recipe."
             )
-        elif item["type"] == "missing":
-            sentences.append(f"{place}: '{dotted}' is missing. {_needed(path)}")
+        elif item["type"] in {"missing", "no_rows"}:
+            lacking = dotted if item["type"] == "missing" else f"{dotted}.path"
+            sentences.append(f"{place}: '{lacking}' is missing. {_needed(path)}")
         else:
             grouped.setdefault(path, (item["input"], []))[1].append(RULES.get(item["type"]) or allowed(item["msg"]))
     for path, (value, rules) in grouped.items():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from whet.bundle.subject import Entry, Subject
+    from whet.collect.page import Mark, Page
     from whet.engine.continuous import Request, Written
     from whet.models.policy import Policy
     from whet.models.save import Card
@@ -479,6 +480,28 @@ class Reward(Protocol):
     @abstractmethod
     def score(self, examples: Sequence[Example], answers: Sequence[str]) -> Sequence[float]:
         """Return one finite number for each answer, which replies to the example at its place; more is better."""
+        ...
+
+
+class Source(Protocol):
+    """Where rows come from that are not in files of the recipe's own. Its secrets are `whet.collect.credential.Credential` settings."""
+
+    @property
+    @abstractmethod
+    def origin(self) -> str:
+        """What it is called in messages: an address or a path, without any secret."""
+        ...
+
+    def stamp(self) -> str:
+        """What tells, without collecting, that the rows have changed since, such as the date of a file; by default nothing does."""
+        return ""
+
+    @abstractmethod
+    def collect(self, after: Mark | None) -> Iterator[Page]:
+        """Yield the rows a page at a time, from the beginning or after the mark of a page. Raises DataError where that is impossible.
+
+        The same source gives the same rows in the same order, so that a stop and a start lose and repeat none.
+        """
         ...
 
 

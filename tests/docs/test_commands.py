@@ -28,6 +28,7 @@ from whet.testing import (
     check_reward,
     check_sampler,
     check_schedule,
+    check_source,
     check_target,
     check_technique,
     check_tracker,
@@ -184,6 +185,7 @@ BATTERIES = {
     "pruners": check_pruner,
     "samplers": check_sampler,
     "schedules": check_schedule,
+    "sources": check_source,
 }
 """Of the kinds whose laws need no model."""
 

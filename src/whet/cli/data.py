@@ -44,12 +44,18 @@ def new(
 
 
 @app.command()
-def prepare(recipe: Recipe, out: Out = None, sets: Sets = [], as_json: Json = False) -> None:
+def prepare(
+    recipe: Recipe,
+    out: Out = None,
+    sets: Sets = [],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Collect the rows of data.sources anew.")] = False,
+    as_json: Json = False,
+) -> None:
     """Read, clean, deduplicate and split the data, and account for every row. Trains nothing."""
     from whet.data.accounting import ACCOUNTING
     from whet.recipe_file import load_recipe
     from whet.stages.prepare import prepare_run
 
-    run = prepare_run(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=narrator())
+    run = prepare_run(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=narrator(), fresh=fresh)
     say(f"Prepared: {run.path}")
     answer(as_json, {"run": str(run.path), "rows": json.loads((run.path / ACCOUNTING).read_text(encoding="utf-8"))["sources"]})

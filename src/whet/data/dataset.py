@@ -29,6 +29,7 @@ from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
 from whet.data.split import PARTS
 from whet.data.store import example_of, example_record, examples_hash
+from whet.data.table import Reading
 from whet.errors import DataError, Refused
 from whet.files import read_lines, write_json, write_lines
 from whet.recipe import SOURCES, Data
@@ -62,6 +63,8 @@ class Dataset:
     conflicts: tuple[Conflict, ...]
     cleaned: Mapping[str, int]
     """Cleaner and the number of texts that it changed."""
+    dates: Mapping[str, str] = field(default_factory=dict)
+    """Of each file, or place that rows were collected from: when it was written, by ISO 8601."""
     tasks: Mapping[str, Part] = field(default_factory=dict)
     """Of several tasks, what each one's data are, by its name; `columns` and `classes` are then of none of them."""
     hidden: tuple[str, ...] = ()
@@ -118,6 +121,7 @@ class Dataset:
                 "conflicts": [asdict(one) for one in self.conflicts],
                 "cleaned": dict(self.cleaned),
                 "hidden": self.hidden,
+                "dates": dict(self.dates),
                 **({"tasks": {name: _part_record(part) for name, part in self.tasks.items()}} if self.tasks else {}),
             },
         )
@@ -141,6 +145,7 @@ def read_dataset(folder: Path) -> Dataset:
         rejects=rejects,
         notices=tuple(said["notices"]),
         cleaned=said["cleaned"],
+        dates=said.get("dates", {}),
         conflicts=tuple(
             Conflict(tuple(one["labels"]), tuple(one["places"]), one.get("similarity", 1.0)) for one in said["conflicts"]
         ),
@@ -183,6 +188,7 @@ class Gathered:
     """Groups of near duplicates that stay, by the examples' ids."""
     frozen: Frozen | None = None
     hidden: tuple[str, ...] = ()
+    dates: dict[str, str] = field(default_factory=dict)
 
 
 def prepare(data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = ()) -> Dataset:
@@ -238,6 +244,7 @@ def divide(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) -> 
         conflicts=work.conflicts,
         cleaned=dict(work.cleaned),
         hidden=work.hidden,
+        dates=work.dates,
     )
 
 
@@ -282,7 +289,7 @@ def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathere
 
 def _rows(paths: Sequence[Path], data: Data, work: Gathered) -> list[RawRow | Reject]:
     rows = []
-    for row in read_files(paths, work.notices):
+    for row in read_files(paths, work.notices, Reading(dates=work.dates)):
         if isinstance(row, Reject):
             _stop_if_strict(row, data)
         work.files.setdefault(row.file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from itertools import chain
 from pathlib import Path, PosixPath
 from typing import BinaryIO, Literal
 
+from whet.data.collected import collected_rows, is_collected
 from whet.data.columnar import column_format, column_rows
 from whet.data.conll import conll_rows, is_conll
 from whet.data.docx import docx_rows, is_docx
@@ -80,7 +82,9 @@ def spooled(source: BinaryIO, shown: str) -> Iterator[Spooled]:
 def _read_file(path: Path, notices: list[str], reading: Reading) -> Iterator[RawRow | Reject]:
     name = path.shown if isinstance(path, Spooled) else str(path)
     try:
-        yield from _read_piece(Piece.of(path, name), Budget(name, path.stat().st_size), notices, reading)
+        found = path.stat()
+        reading.dates[name] = datetime.datetime.fromtimestamp(found.st_mtime, datetime.UTC).isoformat(timespec="seconds")
+        yield from _read_piece(Piece.of(path, name), Budget(name, found.st_size), notices, reading)
     except PermissionError:
         raise DataError(f"{name}: you are not allowed to read this file. Change its permissions, or copy it.") from None
 
@@ -127,6 +131,9 @@ def _read_text(piece: Piece, notices: list[str], reading: Reading) -> Iterator[R
         first_lines = sample(lines)
         if not any(line.text is None or line.text.strip(" \t\ufeff\r\f") for line in first_lines):
             raise DataError(f"{name}: the file is empty but for white space. Give a file with at least one row.")
+        if is_collected(first_lines[0]):
+            yield from collected_rows(chain(first_lines, lines), name, reading.dates)
+            return
         if reading.suffix == TEXT:
             yield from documents(first_lines, lines, name, notices)
             return

@@ -106,6 +106,7 @@ def _together(made: Mapping[str, Dataset]) -> Dataset:
         notices=_notices(made),
         conflicts=tuple(chain.from_iterable(one.conflicts for one in made.values())),
         cleaned=dict(cleaned),
+        dates={place: date for one in made.values() for place, date in one.dates.items()},
         tasks={name: Part(one.columns, one.classes) for name, one in made.items()},
     )
 

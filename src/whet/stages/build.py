@@ -11,7 +11,7 @@ from typing import Any
 from whet import plugins
 from whet.errors import RecipeError, RunError
 from whet.files import file_hash
-from whet.recipe import Choice, Recipe
+from whet.recipe import COLLECTED, Choice, Recipe
 from whet.recipe_file import parse_settings
 from whet.report.wording import metric_name
 from whet.run import Run
@@ -29,6 +29,7 @@ from whet.types import (
     Reward,
     Sampler,
     Schedule,
+    Source,
     Target,
     Technique,
     Tracker,
@@ -44,6 +45,7 @@ PROTOCOLS: dict[str, Any] = {
     "schedules": Schedule,
     "metrics": Metric,
     "cleaners": Cleaner,
+    "sources": Source,
     "rewards": Reward,
     "compressors": Compressor,
     "exporters": Exporter,
@@ -279,6 +281,9 @@ def _choices(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str, Choice]]:
         yield ("search", "pruner"), "pruners", recipe.search.pruner
     if watched := watched_metric(recipe):
         yield ("train", "early_stopping", "metric"), "metrics", Choice(name=watched)
+    for key in COLLECTED.values():
+        for index, choice in enumerate(getattr(recipe.data, key)):
+            yield ("data", key, str(index)), "sources", choice
     for index, choice in enumerate(() if recipe.data.clean == "auto" else recipe.data.clean):
         yield ("data", "clean", str(index)), "cleaners", choice
 

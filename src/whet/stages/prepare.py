@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain
 from pathlib import Path
 
 from whet.data.accounting import ACCOUNTING
@@ -16,18 +17,23 @@ from whet.recipe import SOURCES, Data, Recipe
 from whet.recipe_file import dump_recipe
 from whet.run import Run, free_path, new_run
 from whet.stages.build import build_objective, check_plugins
+from whet.stages.collect import with_collected
 from whet.stages.lineage import ancestors, find_parents
 from whet.stages.narrate import SILENT, Narrator
 
 
-def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILENT) -> Dataset:
-    """Return the recipe's data set, read, cleaned and split. Raises DataError, or Refused where test rows are learnt from."""
+def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILENT, *, fresh: bool = False) -> Dataset:
+    """Return the recipe's data set, collected, read, cleaned and split; `fresh`: what was collected before is collected anew.
+
+    Raises DataError, or Refused where test rows are learnt from.
+    """
     pasts = past_of(recipe, folder)
     known = tuple(dict.fromkeys(label for past in pasts for label in past.dataset.classes))
-    paths = recipe.data.path
+    sections = {name: with_collected(single.data, folder, narrator, fresh=fresh) for name, single in recipe.singles.items()}
+    paths = recipe.data.path or tuple(chain.from_iterable(section.path for section in sections.values()))
     narrator.say(f"Reading {', '.join(Path(name).name for name in paths) if len(paths) > 1 else paths[0]} ...")
     wanted = {
-        name: (located(single.data, folder), build_objective(single.objective, folder).needs)
+        name: (located(sections[name], folder), build_objective(single.objective, folder).needs)
         for name, single in recipe.singles.items()
     }
     dataset = prepare_tasks(wanted, folder) if recipe.tasks else prepare(*wanted[""], folder, known)
@@ -54,11 +60,13 @@ def past_of(recipe: Recipe, folder: Path | None) -> list[Past]:
     return [Past(str(run.path), stored_dataset(run)) for run in runs]
 
 
-def prepare_run(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None, narrator: Narrator = SILENT) -> Run:
-    """Prepare the data into a run of their own, and train nothing."""
+def prepare_run(
+    recipe: Recipe, *, folder: Path | None = None, out: Path | None = None, narrator: Narrator = SILENT, fresh: bool = False
+) -> Run:
+    """Prepare the data into a run of their own, and train nothing; `fresh`: what was collected before is collected anew."""
     path = free_path(out, f"{slug(recipe)}-data")
     check_plugins(recipe, folder)
-    dataset = prepare_data(recipe, folder, narrator)
+    dataset = prepare_data(recipe, folder, narrator, fresh=fresh)
     parents = [parent.record() for parent in find_parents(recipe, folder)]
     with new_run(path, {"kind": "prepare", "parents": parents, "data_sha256": dataset.hash}) as run:
         write_whole(run.path / "recipe.yaml", dump_recipe(recipe))
@@ -68,7 +76,7 @@ def prepare_run(recipe: Recipe, *, folder: Path | None = None, out: Path | None 
 
 def slug(recipe: Recipe) -> str:
     """Return the name of a run that the user did not name: from its first data file and its objective."""
-    stem = Path(recipe.data.path[0]).stem
+    stem = Path(recipe.data.path[0]).stem if recipe.data.path else recipe.data.sources[0].name
     words = re.sub(r"[^A-Za-z0-9]+", "-", f"{stem}-{Path(recipe.objective.name).stem}").strip("-").lower()
     return recipe.name or words[:48] or "run"
 

@@ -19,6 +19,7 @@ from whet.testing.pruners import check_pruner
 from whet.testing.rewards import check_reward
 from whet.testing.samplers import check_sampler
 from whet.testing.schedules import check_schedule
+from whet.testing.sources import check_source
 from whet.testing.targets import check_target, tiny_run
 from whet.testing.techniques import check_technique
 from whet.testing.tiny import policy_factory, tiny_examples, write_tiny
@@ -37,6 +38,7 @@ __all__ = [
     "check_reward",
     "check_sampler",
     "check_schedule",
+    "check_source",
     "check_target",
     "check_technique",
     "check_tracker",

@@ -1,0 +1,191 @@
+"""Rows of a database."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, unquote, urlsplit
+
+from pydantic import AfterValidator, Field, field_validator
+
+from whet.collect.credential import PLACE, Credential, hidden, secret, secret_error
+from whet.collect.page import Mark, Page, moment, now
+from whet.data.rows import RawRow
+from whet.display import brief
+from whet.errors import DataError, installing
+from whet.plugins import beside_recipe, plugin
+
+PAGE = 1000
+"""Rows fetched at once."""
+READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
+"""What a query may do in SQLite."""
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _without_secret(connection: str) -> str:
+    """Refuse a connection with a password in it, and find a database file."""
+    if PLACE.fullmatch(connection):
+        return connection
+    if "://" not in connection:
+        return beside_recipe(connection)
+    try:
+        parts = urlsplit(connection)
+        open_secret = parts.password is not None or "password" in parts.query.lower()
+    except ValueError:
+        open_secret = True
+    if open_secret:
+        raise secret_error(
+            "a connection with a password in it is not written into a recipe; leave the password out and name it as `password: env:NAME` or "
+            "`password: file:PATH`, or name the whole connection so (what was written here is not repeated)"
+        )
+    if parts.scheme == "sqlite":
+        return beside_recipe(unquote(parts.path)[1:])
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise ValueError("a path or sqlite:///PATH of an SQLite database, postgresql://USER@HOST/DATABASE, env:NAME or file:PATH")
+    return connection
+
+
+@plugin
+class Sql:
+    """Rows of a query to SQLite, or to PostgreSQL by `pip install 'whet[postgres]'`; read only, a thousand rows at a time."""
+
+    connection: Annotated[str, AfterValidator(_without_secret)]
+    """An SQLite file (`tickets.sqlite`, `sqlite:///tickets.sqlite`), `postgresql://USER@HOST/DATABASE`, or where that is: env:NAME, file:PATH."""
+    query: Annotated[str, Field(min_length=1)]
+    """One SELECT. It changes nothing."""
+    key: str | None = None
+    """A column of the query whose values are different and never empty. Rows come in its order, and collecting resumes after its last value."""
+    password: Credential | None = None
+    """Where the password of the database is: env:NAME, file:PATH."""
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds to wait for a connection, or for a lock on a file."""
+
+    @field_validator("key")
+    @classmethod
+    def _is_name(cls, key: str | None) -> str | None:
+        if key is not None and not NAME.fullmatch(key):
+            raise ValueError("the plain name of a column of the query: letters, digits and _")
+        return key
+
+    @property
+    def origin(self) -> str:
+        if PLACE.fullmatch(self.connection):
+            return f"database of {self.connection}"
+        return self.connection
+
+    def stamp(self) -> str:
+        """Say when an SQLite file was last written."""
+        if self._kind(self.connection) != "sqlite":
+            return ""
+        files = [Path(self.connection), Path(f"{self.connection}-wal")]
+        return " ".join(f"{found.st_size}:{found.st_mtime_ns}" for file in files if file.is_file() and (found := file.stat()))
+
+    def collect(self, after: Mark | None) -> Iterator[Page]:
+        """Yield the rows of the query. Raises DataError where the database refuses."""
+        where = secret(self.connection) if PLACE.fullmatch(self.connection) else self.connection
+        if self._kind(where) == "sqlite":
+            yield from self._of_sqlite(Path(where.removeprefix("sqlite:///")), after)
+        else:
+            yield from self._of_postgresql(where, after)
+
+    @staticmethod
+    def _kind(connection: str) -> Literal["sqlite", "postgresql", ""]:
+        if connection.startswith(("postgresql://", "postgres://")):
+            return "postgresql"
+        return "" if PLACE.fullmatch(connection) else "sqlite"
+
+    def _asked(self, after: Mark | None, sign: str) -> tuple[str, tuple[object, ...]]:
+        """Return the query that goes on after a mark, with its values. `sign` stands for a value."""
+        query = self.query.strip().rstrip(";")
+        if self.key is None:
+            return query, ()
+        if after is None:
+            return f'SELECT * FROM ({query}\n) AS rows_of_query ORDER BY "{self.key}"', ()
+        return f'SELECT * FROM ({query}\n) AS rows_of_query WHERE "{self.key}" > {sign} ORDER BY "{self.key}"', (after["key"],)
+
+    def _of_sqlite(self, file: Path, after: Mark | None) -> Iterator[Page]:
+        if not file.is_file():
+            raise DataError(
+                f"{file}: there is no such database. You are in {Path.cwd()}; a relative path may also begin at the recipe."
+            )
+        query, values = self._asked(after, "?")
+        try:
+            with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=self.timeout_s)) as database:
+                database.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in READS else sqlite3.SQLITE_DENY)
+                database.text_factory = lambda content: content.decode("utf-8", "replace")
+                cursor = database.execute(query, values)
+                yield from self._pages(cursor, after, str(file), moment(file.stat().st_mtime))
+        except sqlite3.Error as error:
+            raise DataError(
+                f"{file}: {_reason(error)}. The query may only read, and is one SELECT: data.sources query."
+            ) from None
+
+    def _of_postgresql(self, where: str, after: Mark | None) -> Iterator[Page]:
+        try:
+            import psycopg
+        except ImportError:
+            raise DataError(f"{self.origin}: PostgreSQL needs the extra 'postgres': {installing('postgres')}") from None
+        query, values = self._asked(after, "%s")
+        password = secret(self.password) if self.password else None
+        try:
+            with psycopg.connect(
+                where, password=password, connect_timeout=max(2, int(self.timeout_s)), application_name="whet"
+            ) as database:
+                database.read_only = True
+                with database.cursor(name="whet") as cursor:  # a cursor on the server: it never sends more than is fetched
+                    cursor.itersize = PAGE
+                    cursor.execute(query, values or None)
+                    yield from self._pages(cursor, after, self.origin, now())
+        except psycopg.Error as error:
+            open_secrets = (password or "", where if where != self.connection else "", _password(where))
+            raise DataError(
+                f"{self.origin}: {hidden(_reason(error), *open_secrets)}. Check connection, password and query of data.sources; the query may "
+                "only read."
+            ) from None
+
+    def _pages(self, cursor: Any, after: Mark | None, file: str, date: str) -> Iterator[Page]:
+        """Yield what a cursor gives. Without a key, an SQLite file goes on by counting: unchanged, it gives the same rows in the same order."""
+        names = _names(cursor.description)
+        if self.key is not None and self.key not in names:
+            raise DataError(
+                f"{file}: the query has no column '{self.key}', which its key names. Columns: {', '.join(map(brief, names))}."
+            )
+        place = names.index(self.key) if self.key is not None else 0
+        number = int(str(after["rows"])) if after else 0
+        if after and self.key is None:
+            for _ in range(0, number, PAGE):
+                cursor.fetchmany(PAGE)  # a page is never shorter but for the last
+        while rows := cursor.fetchmany(PAGE):
+            found = tuple(RawRow(file, number + index, dict(zip(names, row, strict=True))) for index, row in enumerate(rows, 1))
+            number += len(rows)
+            yield Page(found, self._mark(rows[-1][place], number), date)
+
+    def _mark(self, last: object, number: int) -> Mark | None:
+        if self.key is None:
+            return {"rows": number} if self._kind(self.connection) == "sqlite" else None
+        return {"rows": number, "key": last} if isinstance(last, int | str) else None
+
+
+def _names(description: Sequence[Sequence[Any]] | None) -> list[str]:
+    """Return one name per column, each once."""
+    names: dict[str, None] = {}
+    for index, column in enumerate(description or ()):
+        name = str(column[0]) or f"column_{index + 1}"
+        names[name if name not in names else f"{name}_{index + 1}"] = None
+    return list(names)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return brief(lines[0].rstrip("."), 200) if lines else type(error).__name__
+
+
+def _password(connection: str) -> str:
+    try:
+        return unquote(urlsplit(connection).password or "")
+    except ValueError:
+        return ""

@@ -1,0 +1,116 @@
+"""SQL: read only, streamed, credentials named and never shown."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from whet import plugins
+from whet.errors import DataError, RecipeError
+
+
+def source(folder: Path, **settings):
+    with closing(sqlite3.connect(folder / "t.sqlite")) as database, database:
+        database.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER, text TEXT, more BLOB)")
+        database.execute("DELETE FROM t")
+        database.executemany(
+            "INSERT INTO t VALUES (?, ?, ?)", [(1, "one", b"\xff\x00"), (2, b"bad \xff byte", None), (3, None, 2.5)]
+        )
+    return plugins.build("sources", "sql", {"connection": str(folder / "t.sqlite"), "query": "SELECT * FROM t", **settings})
+
+
+def test_values_of_every_type(tmp_path):
+    (page,) = source(tmp_path).collect(None)
+    assert [(row.line, dict(row.fields)) for row in page.rows] == [
+        (1, {"id": 1, "text": "one", "more": b"\xff\x00"}),
+        (2, {"id": 2, "text": b"bad \xff byte", "more": None}),
+        (3, {"id": 3, "text": None, "more": 2.5}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM t",
+        "DROP TABLE t",
+        "ATTACH DATABASE 'other.sqlite' AS other",
+        "PRAGMA writable_schema = 1",
+        "CREATE TABLE x (y)",
+        "SELECT * FROM t; DELETE FROM t",
+        "INSERT INTO t VALUES (1, 'x', NULL) RETURNING *",
+        "SELECT load_extension('x')",
+        "VACUUM INTO 'copy.sqlite'",
+        "SELECT nothing FROM t",
+        "no sql",
+    ],
+)
+def test_a_query_that_does_more_than_read_is_refused_and_changes_nothing(tmp_path, query, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = source(tmp_path, query=query)
+    before = (tmp_path / "t.sqlite").read_bytes()
+    with pytest.raises(DataError, match=r"t\.sqlite: .*one SELECT"):
+        list(asked.collect(None))
+    assert (tmp_path / "t.sqlite").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["t.sqlite"]
+
+
+def test_no_database_and_none_is_made(tmp_path):
+    asked = plugins.build("sources", "sql", {"connection": str(tmp_path / "no.sqlite"), "query": "SELECT * FROM t"})
+    with pytest.raises(DataError, match="there is no such database"):
+        list(asked.collect(None))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "no.sqlite").write_text("text,label\n" * 100)
+    with pytest.raises(DataError, match="not a database"):
+        list(asked.collect(None))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"connection": "postgresql://me:hunter2@host/db"},
+        {"connection": "postgresql://me@host/db?password=hunter2"},
+        {"connection": "postgresql://me@host/db", "password": "hunter2"},
+    ],
+)
+def test_a_password_in_a_recipe_is_refused_and_not_repeated(settings):
+    with pytest.raises(RecipeError) as caught:
+        plugins.build("sources", "sql", {"query": "SELECT 1", **settings})
+    assert "hunter2" not in str(caught.value) and "env:NAME" in str(caught.value)
+
+
+def test_credentials_come_from_the_environment_or_a_file(tmp_path, monkeypatch):
+    path = source(tmp_path).connection
+    monkeypatch.setenv("TICKETS", f"sqlite:///{path}")
+    asked = plugins.build("sources", "sql", {"connection": "env:TICKETS", "query": "SELECT id FROM t"})
+    assert len(next(iter(asked.collect(None))).rows) == 3 and asked.origin == "database of env:TICKETS"
+    monkeypatch.delenv("TICKETS")
+    with pytest.raises(DataError, match="no variable TICKETS"):
+        list(asked.collect(None))
+    (tmp_path / "secret").write_text(f"{path}\n")
+    asked = plugins.build("sources", "sql", {"connection": f"file:{tmp_path / 'secret'}", "query": "SELECT id FROM t"})
+    assert len(next(iter(asked.collect(None))).rows) == 3
+    (tmp_path / "secret").unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        list(asked.collect(None))
+
+
+def test_a_server_that_is_not_there_is_said_without_the_password(monkeypatch):
+    monkeypatch.setenv("HUSH", "hunter2")
+    settings = {"connection": "postgresql://me@127.0.0.1:1/db", "password": "env:HUSH", "query": "SELECT 1", "timeout_s": 2}
+    with pytest.raises(DataError, match=r"127\.0\.0\.1") as caught:
+        list(plugins.build("sources", "sql", settings).collect(None))
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(DataError, match=r"pip install 'whet\[postgres\]'"):
+        list(plugins.build("sources", "sql", settings).collect(None))
+
+
+def test_a_key_that_is_no_column(tmp_path):
+    with pytest.raises(DataError, match=r"no column|no such column"):
+        list(source(tmp_path, key="nothing").collect(None))
+    with pytest.raises(RecipeError, match="plain name"):
+        source(tmp_path, key='x" OR 1=1 --')
