@@ -285,11 +285,10 @@ MISTAKES = {
     "seq2seq on an encoder": (f"{WRITE} objective=seq2seq --set model=bert", 1, "'seq2seq'", "bert is an encoder", "'classify'"),
     "seq2seq with a typo": (f"{WRITE} objective=seq2seq --set objective.prefx=a", 1, "'prefx'", "did you mean 'prefix'"),
     "masked on an encoder-decoder": (f"{WRITE} model=t5 --set objective=masked", 1, "encoder-decoder", "no masked-language head"),
-    "a prompt for an encoder-decoder": (
-        f"{WRITE} model=t5 --set objective=seq2seq --set technique=prompt",
+    "biases of an encoder-decoder without any": (
+        f"{WRITE} model=t5 --set objective=seq2seq --set technique=bitfit",
         1,
-        "prompt",
-        "t5 is an encoder-decoder",
+        "t5 (t5) has no biases",
         "'lora'",
     ),
     "distill without a teacher": (f"{WRITE} objective=distill", 1, "'teacher' is missing"),

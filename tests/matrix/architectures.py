@@ -53,12 +53,12 @@ class Made:
     config: str
     network: str
     settings: dict[str, Any]
-    packs: bool | None = True
-    """Whether rows are packed; else the architecture is one of those that are padded. None: the release of transformers decides."""
+    packs: bool = True
+    """Whether rows are packed; else the architecture is one of those that are padded."""
     tokenizer: Architecture = "llama"
 
 
-def decoder(name: str, settings: dict[str, Any], *, config: str = "", network: str = "", packs: bool | None = True) -> Made:
+def decoder(name: str, settings: dict[str, Any], *, config: str = "", network: str = "", packs: bool = True) -> Made:
     return Made("decoder", config or f"{name}Config", network or f"{name}ForCausalLM", settings, packs)
 
 
@@ -77,11 +77,11 @@ ARCHITECTURES: dict[str, Made] = {
     "GPT2": decoder("GPT2", GPT2, network="GPT2LMHeadModel"),
     "GPTNeoX": decoder("GPTNeoX", TEXT),
     "OPT": decoder("OPT", TEXT | {"ffn_dim": 48, "word_embed_proj_dim": WIDTH, "pad_token_id": 0}),
-    "Falcon": decoder("Falcon", TEXT | {"new_decoder_architecture": False, "multi_query": True, "alibi": False}, packs=None),
+    "Falcon": decoder("Falcon", TEXT | {"new_decoder_architecture": False, "multi_query": True, "alibi": False}, packs=False),
     "Olmo2": decoder("Olmo2", GROUPED),
     "SmolLM3": decoder("SmolLM3", GROUPED | {"no_rope_layers": [1, 0]}),
     "Granite": decoder("Granite", GROUPED | {"logits_scaling": 3.0, "residual_multiplier": 0.5, "attention_multiplier": 0.3}),
-    "StableLm": decoder("StableLm", GROUPED | {"qk_layernorm": True, "use_qkv_bias": True}, packs=None),
+    "StableLm": decoder("StableLm", GROUPED | {"qk_layernorm": True, "use_qkv_bias": True}),
     "Bert": encoder("Bert", SIZES),
     "Roberta": encoder("Roberta", SIZES | {"pad_token_id": 1, "type_vocab_size": 1}),
     "DistilBert": encoder("DistilBert", {"dim": WIDTH, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "max_position_embeddings": CONTEXT, "initializer_range": 0.1}),

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import safetensors
 import torch
 import transformers
 from huggingface_hub import errors as hub_errors
@@ -45,8 +44,9 @@ from whet.errors import ModelError
 from whet.models.builtin import builtin_folder, model_hash
 from whet.models.compressed import COMPRESSED, load_dense, restore_rounded
 from whet.models.policy import Kind, Policy, Source
-from whet.models.probe import probe, probe_two_sided
+from whet.models.probe import check_masked, probe, probe_two_sided
 from whet.models.template import PLAIN_TEMPLATE
+from whet.models.whole import check_depth, check_files
 
 MASKED = (
     "Name an encoder that was saved with one, such as google-bert/bert-base-uncased, answerdotai/ModernBERT-base, or a folder."
@@ -86,6 +86,8 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
             f"{name}: its files say that it reads {policy.context} tokens at most. Mend max_position_embeddings in config.json, or "
             "model_max_length in tokenizer_config.json."
         )
+    if masked:
+        check_masked(policy)
     if kind == "encoder-decoder":
         policy.start_id  # noqa: B018  # raises where there is none
     return policy
@@ -166,11 +168,24 @@ def _reason(name: str, error: BaseException) -> str:
     if any(isinstance(link, hub_errors.RepositoryNotFoundError) for link in chain):
         return f"{name}: the hub has no such model, or it is private. Check the spelling; for a private one run: hf auth login. {allowed}"
     text = " ".join(str(link) for link in chain)
+    if "does not recognize this architecture" in text:
+        return (
+            f"{name}: transformers {transformers.__version__} does not know its architecture ({_first(error, 90)}). Choose another model, or "
+            "install a transformers that knows it."
+        )
+    if "ignore_mismatched_sizes" in text:
+        return (
+            f"{name}: config.json says other sizes than its weights have. They do not belong together; copy both from one model."
+        )
     if "trust_remote_code" in text or "custom code" in text:
         return f"{name}: this model brings code of its own, which is never run. Choose one that transformers knows by itself."
     if Path(name).is_dir() or name.startswith("builtin:"):
-        return f"{name}: transformers cannot load it: {next(iter(str(error).splitlines()), type(error).__name__)[:200]}"
+        return f"{name}: transformers cannot load it: {_first(error, 200)}. Copy or download the model again, whole."
     return f"{name}: not in the local cache, and the hub cannot be reached or has no such model. Check the spelling and the network. {allowed}"
+
+
+def _first(error: BaseException, length: int) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:length].rstrip(" .")
 
 
 def _tokenizer(name: str, place: str) -> PreTrainedTokenizerBase:
@@ -203,34 +218,10 @@ def _check_config(name: str, place: str, config: transformers.PretrainedConfig, 
     longest = tokenizer.model_max_length
     if isinstance(longest, bool) or not isinstance(longest, int | float):
         raise ModelError(f"{name}: model_max_length in tokenizer_config.json is {brief(repr(longest))}, and must be a number.")
-    if not Path(place).is_dir():
-        return
-    folder = Path(place)
-    for index in folder.glob("*.index.json"):
-        named = _index(name, index)
-        outside = next((file for file in named if Path(file).name != file), None)
-        if outside is not None:
-            raise ModelError(
-                f"{name}: {index.name} names a file outside the model's folder: {brief(outside)}. Download it again."
-            )
-    num_layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
-    if not (folder / COMPRESSED).is_file() and isinstance(num_layers, int) and num_layers > 1000:
-        num_tensors = 0
-        for file in folder.glob("*.safetensors"):
-            with safetensors.safe_open(file, "pt") as opened:
-                num_tensors += len(opened.keys())
-        if num_layers > num_tensors:
-            raise ModelError(
-                f"{name}: config.json says {num_layers:,} layers, and the weights are {num_tensors:,} tensors. They do not belong "
-                "together; copy both from one model."
-            )
-
-
-def _index(name: str, file: Path) -> list[str]:
-    try:
-        return [str(value) for value in dict(json.loads(file.read_text(encoding="utf-8"))["weight_map"]).values()]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{name}: {file.name} is damaged ({brief(str(error))}). Download the model again.") from None
+    if Path(place).is_dir():
+        check_files(name, Path(place))
+        if not (Path(place) / COMPRESSED).is_file():
+            check_depth(name, Path(place), config)
 
 
 def _check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, network: PreTrainedModel) -> None:

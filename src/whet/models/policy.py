@@ -30,6 +30,16 @@ Kind = Literal["encoder", "decoder", "encoder-decoder"]
 OF_TASK = "__"
 """Between a task's name and its head's, among the heads of a policy with several tasks."""
 
+LONGEST = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "max_encoder_position_embeddings",
+    "max_decoder_position_embeddings",
+)
+"""Names by which configurations say how many tokens a row may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -103,7 +113,8 @@ class Policy:
     def context(self) -> int:
         """Longest row in tokens that the network was made for, beside a technique's virtual tokens."""
         config = self.network.config.get_text_config()
-        longest = int(getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0) or 2048)
+        said = [getattr(config, name, None) for name in LONGEST]
+        longest = min((length for length in said if isinstance(length, int) and length != 0), default=2048)
         longest -= self.ability.first_position
         own = min(longest, int(min(self.tokenizer.model_max_length, 10**9))) - self.num_virtual
         return own if self.teacher is None else min(own, self.teacher.context)

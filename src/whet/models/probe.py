@@ -10,12 +10,13 @@ import math
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
-from whet.engine.attention import NAME, packed
+from whet.engine.attention import NAME, packed, witnessed
 from whet.engine.cut import pack
 from whet.errors import ModelError
 from whet.models.key_values import go_on
-from whet.models.policy import Ability, Kind
+from whet.models.policy import Ability, Kind, Policy, padded
 from whet.types import Row
 
 TOLERANCE = 1e-4
@@ -48,18 +49,42 @@ def probe(network: PreTrainedModel, kind: Kind, name: str = "the model") -> Abil
         first = first_position(network)
         plain = kind != "decoder" or _writes(network, rows[0], first, name)
         default = network.config.get_text_config()._attn_implementation
-        network.set_attn_implementation(NAME)
-        batch, lengths = pack([Row(index, row) for index, row in enumerate(rows)]), tuple(map(len, rows))
-        try:
-            with packed(lengths):
-                out = body(input_ids=batch.ids[None], position_ids=batch.positions[None] + first, use_cache=False)
-            difference = float((out.last_hidden_state[0] - own).abs().max() / own.std())
-        except ODD:
-            difference = math.inf
-    packs = difference <= TOLERANCE  # not where it is nan
-    if not packs:
-        network.set_attn_implementation(default)
+        difference = _packed_difference(network, rows, own, first)
+        packs = difference <= TOLERANCE  # not where it is nan
+        if not packs:
+            network.set_attn_implementation(default)
+            _check_padding(network, rows, own, name)
     return Ability(packs=packs, difference=difference, plain_head=plain, first_position=first)
+
+
+def _packed_difference(network: PreTrainedModel, rows: list[Tensor], own: Tensor, first: int) -> float:
+    """Return by how much packed rows differ from separate ones; infinite where attention does not go through this package's function.
+
+    Some architectures keep packed rows apart by a mask of their own, as wide as all rows together: padding costs them less.
+    """
+    network.set_attn_implementation(NAME)
+    batch = pack([Row(index, row) for index, row in enumerate(rows)])
+    try:
+        with packed(tuple(map(len, rows))), witnessed() as seen:
+            out = network.base_model(input_ids=batch.ids[None], position_ids=batch.positions[None] + first, use_cache=False)
+        return float((out.last_hidden_state[0] - own).abs().max() / own.std()) if seen else math.inf
+    except ODD:
+        return math.inf
+
+
+def _check_padding(network: PreTrainedModel, rows: list[Tensor], own: Tensor, name: str) -> None:
+    """Raise ModelError where a row's states depend on the padding behind it."""
+    ids, mask = padded(pack([Row(index, row) for index, row in enumerate(rows)]))
+    try:
+        found = network.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[mask.bool()]
+        same = _agree(found, own)
+    except ODD:
+        same = False
+    if not same:
+        raise ModelError(
+            f"{name}: architecture '{network.config.model_type}' gives a text other states where padding stands behind it, so texts of "
+            "different length cannot share a batch. Name another model."
+        )
 
 
 def probe_two_sided(network: PreTrainedModel, name: str = "the model") -> Ability:
@@ -88,11 +113,64 @@ def probe_two_sided(network: PreTrainedModel, name: str = "the model") -> Abilit
         ) from None
     if not torch.isfinite(logits).all():
         raise ModelError(f"{name}: its weights give numbers that are not finite. Save or download the model again.")
+    with torch.no_grad():
+        _check_two_sided(network, source, target, logits, name)
     for scale in (1.0, float(config.hidden_size) ** -0.5):
         ability = Ability(packs=False, difference=math.inf, plain_head=True, scale=scale)
         if _is_plain(network, states, logits, ability):
             return ability
     return Ability(packs=False, difference=math.inf, plain_head=False)
+
+
+def _check_two_sided(network: PreTrainedModel, source: Tensor, target: Tensor, logits: Tensor, name: str) -> None:
+    """Raise ModelError where logits depend on padding, or cannot be had at some places only."""
+    few = [0, target.shape[1] - 1]
+    long_source, long_target = nn.functional.pad(source, (0, 3)), nn.functional.pad(target, (0, 2))
+    masks = [
+        (torch.arange(long.shape[1]) < short.shape[1]).long()[None]
+        for long, short in ((long_source, source), (long_target, target))
+    ]
+
+    def choose(module: nn.Module, given: object, out: ModelOutput) -> ModelOutput:
+        out.last_hidden_state = out.last_hidden_state[:, few]
+        return out
+
+    hook = network.get_decoder().register_forward_hook(choose)
+    try:
+        found = network(
+            input_ids=long_source,
+            attention_mask=masks[0],
+            decoder_input_ids=long_target,
+            decoder_attention_mask=masks[1],
+            use_cache=False,
+        ).logits
+        same = _agree(found, logits[:, few])
+    except ODD:
+        same = False
+    finally:
+        hook.remove()
+    if not same:
+        raise ModelError(
+            f"{name}: architecture '{network.config.model_type}' gives other tokens where padding stands behind source and target, or "
+            f"predicts more than the next one. {_KNOWN['encoder-decoder']}"
+        )
+
+
+def check_masked(policy: Policy) -> None:
+    """Raise ModelError where a masked-language head does not give at some places what it gives there among all."""
+    rows = [Row(index, row) for index, row in enumerate(_rows(policy.network, (5, 9)))]
+    try:
+        with torch.no_grad():
+            whole = torch.cat([policy.network(input_ids=row.ids[None]).logits[0] for row in rows])
+            places = torch.tensor([1, 3, 7, 12])
+            same = _agree(policy.masked_logits(pack(rows), places), whole[places])
+    except ODD:
+        same = False
+    if not same:
+        raise ModelError(
+            f"{policy.source.name}: the masked-language head of architecture '{policy.network.config.model_type}' cannot be asked at some "
+            f"places only. {_KNOWN['encoder']}"
+        )
 
 
 _KNOWN: dict[Kind, str] = {
@@ -137,6 +215,10 @@ def _writes(network: PreTrainedModel, row: Tensor, first: int, name: str) -> boo
         last = {**read, "input_ids": row[None, -1:], "position_ids": positions[:, -1:]}
         after, _ = go_on(network, cache, **last, logits_to_keep=1)
         goes_on = cache is not None and _agree(after[:, -1], whole[:, -1])
+        late = {key: nn.functional.pad(value, (2, 0)) for key, value in read.items()}
+        pads = _agree(go_on(network, None, **late, logits_to_keep=1)[0][:, -1], whole[:, -1])
+        few = torch.tensor([1, len(row) - 2])
+        chosen = network(input_ids=row[None], use_cache=False, logits_to_keep=few).logits
     except ODD as error:
         raise ModelError(
             f"{name}: architecture '{architecture}' cannot write token by token with a key-value cache ({_first_line(error)}). {kinds}"
@@ -149,6 +231,19 @@ def _writes(network: PreTrainedModel, row: Tensor, first: int, name: str) -> boo
         raise ModelError(
             f"{name}: architecture '{architecture}' gives other tokens with a key-value cache than without one. {kinds}"
         )
+    if not pads:
+        raise ModelError(
+            f"{name}: architecture '{architecture}' writes other tokens where padding stands before a text, so texts of different "
+            f"length cannot be written together. {kinds}"
+        )
+    if _plain_head(network, row, whole):
+        return True
+    if not _agree(chosen, whole[:, few]):
+        raise ModelError(f"{name}: architecture '{architecture}' cannot give its logits at some places only. {kinds}")
+    return False
+
+
+def _plain_head(network: PreTrainedModel, row: Tensor, whole: Tensor) -> bool:
     head = network.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         return False
