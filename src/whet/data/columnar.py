@@ -1,19 +1,30 @@
-"""Rows of parquet and Arrow files (Feather too), a slice at a time."""
+"""Rows of parquet and Arrow files (Feather too), a slice at a time, opened by a process that a broken file may end."""
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from io import BytesIO
 
 import polars as pl
 
+from whet.data.columnar_worker import LENGTH
 from whet.data.rows import RawRow
 from whet.data.unpack import Piece
 from whet.errors import DataError
 
 SLICE = 4096  # rows held at once
+PATIENCE_S = 300.0
+"""How long the process may be silent."""
 MAGICS = {b"PAR1": "parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow"}
 """How a file begins; the last is Arrow's streaming format, in which `datasets` keeps its files."""
-BROKEN = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, MemoryError)
 
 
 def column_format(magic: bytes) -> str | None:
@@ -23,25 +34,95 @@ def column_format(magic: bytes) -> str | None:
 
 def column_rows(piece: Piece, kind: str) -> Iterator[RawRow]:
     """Yield the rows; `line` is the number of the record, from 1. Raises DataError where the file is broken or empty."""
-    num_rows = 0
-    try:
-        table = _table(piece, kind)
-        total = int(table.select(pl.len()).collect().item())
-        for start in range(0, total, SLICE):
-            for fields in table.slice(start, SLICE).collect().iter_rows(named=True):
-                num_rows += 1
-                yield RawRow(piece.name, num_rows, fields)
-    except BROKEN as error:
-        raise DataError(
-            f"{piece.name}: not a readable {kind} file ({type(error).__name__}). Write it again, or export it as CSV."
-        ) from None
-    if num_rows == 0:
+    found = piece.path.stat()
+    asked = {"path": str(piece.path), "kind": kind, "file": f"{piece.path}:{found.st_mtime_ns}:{found.st_size}", "number": SLICE}
+    number = 0
+    while rows := _slice(asked | {"start": number}, piece.name, kind):
+        for fields in rows:
+            number += 1
+            yield RawRow(piece.name, number, fields)
+        if len(rows) < SLICE:
+            break
+    if number == 0:
         raise DataError(f"{piece.name}: the file is empty. Give a file with at least one row.")
 
 
-def _table(piece: Piece, kind: str) -> pl.LazyFrame:
-    if kind == "parquet":
-        return pl.scan_parquet(piece.path, glob=False)
-    with piece.path.open("rb") as file:
-        streamed = file.read(6) != b"ARROW1"
-    return pl.read_ipc_stream(piece.path).lazy() if streamed else pl.scan_ipc(piece.path, glob=False)
+def _slice(asked: dict[str, object], name: str, kind: str) -> list[dict[str, object]]:
+    try:
+        return pl.read_ipc_stream(BytesIO(WORKER.answer(asked))).to_dicts()
+    except (_Broken, pl.exceptions.PolarsError) as error:
+        reason = str(error) if isinstance(error, _Broken) else type(error).__name__
+        raise DataError(f"{name}: not a readable {kind} file ({reason}). Write it again, or export it as CSV.") from None
+
+
+class _Broken(Exception):
+    """The process could not read the file, in a word."""
+
+
+class Worker:
+    """The process, begun when it is first needed, and again where a file has ended it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def answer(self, asked: dict[str, object]) -> bytes:
+        """Return what the process says to a request. Raises _Broken where it cannot read the file, or has ended."""
+        with self._lock:
+            process = self._begun()
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                process.stdin.write(json.dumps(asked).encode() + b"\n")
+                process.stdin.flush()
+                (length,) = LENGTH.unpack(_read(process.stdout.fileno(), LENGTH.size))
+                content = _read(process.stdout.fileno(), abs(length))
+            except BaseException as error:
+                self.end()
+                if isinstance(error, OSError | EOFError):
+                    raise _Broken("it ended the program that reads it") from None
+                raise
+        if length < 0:
+            raise _Broken(content.decode("ascii", "replace"))
+        return content
+
+    def end(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    try:
+                        stream.close()
+                    except OSError:  # what was not yet written is of no use
+                        continue
+
+    def _begun(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self.end()
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "whet.data.columnar_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "RUST_BACKTRACE": "0"},
+                start_new_session=True,
+            )
+        return self._process
+
+
+def _read(handle: int, size: int) -> bytes:
+    """Return so many bytes of a pipe. Raises EOFError where it ends before, or is silent for too long."""
+    held, deadline = bytearray(), time.monotonic() + PATIENCE_S
+    while len(held) < size:
+        ready, _, _ = select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
+        block = os.read(handle, min(size - len(held), 1 << 20)) if ready else b""
+        if not block:
+            raise EOFError
+        held += block
+    return bytes(held)
+
+
+WORKER = Worker()
+atexit.register(WORKER.end)

@@ -18,7 +18,7 @@ from whet.data.collected import collected_rows, is_collected
 from whet.data.columnar import column_format, column_rows
 from whet.data.conll import conll_rows, is_conll
 from whet.data.docx import docx_rows, is_docx
-from whet.data.encoding import detect, opened
+from whet.data.encoding import Decoding, detect, opened
 from whet.data.find import belonging, find_files
 from whet.data.html import SUFFIXES as HTML
 from whet.data.html import html_row, is_html
@@ -147,6 +147,8 @@ def _read_text(piece: Piece, notices: list[str], reading: Reading) -> Iterator[R
             yield from conll_rows(chain(first_lines, lines), name)
             return
         kind = _format(first_lines, suffix)
+        if first_lines[0].text is None and _begins_with_json(path, decoding, suffix):
+            kind = "JSON"  # all of it on one line
         _tell(kind, first_lines, name, suffix, notices)
         if kind == "lines of JSON":
             yield from json_lines(chain(first_lines, lines), name)
@@ -175,6 +177,13 @@ def _format(lines: Sequence[Line], suffix: str) -> Format:
     if first[-1] in ("{[:" if second.startswith("{") else "{[:,"):
         return "JSON"  # written over several lines
     return "lines of JSON" if second.startswith("{") or suffix in {".jsonl", ".ndjson"} else "JSON"
+
+
+def _begins_with_json(path: Path, decoding: Decoding, suffix: str) -> bool:
+    """Whether a file whose first line is too long to hold is one JSON value: a list, or an object in a file that is called .json."""
+    with opened(path, decoding) as stream:
+        first = stream.read(1000).lstrip(" \t\r\n\ufeff")[:1]
+    return first == "[" or (first == "{" and suffix == ".json")
 
 
 def _parses(text: str) -> bool:

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from whet.data.delimited import Dialect, Record, header_dialect, records, sniff
 from whet.data.header import column_names, is_header, repeats_header
 from whet.data.lines import Line
+from whet.data.notices import counted
 from whet.data.rows import RawRow, Reject, too_long
 from whet.errors import DataError
 
@@ -87,7 +88,7 @@ def of_records(
     _tell(name, suffix, dialect, names, headed, made_up, notices)
     if headed and len(head) == 1:
         raise DataError(
-            f"{name}: the file is empty but for its header line ({', '.join(names)}). Give a file with at least one row."
+            f"{name}: the file is empty but for its header line ({counted(len(names), 'column')}). Give a file with at least one row."
         )
     stray = 0
     for record in chain(head[1:] if headed else head, found):

@@ -10,6 +10,7 @@ from whet.data.unpack import BROKEN, Budget
 from whet.errors import DataError
 
 CHUNK = 1 << 16
+NONE: Mapping[str, str] = {}
 DEEPEST = 1000
 """Elements in one another."""
 
@@ -25,7 +26,11 @@ class Event(NamedTuple):
 def xml_events(stream: IO[bytes], name: str, budget: Budget) -> Iterator[Event]:
     """Yield what an XML text holds, in order. Raises DataError where it is broken, or declares a document type."""
     held: list[Event] = []
+    local: dict[str, str] = {}  # names without their prefixes
     depth = 0
+
+    def named(name: str) -> str:
+        return local.get(name) or local.setdefault(name, name.rpartition(":")[2])
 
     def start(tag: str, attributes: Mapping[str, str]) -> None:
         nonlocal depth
@@ -34,22 +39,22 @@ def xml_events(stream: IO[bytes], name: str, budget: Budget) -> Iterator[Event]:
             raise DataError(
                 f"{name}: XML of more than {DEEPEST} elements in one another, as no program writes it. Save the file again."
             )
-        held.append(Event("start", _local(tag), {_local(key): value for key, value in attributes.items()}))
+        held.append(Event("start", named(tag), {named(key): value for key, value in attributes.items()}))
 
     def end(tag: str) -> None:
         nonlocal depth
         depth -= 1
-        held.append(Event("end", _local(tag), {}))
+        held.append(Event("end", named(tag), NONE))
 
     def doctype(*_: object) -> None:
         raise DataError(
             f"{name}: its XML declares a document type, through which files could be read or the memory filled. Save the file again."
         )
 
-    parser = expat.ParserCreate(namespace_separator=" ")
+    parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = lambda text: held.append(Event("text", text, {}))
+    parser.CharacterDataHandler = lambda text: held.append(Event("text", text, NONE))
     parser.StartDoctypeDeclHandler = doctype
     try:
         while True:
@@ -64,7 +69,3 @@ def xml_events(stream: IO[bytes], name: str, budget: Budget) -> Iterator[Event]:
         raise DataError(
             f"{name}: broken, or not what its name says ({type(error).__name__}). Open it in its own program, and save it again."
         ) from None
-
-
-def _local(name: str) -> str:
-    return name.rpartition(" ")[2]
