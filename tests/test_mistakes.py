@@ -243,7 +243,7 @@ MISTAKES = {
     "wrong text column": (f"{TRAIN} data.text=nosuch", 1, "good.csv", "'nosuch'", "data.text", "text, label"),
     "wrong label column": (f"{TRAIN} data.label=nosuch", 1, "good.csv", "'nosuch'", "data.label", "text, label"),
     "wrong slice": (f"{TRAIN} data.slices=[nosuch]", 1, "'nosuch'", "data.slices", "text, label"),
-    "no path": (f"{TRAIN} data.path=[]", 1, "data.path", "at least one"),
+    "no path": (f"{TRAIN} data.path=[]", 1, "'data.path' is missing"),
     "malformed JSON, strict": (
         "prepare classify.yaml --out new --set data.path=bad.jsonl --set data.strict=true",
         1,

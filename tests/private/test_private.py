@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import time
+from pathlib import Path
 
 import planted
 import pytest
-from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +16,7 @@ from whet.private.find import Finder
 from whet.private.kinds import BY_PATTERN, KINDS, NATIONAL, plural
 from whet.private.redact import Redactor
 
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 EACH = 400
 """Planted texts of each kind."""
 MASKED = Redactor()
