@@ -27,7 +27,7 @@ FOREIGN = {
     b"\xfd7zXZ\x00": "compressed with xz; unpack it with unxz",
     b"Rar!": "a RAR archive; unpack it",
     b"7z\xbc\xaf": "a 7-Zip archive; unpack it",
-    b"SQLite format 3\x00": "an SQLite database, whose tables are read by data.sources; let whet write the recipe: whet new FILE",
+    b"SQLite format 3\x00": "an SQLite database, whose tables are read by a recipe: data.sources: {name: sql, connection: sqlite:///FILE, query: SELECT ...}",
     b"FEA1": "a Feather file of version 1; write it again with a newer version",
 }
 KINDS = "csv, tsv, xlsx, json, jsonl, parquet, arrow, txt, md, html, pdf or docx, also as gz, zst or zip"
