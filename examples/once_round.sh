@@ -13,13 +13,13 @@ here=$(cd "$(dirname "$0")" && pwd); export HF_HUB_OFFLINE=1 PATH="$PATH:$here/.
 mkdir "${1:-once-round}"; cd "${1:-once-round}"; world files "$here/tickets/tickets.csv"
 step "new: look at the file, and write a recipe; a person adds how to train, what to search, and a gate"
 whet new first.csv --json > new.json; world check new.json 'found["objective"] == "classify" and found["rows"] == 760'
-printf '%s\n' 'technique: lora' 'train: {epochs: 2, max_length: 48}' 'search: {space: {technique.rank: [2, 32]}, trials: 2}' 'gate: [{metric: accuracy, max_loss: 0}]' >> recipe.yaml
+printf '%s\n' 'technique: lora' 'train: {epochs: 2, max_length: 48}' 'search: {space: {technique.rank: [2, 32]}, trials: 2}' 'gate: [{metric: accuracy, minimum: 0.7}]' >> recipe.yaml
 step "prepare: read, clean, split, and account for every row; plan: what training will take"
 whet prepare recipe.yaml --out runs/data --json > prepare.json; world check prepare.json 'found["rows"]["path"]["rows"] == 760'
 whet plan recipe.yaml --json > plan.json; world check plan.json 'found["fits"] and found["memory"]["bytes"] > 2**27 and found["seconds"]["high"] > 0'
 step "train, and evaluate against the untuned model, with a gate"
 whet train recipe.yaml --out runs/first --json > train.json; whet evaluate runs/first --json > evaluate.json
-world check evaluate.json 'found["gate"]["decision"] == "pass" and found["verdict"]["decision"] == "better"'
+world check evaluate.json 'found["gate"]["decision"] == "pass" and found["verdict"]["decision"] != "worse"'
 step "search: other settings, compared on the validation rows"
 whet search recipe.yaml --set train.max_steps=6 --out runs/search --json > search.json; world check search.json 'len(found["trials"]) == 2'
 step "predict and chat: answers with their confidence"
