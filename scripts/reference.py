@@ -30,6 +30,7 @@ KINDS = {
     "metrics": "Scores. Each objective names those that it is judged by; `evaluate.metric` picks the verdict's, and may add one that fits.",
     "sources": "Where rows come from that are in no file. Named in `data.sources`.",
     "cleaners": "What is repaired in a text before anything else sees it. Named in `data.clean`, in order.",
+    "augmenters": "What makes new training rows of training rows. Named in `data.augment`.",
     "compressors": "How a model is made smaller. Named behind `whet compress RUN`.",
     "exporters": "Formats that other programs read. Named behind `whet export RUN`.",
     "rewards": "What an answer is worth, for objectives that write their own. Named in `objective.reward`.",
@@ -47,6 +48,7 @@ LISTED = {
     "optimiser": "optimisers",
     "metric": "metrics",
     "clean": "cleaners",
+    "by": "augmenters",
 }
 """Keys of a recipe that name a plugin, and the kind it is of."""
 EXIT_CODES = {
@@ -256,7 +258,9 @@ def _settings(properties: Mapping[str, Any], required: Sequence[str], defs: Mapp
         default = "required" if name in required else _default(value)
         inner = [kind for kind in _referred(value) if kind in defs and kind != "Choice"]
         about = value.get("description") or (defs[inner[0]].get("description", "") if inner else "")
-        chosen = f"One of the [{LISTED[name]}](plugins.md#{LISTED[name]})." if name in LISTED and defs else ""
+        chosen = (
+            f"One of the [{LISTED[name]}](plugins.md#{LISTED[name]})." if name in LISTED and defs and "enum" not in value else ""
+        )
         lines.append(f"| `{name}` | {_cell(words(value))} | {default} | {_cell(f'{_sentence(about)} {chosen}')} |")
     return lines
 

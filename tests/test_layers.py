@@ -22,6 +22,7 @@ PLUGINS = {
     "metrics",
     "sources",
     "cleaners",
+    "augmenters",
     "compressors",
     "exporters",
     "rewards",
@@ -35,7 +36,7 @@ PLUGINS = {
 LAYERS = {
     **dict.fromkeys(["", "errors", "types", "files", "display"], 0),
     **dict.fromkeys(["recipe", "recipe_file", "plugins", "run", "registry", "tracked"], 1),
-    **dict.fromkeys(["models", "engine", "stats", "words", "drift", "bundle", "private"], 2),
+    **dict.fromkeys(["models", "engine", "stats", "words", "wordwise", "speech", "thesaurus", "drift", "bundle", "private"], 2),
     **dict.fromkeys(["data", "collect"], 3),
     **dict.fromkeys(PLUGINS, 4),
     **dict.fromkeys(["report", "server", "store"], 5),

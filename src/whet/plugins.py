@@ -31,6 +31,7 @@ KINDS = (
     "metrics",
     "sources",
     "cleaners",
+    "augmenters",
     "compressors",
     "exporters",
     "engines",

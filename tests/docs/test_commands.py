@@ -16,6 +16,7 @@ from pages import PAGES, ROOT, SHELLS, Block, blocks, whet_calls
 from whet import plugins
 from whet.models.builtin import BUILT_IN
 from whet.testing import (
+    check_augmenter,
     check_check,
     check_cleaner,
     check_compressor,
@@ -179,6 +180,7 @@ PLUGINS = [
 
 
 BATTERIES = {
+    "augmenters": check_augmenter,
     "checks": check_check,
     "cleaners": check_cleaner,
     "optimisers": check_optimiser,

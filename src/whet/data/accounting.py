@@ -15,6 +15,8 @@ from whet.recipe import Data
 
 ACCOUNTING = Path("data/accounting.json")
 """Where it lies in a run."""
+MADE = "augment"
+"""The name of rows that were made of training rows; of one of several tasks with the task before it. The recipe's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,11 @@ class Accounting:
         return dict(Counter(_total([count.dropped for count in self.sources.values()])).most_common())
 
     def sentence(self) -> str:
-        """One line: what went in and where it went."""
-        used = ", ".join(f"{number} {part}" for part, number in self.used.items())
-        dropped = "; ".join(f"{number} {reason}" for reason, number in self.dropped.items()) or "none"
-        return f"{self.rows} rows = {used} + dropped: {dropped}."
+        """One line: what went in and where it went. Of rows that were made of others there is another one."""
+        read = Accounting({name: one for name, one in self.sources.items() if name.rpartition(".")[2] != MADE})
+        used = ", ".join(f"{number} {part}" for part, number in read.used.items())
+        dropped = "; ".join(f"{number} {reason}" for reason, number in read.dropped.items()) or "none"
+        return f"{read.rows} rows = {used} + dropped: {dropped}."
 
 
 def count(num_rows: int, used: Mapping[str, int], rejects: Sequence[Reject]) -> Count:

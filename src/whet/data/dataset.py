@@ -75,6 +75,11 @@ class Dataset:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
+    def originals(self) -> tuple[Example, ...]:
+        """The training rows of the data, without those that an augmenter made of them."""
+        return tuple(example for example in self.train if example.made_by is None)
+
+    @property
     def hash(self) -> str:
         """SHA-256 of the examples and how they are divided."""
         return examples_hash(self.parts)

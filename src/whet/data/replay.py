@@ -87,7 +87,7 @@ def old_rows(pasts: Sequence[Past], new: Iterable[Example], families: Families) 
     found: dict[str, list[Example]] = {}
     for past in pasts:
         own: dict[str, list[Example]] = {}
-        for example in past.dataset.train:
+        for example in past.dataset.originals:
             own.setdefault(text_key(example), []).append(example)
         found |= own
     pool = [example for rows in found.values() if families.key(rows[0]) not in closed for example in rows]

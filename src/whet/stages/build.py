@@ -17,6 +17,7 @@ from whet.report.wording import metric_name
 from whet.run import Run
 from whet.stages.gate import check_gate
 from whet.types import (
+    Augmenter,
     Check,
     Cleaner,
     Compressor,
@@ -45,6 +46,7 @@ PROTOCOLS: dict[str, Any] = {
     "schedules": Schedule,
     "metrics": Metric,
     "cleaners": Cleaner,
+    "augmenters": Augmenter,
     "sources": Source,
     "rewards": Reward,
     "compressors": Compressor,
@@ -286,6 +288,8 @@ def _choices(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str, Choice]]:
             yield ("data", key, str(index)), "sources", choice
     for index, choice in enumerate(() if recipe.data.clean == "auto" else recipe.data.clean):
         yield ("data", "clean", str(index)), "cleaners", choice
+    for index, choice in enumerate(recipe.data.augment.by if recipe.data.augment else ()):
+        yield ("data", "augment", "by", str(index)), "augmenters", choice
 
 
 def _needs(metric: str, folder: Path | None) -> tuple[str, ...]:

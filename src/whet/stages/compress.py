@@ -200,7 +200,7 @@ def _asking(tuned: Tuned, policy: Policy, examples: Sequence[Example]) -> Callab
 def _metric(tuned: Tuned, dataset: Dataset) -> str:
     asked = tuned.recipe.evaluate.metric
     known = (*tuned.objective.metrics, *tuned.objective.written_metrics)
-    return choose_metric(known, dataset.train)[0] if asked == "auto" else asked
+    return choose_metric(known, dataset.originals)[0] if asked == "auto" else asked
 
 
 def _manifest(tuned: Tuned, named: dict[str, Any]) -> dict[str, Any]:

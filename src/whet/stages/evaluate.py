@@ -139,7 +139,7 @@ def _judge(
 ) -> tuple[dict[str, Any], list[Group]]:
     """Return the report of one task on these rows, and what was scored."""
     settings = tuned.recipe.evaluate
-    metric = _metric(tuned, dataset.train)
+    metric = _metric(tuned, dataset.originals)
     groups, samples, few_shot = _groups(tuned, metric, dataset, examples, narrator)
     report = build_report(
         objective=tuned.card.objective,
@@ -270,14 +270,16 @@ def _groups(
     shown = None
     if settings.few_shot.examples:
         longest = settings.max_new_tokens if of_answers else 0
-        shown = show_examples(base, dataset.train, examples, settings.few_shot, settings.seed, longest, tuned.precision, narrator)
+        shown = show_examples(
+            base, dataset.originals, examples, settings.few_shot, settings.seed, longest, tuned.precision, narrator
+        )
     said = {NAME: shown.record} if shown else {}
     groups = []
     if given:
         ours = tuned.finite_outputs(tuned.policy, examples)
         narrator.say(f"Asking {tuned.card.source} without tuning ...")
         with computing(tuned.precision, base.device), torch.no_grad():
-            theirs = objective.baselines(base, dataset.train, examples, limit)
+            theirs = objective.baselines(base, dataset.originals, examples, limit)
             if shown:
                 theirs[NAME] = shown.outputs(theirs[BASE], lambda some: objective.outputs(base, some, base.context))
         groups.append(Group(given, examples, ours, theirs, changed))

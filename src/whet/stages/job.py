@@ -272,7 +272,7 @@ def _choose(
     if recipe.tasks is not None:  # each task's metric and cleaners are its own
         return recipe, made
     if recipe.evaluate.metric == "auto":
-        metric, reason = choose_metric((*objective.metrics, *objective.written_metrics), dataset.train)
+        metric, reason = choose_metric((*objective.metrics, *objective.written_metrics), dataset.originals)
         recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"metric": metric})})
         made.append(Decision("evaluate.metric", metric, reason))
     if recipe.data.clean == "auto":  # the word stays: it also merges spellings of a label, which no list of cleaners says

@@ -99,7 +99,7 @@ def plan(
         raise RecipeError(f"a price of {price_per_hour} an hour; allowed: 0 or more.")
     limit = device_bytes(device_memory) if device_memory is not None else None
     check_plugins(recipe, folder)
-    dataset = prepare_data(recipe, folder, narrator)
+    dataset = prepare_data(recipe, folder, narrator, spend=False)
     shape = _shape_unloaded(recipe)
     held = ACCELERATOR_PROGRAM if peak_accelerator_memory() is not None else memory_now()
     too_large = shape is not None and 4 * shape.size + held > free_memory()

@@ -22,10 +22,12 @@ from whet.stages.lineage import ancestors, find_parents
 from whet.stages.narrate import SILENT, Narrator
 
 
-def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILENT, *, fresh: bool = False) -> Dataset:
-    """Return the recipe's data set, collected, read, cleaned and split; `fresh`: what was collected before is collected anew.
+def prepare_data(
+    recipe: Recipe, folder: Path | None, narrator: Narrator = SILENT, *, fresh: bool = False, spend: bool = True
+) -> Dataset:
+    """Return the recipe's data set, collected, read, cleaned, split and augmented; `fresh`: what was collected before is collected anew.
 
-    Raises DataError, or Refused where test rows are learnt from.
+    Without `spend`, no new rows are made that cost seconds or money each. Raises DataError, or Refused where test rows are learnt from.
     """
     pasts = past_of(recipe, folder)
     known = tuple(dict.fromkeys(label for past in pasts for label in past.dataset.classes))
@@ -39,6 +41,12 @@ def prepare_data(recipe: Recipe, folder: Path | None, narrator: Narrator = SILEN
     dataset = prepare_tasks(wanted, folder) if recipe.tasks else prepare(*wanted[""], folder, known)
     if pasts:
         dataset = with_past(dataset, pasts, recipe.continual.replay, recipe.continual.seed)
+    asked = {name: section for name, (section, _) in wanted.items()}
+    if any(section.augment is not None for section in asked.values()):
+        from whet.stages.augment import augmented  # loads torch
+
+        before = [one for past in pasts for one in (*past.dataset.validation, *past.dataset.test)]
+        dataset = augmented(dataset, asked, folder, narrator, before, spend=spend)
     for notice in dataset.notices:
         narrator.say(f"Note: {notice}")
     narrator.say(dataset.accounting.sentence())

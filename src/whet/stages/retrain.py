@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 
 from whet.data.added import NEW, Added, add_rows, with_replay
+from whet.data.augment import without_made
 from whet.data.clean import build_cleaners
 from whet.data.mapping import required
 from whet.data.notices import counted
@@ -31,6 +32,7 @@ from whet.report.challenge_html import render_challenge
 from whet.report.scores import Group, Resampling
 from whet.run import Run, free_path, open_run
 from whet.stages import train as training
+from whet.stages.augment import augmented
 from whet.stages.build import asked_metrics, build_objective, check_plugins, measured_by, metric_settings, plugin_folder
 from whet.stages.evaluate import evaluate
 from whet.stages.feedback import feedback_rows
@@ -255,7 +257,7 @@ def _added(
     narrator: Narrator,
 ) -> tuple[Added, tuple[str, ...]]:
     """Return the champion's data with the new rows in it, and where they came from. Raises DataError, and Refused for too few."""
-    old, columns = stored_dataset(champion), stored_columns(champion)
+    old, columns = without_made(stored_dataset(champion)), stored_columns(champion)
     needs = build_objective(settings.objective, folder).needs
     if not old.test:
         raise RunError(
@@ -291,6 +293,9 @@ def _added(
         added = with_replay(added, old, before, settings.continual.replay, settings.continual.seed)
         again = len(added.dataset.train) - added.used["train"]
         narrator.say(f"Going on from {champion.path} with the new rows and {again:,} old ones learnt again (continual.replay).")
+    if settings.data.augment is not None:
+        held = [one for past in before for one in (*past.validation, *past.test)]
+        added = replace(added, dataset=augmented(added.dataset, {"": settings.data}, folder, narrator, held))
     return added, sources
 
 

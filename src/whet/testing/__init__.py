@@ -7,6 +7,7 @@ def test_my_loss_keeps_the_laws(tmp_path):
     check_objective(MyLoss(), build_policy, tiny_examples())
 """
 
+from whet.testing.augmenters import check_augmenter
 from whet.testing.checks import check_check
 from whet.testing.cleaners import check_cleaner
 from whet.testing.compressors import check_compressor
@@ -26,6 +27,7 @@ from whet.testing.tiny import policy_factory, tiny_examples, write_tiny
 from whet.testing.trackers import check_tracker
 
 __all__ = [
+    "check_augmenter",
     "check_check",
     "check_cleaner",
     "check_compressor",

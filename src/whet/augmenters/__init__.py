@@ -1,0 +1,1 @@
+"""Augmenters: what makes new training rows of training rows."""
