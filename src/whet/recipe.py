@@ -147,6 +147,37 @@ class Augment(Section):
         return self
 
 
+PrivateKind = Literal[
+    "mail", "phone", "card", "iban", "ip", "login", "key", "us_ssn", "uk_nino", "de_tax_id", "nl_bsn", "es_dni", "it_codice_fiscale",
+    "fr_nir", "br_cpf", "in_aadhaar",
+]  # fmt: skip
+PrivateKinds = Annotated[
+    tuple[PrivateKind, ...],
+    BeforeValidator(
+        lambda value: (value,) if isinstance(value, str) else value, json_schema_input_type=PrivateKind | tuple[PrivateKind, ...]
+    ),
+]
+
+
+class Redact(Section):
+    """Private data in the texts of the rows, taken out before anything else looks at them."""
+
+    mode: Literal["count", "mask", "replace", "hash"] = "mask"
+    """mask: [mail]. replace: an invented value of the same form, the same for the same value (a code for keys, logins and national ids).
+    hash: [mail-3f2a91c4d5], a code that differs for each value. count: nothing is changed, only told."""
+    kinds: Auto | PrivateKinds = "auto"
+    """What is looked for; auto: everything that a pattern finds."""
+    keep: PrivateKinds = ()
+    """Kinds that stay, such as ip."""
+    regions: Names = (
+        "US", "GB", "DE", "FR", "ES", "IT", "NL", "BR", "IN", "AU", "PL", "PT", "AT", "CH", "BE", "SE", "IE", "MX", "JP", "CN", "KR", "ZA", "TR", "RU",
+    )  # fmt: skip
+    """Where phone numbers without a country's prefix may be from (ISO 3166-1); those with one are found everywhere."""
+    key: str | None = None
+    """File with a secret for replace and hash: the same secret gives the same stand-ins for other data too. None: made of the rows, and
+    stored nowhere."""
+
+
 class Data(Section):
     """Where rows come from and which columns mean what. A column that is not named is guessed, and the guess is shown."""
 
@@ -208,6 +239,8 @@ class Data(Section):
         BeforeValidator(lambda value: {"by": value} if isinstance(value, str | list | tuple) else value),
     ] = None
     """New training rows made of the training rows, such as {by: [synonyms, random_swap]}; none: only the rows of the data."""
+    redact: Auto | bool | Redact = "auto"
+    """Private data: true masks it, or a section says how. auto: it is counted and told, and nothing is changed; false: nobody looks."""
     strict: bool = False
     """Stop at the first row that cannot be used, instead of putting it into rejects.jsonl."""
     max_reject_fraction: float = Field(0.05, ge=0, le=1)

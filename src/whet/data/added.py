@@ -68,7 +68,7 @@ def add_rows(
         raise DataError(f"{strict.sentence()} The run stops at the first such row because data.strict is true.")
     check_rejects(rejects, len(rows), old.columns, files)
     notices: list[str] = []
-    examples = _spelt_alike(old, [one for one in made if isinstance(one, Example)], notices)
+    examples = _spelt_alike(old, [cleaners.redacted(one) for one in made if isinstance(one, Example)], notices)
     everything = chain(examples, *(chain(*one.parts.values()) for one in (*before, old)))
     families = Families(everything, old.columns.duplicates)
     examples, known, dropped = _beside(old, before, examples, families, notices)

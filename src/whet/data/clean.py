@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from whet.data.redact import build_redactor, redact_row, secret_key, wanted
+from whet.data.rows import RawRow, Reject
 from whet.plugins import build
+from whet.private.redact import Redactor
 from whet.recipe import Data
-from whet.types import Cleaner
+from whet.types import Cleaner, Example
 
 FOR_LABELS = ("encoding", "markup", "controls", "spaces")
 FOR_WRITING = ("encoding", "controls")
@@ -19,9 +23,16 @@ class Cleaners:
     """Cleaners in order. Calling it gives the repaired text."""
 
     chain: tuple[tuple[str, Cleaner], ...]
+    redactor: Redactor | None = None
+    """What takes private data out; none where it is not asked for."""
 
     def __call__(self, text: str) -> str:
-        return self.changes(text)[0]
+        text = self.changes(text)[0]
+        return text if self.redactor is None else self.redactor(text)
+
+    def redacted(self, example: Example) -> Example:
+        """Return a row with private data taken out of all that calling this has not reached: tags, groups, words with labels."""
+        return example if self.redactor is None else redact_row(example, self.redactor)[0]
 
     def changes(self, text: str) -> tuple[str, tuple[str, ...]]:
         """Return the repaired text and the names of the cleaners that changed it."""
@@ -33,14 +44,19 @@ class Cleaners:
         return text, tuple(changed)
 
 
-def build_cleaners(columns: Data, folder: Path | None) -> Cleaners:
+def build_cleaners(columns: Data, folder: Path | None, rows: Iterable[RawRow | Reject] = ()) -> Cleaners:
     """Return the cleaners of this mapping. `folder` is the recipe's, from where a cleaner of the user's own may come.
+    `rows` are the data to be redacted, of which the key of stand-ins is made.
 
     `auto`: what labels are predicted from is repaired in full; what is learnt word by word (conversations, answers, plain text)
     keeps its markup and its spaces.
     """
+    asked = wanted(columns)
+    redactor = None if asked is None or asked.mode == "count" else build_redactor(asked, secret_key(asked, rows, folder))
     if columns.clean == "auto":
         writing = columns.messages or columns.prompt or columns.response or columns.chosen
         names = FOR_LABELS if (columns.label or columns.labels) and not writing else FOR_WRITING
-        return Cleaners(tuple((name, build("cleaners", name, {}, folder)) for name in names))
-    return Cleaners(tuple((choice.name, build("cleaners", choice.name, choice.settings, folder)) for choice in columns.clean))
+        return Cleaners(tuple((name, build("cleaners", name, {}, folder)) for name in names), redactor)
+    return Cleaners(
+        tuple((choice.name, build("cleaners", choice.name, choice.settings, folder)) for choice in columns.clean), redactor
+    )

@@ -25,6 +25,7 @@ from whet.data.mapping import check_columns, required, resolve
 from whet.data.notices import counted, grouped
 from whet.data.placing import by_own_part, timed
 from whet.data.read import read_files
+from whet.data.redact import Private, build_privacy
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
 from whet.data.split import PARTS
@@ -69,6 +70,8 @@ class Dataset:
     """Of several tasks, what each one's data are, by its name; `columns` and `classes` are then of none of them."""
     hidden: tuple[str, ...] = ()
     """What stands in the texts and gives the target away, a sentence each."""
+    private: tuple[Private, ...] = ()
+    """Kinds of private data that the rows held, how often and where; never what it was."""
 
     @property
     def parts(self) -> dict[str, tuple[Example, ...]]:
@@ -127,6 +130,7 @@ class Dataset:
                 "cleaned": dict(self.cleaned),
                 "hidden": self.hidden,
                 "dates": dict(self.dates),
+                "private": [asdict(one) for one in self.private],
                 **({"tasks": {name: _part_record(part) for name, part in self.tasks.items()}} if self.tasks else {}),
             },
         )
@@ -155,6 +159,7 @@ def read_dataset(folder: Path) -> Dataset:
             Conflict(tuple(one["labels"]), tuple(one["places"]), one.get("similarity", 1.0)) for one in said["conflicts"]
         ),
         hidden=tuple(said.get("hidden", ())),
+        private=tuple(Private(**{**one, "places": tuple(one["places"])}) for one in said.get("private", ())),
         tasks={
             name: Part(Data.model_validate(one["columns"]), tuple(one["classes"])) for name, one in said.get("tasks", {}).items()
         },
@@ -194,6 +199,7 @@ class Gathered:
     frozen: Frozen | None = None
     hidden: tuple[str, ...] = ()
     dates: dict[str, str] = field(default_factory=dict)
+    private: tuple[Private, ...] = ()
 
 
 def prepare(data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = ()) -> Dataset:
@@ -250,6 +256,7 @@ def divide(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) -> 
         cleaned=dict(work.cleaned),
         hidden=work.hidden,
         dates=work.dates,
+        private=work.private,
     )
 
 
@@ -274,7 +281,8 @@ def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathere
     """Fill in rows, examples and rejects of each source; return the final mapping."""
     raw = {source: _rows([Path(name) for name in getattr(data, source)], data, work) for source in SOURCES}
     columns = resolve(data, needs, raw["path"], work.notices)
-    cleaners, number = build_cleaners(columns, folder), 0
+    cleaners, number = build_cleaners(columns, folder, chain.from_iterable(raw.values())), 0
+    privacy = build_privacy(columns, cleaners.redactor)
     for source, rows in raw.items():
         check_columns(required(columns), rows)
         work.rows[source] = len(rows)
@@ -284,11 +292,15 @@ def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathere
                 _stop_if_strict(made, data)
                 work.rejects[source].append(made)
             else:
-                work.examples[source].append(replace(made, id=number))
+                made = replace(made, id=number)
+                work.examples[source].append(made if privacy is None else privacy.look(made))
                 number += 1
     work.named = tuple(part for part in ("validation", "test") if getattr(data, part))
     for name, times in work.cleaned.items():
         work.notices.append(f"Cleaner '{name}' changed {counted(times, 'text')}.")
+    if privacy is not None:
+        work.private = privacy.report()
+        work.notices += privacy.notices()
     return columns
 
 

@@ -52,13 +52,14 @@ def read_held_out(
     wanted = required(dataset.columns)
     rows = list(read_files(paths, notices, Reading(tuple(wanted.values()))))
     check_columns(wanted, rows)
-    made = list(to_examples(rows, dataset.columns, needs, build_cleaners(dataset.columns, folder)))
+    cleaners = build_cleaners(dataset.columns, folder)
+    made = list(to_examples(rows, dataset.columns, needs, cleaners))
     rejects = [one for one in made if isinstance(one, Reject)]
     check_rejects(rejects, len(rows), dataset.columns, [str(path) for path in paths])
     if rejects:
         notices.append(f"{counted(len(rejects), 'row')} cannot be scored. The first: {rejects[0].sentence()}")
     spelling = spellings(dataset.classes)
-    examples = tuple(respelt(one, spelling) for one in made if isinstance(one, Example))
+    examples = tuple(respelt(cleaners.redacted(one), spelling) for one in made if isinstance(one, Example))
     said = grouped(notices, dict.fromkeys(row.file for row in rows))
     learnt = {text_key(example) for example in (*dataset.train, *dataset.validation, *before)}
     new = tuple(example for example in examples if text_key(example) not in learnt)

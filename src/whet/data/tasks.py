@@ -14,6 +14,7 @@ from whet.data.alike import Families
 from whet.data.dataset import Dataset, Gathered, Part, divide, gather
 from whet.data.keys import text_key
 from whet.data.notices import counted
+from whet.data.redact import together
 from whet.data.split import PARTS
 from whet.errors import DataError, Refused
 from whet.recipe import SOURCES, Data
@@ -107,6 +108,7 @@ def _together(made: Mapping[str, Dataset]) -> Dataset:
         conflicts=tuple(chain.from_iterable(one.conflicts for one in made.values())),
         cleaned=dict(cleaned),
         dates={place: date for one in made.values() for place, date in one.dates.items()},
+        private=together([one.private for one in made.values()]),
         tasks={name: Part(one.columns, one.classes) for name, one in made.items()},
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from whet.private.cards import cards, ibans
 from whet.private.internet import addresses, logins, mails
 from whet.private.keys import WORDS, keys
-from whet.private.kinds import BY_PATTERN, Found
+from whet.private.kinds import KINDS, Found
 from whet.private.national import NATIONAL_IDS
 from whet.private.phones import REGIONS, Phones
 
@@ -27,8 +27,8 @@ _OTHER_SIGNS = re.compile(
 class Finder:
     """Finds the kinds that it is asked for. `eager` errs on the side of finding, for texts that nobody learns from."""
 
-    def __init__(self, kinds: Collection[str] = BY_PATTERN, regions: Iterable[str] = REGIONS, eager: bool = False) -> None:
-        self.kinds = tuple(kind for kind in BY_PATTERN if kind in kinds)
+    def __init__(self, kinds: Collection[str] = KINDS, regions: Iterable[str] = REGIONS, eager: bool = False) -> None:
+        self.kinds = tuple(kind for kind in KINDS if kind in kinds)
         self.eager = eager
         phones = Phones(tuple(regions), eager)
         self._of_words = [("key", lambda text: keys(text, eager))] if "key" in kinds else []

@@ -21,15 +21,10 @@ KINDS = {
     "fr_nir": "French social security number (NIR)",
     "br_cpf": "Brazilian CPF",
     "in_aadhaar": "Indian Aadhaar number",
-    "name": "name of a person",
-    "address": "place or address",
 }
 """Kind to what it is, in words."""
 NATIONAL = tuple(kind for kind in KINDS if kind[2:3] == "_")
 """Kinds that are national ids; all are masked as [id]."""
-BY_MODEL = ("name", "address")
-"""Kinds that no pattern finds: a model that labels words does."""
-BY_PATTERN = tuple(kind for kind in KINDS if kind not in BY_MODEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ def plural(kind: str, number: int) -> str:
     if number == 1:
         return words
     head, bracket, rest = words.partition(" (")
-    for singular, several in (("address", "addresses"), ("name of a person", "names of persons"), ("URL with", "URLs with")):
+    for singular, several in (("address", "addresses"), ("URL with", "URLs with")):
         if singular in head:
             return head.replace(singular, several) + bracket + rest
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from whet.private.context import follows_phone, is_amount, named
@@ -191,7 +191,14 @@ def _without_open_bracket(text: str, start: int, end: int) -> Span:
     return start, end
 
 
-def canonical(written: str, regions: Sequence[str] = REGIONS) -> str:
+def unknown_regions(regions: Iterable[str]) -> list[str]:
+    """Return those that are no region of the world's numbering plan."""
+    import phonenumbers
+
+    return [one for one in regions if one not in phonenumbers.SUPPORTED_REGIONS]
+
+
+def canonical(written: str) -> str:
     """Return the same text for the same number, however it is written: its last nine digits."""
     digits = "".join(_GROUPS.findall(_EXTENSION.sub("", written)))
     return digits[-9:]

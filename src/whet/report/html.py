@@ -45,7 +45,7 @@ CLASSES_SHOWN = 12
 def render(report: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     """The page. `report` is what build_report returned; every part of `context` is optional.
 
-    context: run, task (of several), recipe, decisions [{key, value, reason}], log, data {rows_in, used, dropped, splits, cleaned, notices},
+    context: run, task (of several), recipe, decisions [{key, value, reason}], log, data {rows_in, used, dropped, splits, cleaned, notices, private [{words, rows}]},
     preflight [{level, sentence, remedy}], machine, timing, planned, samples [{prompt, reference, base, tuned}].
     """
     report = {"confused": [], "hints": [], "worst": [], "slices": {}, "baselines": {}, **report}

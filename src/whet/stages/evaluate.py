@@ -20,6 +20,7 @@ from whet.engine.order import permutation
 from whet.errors import Interrupted, RecipeError, RunError
 from whet.files import file_hash, json_text, lines_text, write_together
 from whet.models.save import load_base
+from whet.private.kinds import plural
 from whet.recipe_file import load_recipe
 from whet.report.build import Group, build_report
 from whet.report.html import render
@@ -376,6 +377,7 @@ def _context(
             "splits": accounting.used,
             "cleaned": dict(dataset.cleaned),
             "notices": list(dataset.notices),
+            "private": [{"words": plural(one.kind, one.rows), "rows": one.rows} for one in dataset.private],
         },
         "preflight": manifest.get("preflight", []),
         "machine": manifest.get("machine", {}),

@@ -85,7 +85,7 @@ class Predictor:
             found = question(RawRow("item", number + 1, fields), columns, self.clean, number)
             if isinstance(found, Reject):
                 raise DataError(f"item {number + 1}: {found.reason}. {found.remedy}")
-            examples.append(found)
+            examples.append(self.clean.redacted(found) if columns.token_labels is not None else found)
         return examples
 
     def answer(self, examples: Sequence[Example], abstain_below: float = 0.0) -> list[Prediction]:
