@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,11 @@ def at_sync(count, number=signal.SIGKILL):
     return ("sync", count, int(number))
 
 
+def at_time(seconds, number=signal.SIGKILL):
+    """A process that gets a signal from outside after so long, wherever it is then."""
+    return ("time", seconds, int(number))
+
+
 def command(line, when, told):
     """Run the command line in this process, which may end itself. What it said goes to the file `told`."""
     torch.set_num_threads(1)
@@ -125,7 +131,11 @@ def whet(processes, tmp_path):
         told = tmp_path / "told.txt"
         process = processes.Process(target=command, args=([str(word) for word in line], when, str(told)))
         process.start()
-        process.join(120)
+        if when is not None and when[0] == "time":
+            process.join(when[1])
+            if process.is_alive():
+                os.kill(process.pid, when[2])
+        process.join(300)
         assert process.exitcode is not None, "the process does not end"
         return process.exitcode, told.read_text(encoding="utf-8")
 
@@ -140,15 +150,16 @@ def end(run):
 
 @pytest.fixture(scope="module")
 def ended():
-    """What each recipe ends in when nothing stops it; filled by `undisturbed`."""
+    """What each recipe ends in when nothing stops it, in how many fsyncs and seconds; filled by `undisturbed`."""
     return {}
 
 
 def undisturbed(name, recipes, whet, tmp_path, ended):
     if name not in ended:
+        begun = time.monotonic()
         code, said = whet("train", recipes / f"{name}.yaml", "--out", tmp_path / "undisturbed")
         assert code == 0, said
-        ended[name] = (end(tmp_path / "undisturbed"), int(said.rpartition("\n")[2]))
+        ended[name] = (end(tmp_path / "undisturbed"), int(said.rpartition("\n")[2]), time.monotonic() - begun)
         assert any(file.endswith(".safetensors") for file in ended[name][0])
     return ended[name][0]
 
@@ -226,23 +237,72 @@ def test_killed_at_any_write_a_run_ends_in_the_same_bytes(name, recipes, whet, t
         shutil.rmtree(run)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_at_a_random_moment_a_run_ends_in_the_same_bytes(seed, recipes, whet, tmp_path, ended):
+    anywhere(seed, recipes, whet, tmp_path, ended)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(200))
-def test_killed_anywhere_again_and_again_a_run_ends_in_the_same_bytes(seed, recipes, whet, tmp_path, ended):
+def test_two_hundred_times_killed_at_a_random_moment_a_run_ends_in_the_same_bytes(seed, recipes, whet, tmp_path, ended):
+    anywhere(seed, recipes, whet, tmp_path, ended)
+
+
+def anywhere(seed, recipes, whet, tmp_path, ended):
+    """Kill a run at a drawn step, at a drawn write, or after a drawn time, wherever it is then; go on, and compare. Every third is killed twice."""
     draw = random.Random(seed)
-    name = draw.choice([name for name in RECIPES if (recipes / f"{name}.yaml").is_file()])
+    name = draw.choice(["write", "classify", "prefix"])
     expected = undisturbed(name, recipes, whet, tmp_path, ended)
     run, num_kills = tmp_path / "killed", 0
     line = ["train", recipes / f"{name}.yaml", "--out", run]
-    for _ in range(draw.randint(1, 4)):
-        at_a_step = at_step("fit", draw.randint(1, last_step(expected)))
-        code, said = whet(*line, when=draw.choice([at_a_step, at_sync(draw.randint(1, ended[name][1]))]))
-        assert code in {0, -signal.SIGKILL}, said  # 0 where the place lies behind it
-        num_kills += code != 0
+    while num_kills < 1 + (seed % 3 == 0):
+        when = draw.choice(
+            [
+                at_step("fit", draw.randint(1, last_step(expected))),
+                at_sync(draw.randint(1, ended[name][1])),
+                at_time(draw.uniform(0, ended[name][2])),
+            ]
+        )
+        code, said = whet(*line, when=when)
+        assert code in {0, -signal.SIGKILL}, said
+        if code == 0:  # the place lies behind what was left to do; the next draw is of a run of its own
+            assert end(run) == expected, f"{name}, killed {num_kills} times"
+            shutil.rmtree(run)
+            line = ["train", recipes / f"{name}.yaml", "--out", run]
+            continue
+        num_kills += 1
         line = ["train", "--resume", run] if run.exists() else line
-    assert whet(*line)[0] == 0
+    code, said = whet(*line)
+    assert code == 0, said
     assert end(run) == expected, f"{name}, killed {num_kills} times"
     assert not [path for path in run.rglob("*") if path.suffix in {".partial", ".before"}]
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("seed", range(4))
+def test_asked_to_stop_at_a_random_moment_a_run_is_saved_and_goes_on_to_the_same_end(
+    seed, number, recipes, whet, tmp_path, ended
+):
+    expected = undisturbed("write", recipes, whet, tmp_path, ended)
+    draw = random.Random(f"{seed} {number}")
+    run, line = tmp_path / "stopped", ["train", recipes / "write.yaml", "--out", tmp_path / "stopped"]
+    for _ in range(3):
+        place = draw.choice(
+            [at_step("fit", draw.randint(1, 11), number), at_time(draw.uniform(0.3, 1) * ended["write"][2], number)]
+        )
+        code, said = whet(*line, when=place)
+        assert code in {0, 130} or (code == -number and place[0] == "time" and not said), said  # before the program has begun
+        if code == 0:
+            break
+        line = ["train", "--resume", run] if run.exists() else line
+    assert whet(*line)[0] == 0
+    found = end(run)
+    extra = {file for file in found if file.startswith("checkpoints/") and file not in expected}  # those that a stop has made
+    assert {file: hashed for file, hashed in found.items() if file not in extra} == expected
+    assert len({file.split("/")[2] for file in extra}) <= 1, "retention keeps the last ones only"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
