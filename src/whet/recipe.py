@@ -310,6 +310,12 @@ class Train(Section):
     """Largest norm of the gradient."""
     precision: Auto | Literal["fp32", "bf16"] = "auto"
     """Arithmetic of the forward and backward pass; weights are always fp32, and the optimiser too unless it says otherwise."""
+    gradient_checkpointing: Auto | bool = "auto"
+    """Keep only the input of each block and compute it again in the backward pass: about a third more time for much less memory, and the
+    same result; auto: where the estimate does not fit without."""
+    parallel: Auto | Literal["ddp", "fsdp"] = "auto"
+    """On several devices (torchrun): ddp, each holds the whole model; fsdp, each holds a share of its blocks; auto: ddp where the whole
+    fits. It changes memory and speed, never the result."""
     early_stopping: EarlyStopping | Literal[False] = EarlyStopping()
     """Stop on validation loss, or on a metric; false: train to the end and keep the best by loss."""
     validate_every: Auto | Annotated[int, Field(ge=1)] = "auto"

@@ -39,6 +39,8 @@ class Run:
     """The further evaluation that `report` is of; none: the run's own test rows."""
     mirror: Callable[[Mapping[str, Any]], None] | None = field(default=None, compare=False, repr=False)
     """Who is told of each record of the log once it is written."""
+    owned: bool = field(default=True, compare=False, repr=False)
+    """This process writes it; of several that train together only the first does, and what the others would write is not written."""
 
     @property
     def results(self) -> Path:
@@ -80,10 +82,14 @@ class Run:
 
     def note(self, **values: Any) -> None:
         """Add to the manifest."""
+        if not self.owned:
+            return
         write_json(self.path / MANIFEST, self.manifest | values)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append to the log. What it holds depends on recipe and data only, so a resumed run writes the same bytes."""
+        if not self.owned:
+            return
         with (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.tell(record)
@@ -103,6 +109,8 @@ class Run:
 
     def cut_log(self, size: int) -> None:
         """Cut the log to what it was at a checkpoint. Raises RunError where it has become shorter than that."""
+        if not self.owned:
+            return
         file = self.path / LOG
         if size > self.log_size():
             raise RunError(f"{file}: is shorter than when the run was stopped. Restore it from a backup, or begin a new run.")

@@ -425,6 +425,8 @@ class Optimiser(Protocol):
     """What `train.learning_rate: auto` is multiplied by, since the techniques' rates are AdamW's; a class without this member has 1."""
     why_factor: str = ""
     """The reason for it, shown behind the rate."""
+    elementwise: bool = False
+    """It takes each number by itself, so it may step on shares of a tensor; a class without this member does not."""
 
     @abstractmethod
     def build(self, named: Sequence[tuple[str, Tensor]], learning_rate: float, weight_decay: float) -> Optimizer: ...

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 
 from whet.cli.app import app
-from whet.cli.say import begin, fail, say
+from whet.cli.say import begin, fail, follower, say, started_together
 from whet.errors import Interrupted, WhetError
 
 GONE = 141
@@ -23,7 +23,7 @@ def main() -> None:
     0 done, 1 the user can mend it, 2 usage, 3 refused, 130 interrupted, 141 the reader of what is written has gone.
     """
     begin()
-    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
         signal.signal(kind, signal.default_int_handler)  # whoever stops us, what is half-written goes
     before, sys.unraisablehook = sys.unraisablehook, _again
     try:
@@ -36,6 +36,8 @@ def main() -> None:
 def _run() -> int:
     """Run the command line; return its exit code, and say what went wrong."""
     try:
+        if started_together() and sys.argv[1:2] not in (["train"], ["--help"]):
+            return _one_process()
         app()
     except SystemExit as leaving:
         place = _own_place(leaving)
@@ -52,15 +54,34 @@ def _run() -> int:
         if found is None:
             raise
         code, message = found
-        say(f"whet: {message}")
+        if follower():
+            message = "" if _told_by_the_first(error) else f"process {os.environ['RANK']}: {message}"
+        if message:
+            say(f"whet: {message}")
         fail(type(error).__name__, message, code)
         return code
     return 0
 
 
+def _one_process() -> int:
+    """Refuse a verb that works in one process, where torchrun has started several. Return the exit code."""
+    if not follower():
+        say(
+            "whet: torchrun starts several processes, and only `whet train` shares its work among them. Run this verb without torchrun."
+        )
+    return 2
+
+
+def _told_by_the_first(error: Exception) -> bool:
+    """Whether the process that leads says the same: all have stopped together, or another has gone first."""
+    return isinstance(error, Interrupted) or type(error).__name__ == "PeerGone"
+
+
 def _left(leaving: SystemExit) -> int:
     """Return the exit code that the parser of the command line has chosen, and say what it has not said."""
     code, cause = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None), leaving.__context__
+    if follower():
+        return code
     if code == Interrupted.exit_code:
         say("whet: interrupted. Nothing half-written was left.")
         fail("Interrupted", "interrupted", code)

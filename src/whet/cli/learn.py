@@ -9,7 +9,7 @@ import typer
 
 from whet.cli.app import app
 from whet.cli.options import Json, Out, Own, Recipe, Sets, Test
-from whet.cli.say import answer, console, judged, narrator, say
+from whet.cli.say import answer, console, follower, judged, narrator, say
 from whet.display import quoted
 from whet.errors import Refused
 
@@ -76,11 +76,15 @@ def train(
     sets: Sets = [],
     as_json: Json = False,
 ) -> None:
-    """Train by a recipe, or go on with a run that was stopped, to the same bytes as if it had not been."""
+    """Train by a recipe, or go on with a run that was stopped, to the same bytes as if it had not been. On several devices: torchrun
+    --nproc-per-node 2 -m whet train RECIPE."""
     _one_of(recipe, resume, "run", changed=bool(sets) or out is not None)
     from whet.recipe_file import load_recipe
     from whet.stages import train as stage
 
+    if follower():
+        stage.follow_all()
+        return
     if resume is not None:
         run = stage.resume(resume, recipe=recipe, narrator=narrator())
     else:

@@ -23,6 +23,16 @@ def begin() -> None:
     _speak_utf8()
 
 
+def follower() -> bool:
+    """Whether torchrun has started this process to follow another, which alone speaks."""
+    return started_together() and os.environ.get("RANK", "0") != "0"
+
+
+def started_together() -> bool:
+    """Whether torchrun has started this process with others."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and "LOCAL_RANK" in os.environ
+
+
 def console() -> Any:
     from whet.stages.narrate import Terminal
 
@@ -64,7 +74,7 @@ def answer(as_json: bool, values: dict[str, Any]) -> None:
 
 def fail(kind: str, message: str, code: int) -> None:
     """Answer a program, where there is no other answer, with what went wrong."""
-    if "--json" in sys.argv[1:] and not _ANSWERED and sys.stdout is not None:
+    if "--json" in sys.argv[1:] and not _ANSWERED and sys.stdout is not None and not follower():
         answer(True, {"run": None, "error": {"kind": kind, "message": message, "exit_code": code}})
 
 

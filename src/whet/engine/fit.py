@@ -1,7 +1,7 @@
 """The only loop. A generator: it yields after each update, and the caller logs, validates, saves or stops.
 
-An objective yields whole steps; they are cut into packed micro-batches here, each term's sum is divided once by its weight over the
-whole step, and so neither the cut nor the packing can change a result.
+An objective yields whole steps; they are cut into packed micro-batches here, for all devices, each term's sum is divided once by its
+weight over the whole step, and so neither the cut nor the packing nor the number of devices can change a result.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from whet.engine.consolidate import Anchor
-from whet.engine.cut import cut, total_weights
 from whet.engine.machine import Precision, computing
-from whet.engine.optimise import build, grad_norm, restore_state, share_rates, state_tensors
+from whet.engine.optimise import build, restore_state, share_rates, state_tensors
+from whet.engine.parallel import Work, divided, from_first, gathered, leads, size, summed
+from whet.engine.shards import Shards
 from whet.errors import TrainingError
 from whet.models.linear import hidden_matrices
 from whet.models.policy import Policy
@@ -51,29 +52,35 @@ class Training:
     """What lives from step to step: the optimiser, where the order stands, and the objective's state."""
 
     named: Sequence[tuple[str, Tensor]]
+    """What learns, as this device holds it."""
     optimiser: Optimizer
     objective_state: State
     step: int = 0
     cursor: Cursor = field(default_factory=Cursor)
+    shards: Shards = field(default_factory=Shards)
 
     @classmethod
     def begin(cls, policy: Policy, objective: Objective, plan: TrainPlan) -> Training:
         """Return the state before the first step."""
-        named = policy.trainable()
-        assert named, "the technique left nothing to train"
+        learning = policy.trainable()
+        assert learning, "the technique left nothing to train"
         part_from_reference(policy)
+        shards = Shards.of(learning)
+        named = shards.held(learning)
         optimiser = build(plan.optimiser, named, hidden_matrices(policy), plan.learning_rate, plan.weight_decay)
         if policy.rates:
             share_rates(optimiser, named, policy.rates)
-        return cls(named, optimiser, objective.init(policy))
+        return cls(named, optimiser, objective.init(policy), shards=shards)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that is a tensor, by name: parameters and the optimiser's state."""
+        """Return everything that is a tensor, by name: parameters and the optimiser's state. Every device must ask; the first gets them."""
         parameters = {f"model/{name}": parameter.detach() for name, parameter in self.named}
-        return parameters | {f"optimiser/{name}": value for name, value in state_tensors(self.optimiser, self.named).items()}
+        state = {f"optimiser/{name}": value for name, value in state_tensors(self.optimiser, self.named).items()}
+        return self.shards.whole(parameters | state)
 
     def restore(self, tensors: Mapping[str, Tensor], step: int, cursor: Cursor, state: State) -> None:
         """Go back to a saved step. Values are copied into the parameters that exist."""
+        tensors = self.shards.mine(tensors)
         for name, parameter in self.named:
             if f"model/{name}" not in tensors or tensors[f"model/{name}"].shape != parameter.shape:
                 raise ValueError(f"{name} is missing, or has another shape")
@@ -107,17 +114,16 @@ def fit(
     `anchor` adds its penalty to the loss, once a step.
     """
     parameters = [parameter for _, parameter in training.named]
-    for rows in steps:
+    for rows in _agreed(steps, objective):
         if training.step >= plan.num_steps:
             return
         number = training.step + 1
         rate = plan.learning_rate * _factor(plan, number)
-        batches = list(cut(rows.units, plan.max_tokens))
-        weights = total_weights(batches)
-        losses, metrics = _accumulate(policy, objective, batches, weights, plan, training.objective_state, number, anchor)
-        norm = grad_norm(parameters)
+        work = divided(rows.units, plan.max_tokens)
+        losses, metrics = _accumulate(policy, objective, work, plan, training.objective_state, number, anchor)
+        norm = training.shards.take_gradients(training.named)
         if not math.isfinite(norm):
-            raise NonFiniteLoss(number, tuple(row for batch in batches for row in batch.row_ids))
+            raise NonFiniteLoss(number, tuple(row.id for unit in rows.units for row in unit))
         scale = min(1.0, plan.clip / (float(norm) + 1e-6))
         for parameter in parameters:
             if parameter.grad is not None and scale < 1.0:
@@ -128,8 +134,13 @@ def fit(
         training.optimiser.zero_grad(set_to_none=True)
         training.objective_state = objective.update(training.objective_state, metrics) | rows.carry
         training.step, training.cursor = number, rows.after
-        num_rows, num_tokens = sum(len(batch.row_ids) for batch in batches), sum(batch.num_tokens for batch in batches)
-        yield Step(number, losses, metrics, rate, float(norm), num_rows, num_tokens, rows.after)
+        yield Step(number, losses, metrics, rate, float(norm), work.num_rows, work.num_tokens, rows.after)
+
+
+def _agreed(steps: Iterable[StepRows], objective: Objective) -> Iterator[StepRows]:
+    """Yield the steps; what a policy has written itself is learnt from as the first device has it."""
+    for rows in steps:
+        yield from_first(rows) if objective.online else rows
 
 
 def _factor(plan: TrainPlan, number: int) -> float:
@@ -145,18 +156,31 @@ def _factor(plan: TrainPlan, number: int) -> float:
 def validate(policy: Policy, objective: Objective, units: Sequence[Unit], plan: TrainPlan, state: State) -> dict[str, float]:
     """Return the mean of each term over these units, as training would compute it, without gradient."""
     with torch.no_grad(), computing(plan.precision, policy.device):
-        return mean_terms(policy, objective, cut(units, plan.max_tokens), state)
+        sums, weights = _sums(policy, objective, divided(units, plan.max_tokens).batches, state)
+        found = gathered((sums, weights))
+        return _means(summed([part for part, _ in found]), summed([part for _, part in found]))
 
 
 def mean_terms(policy: Policy, objective: Objective, batches: Iterable[Batch], state: State) -> dict[str, float]:
     """Return the mean of each term of the loss over these batches."""
+    return _means(*_sums(policy, objective, batches, state))
+
+
+def _sums(
+    policy: Policy, objective: Objective, batches: Iterable[Batch], state: State
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return each term's sum over these batches, and its weight; those that are there for company add nothing."""
     sums: dict[str, float] = {}
     weights: dict[str, float] = {}
     for batch in batches:
         terms, _ = objective.loss(policy, batch.to(policy.device), state)
-        for term, total in terms.items():
+        for term, total in terms.items() if batch.row_ids else ():
             sums[term] = sums.get(term, 0.0) + float(total)
             weights[term] = weights.get(term, 0.0) + batch.weights[term]
+    return sums, weights
+
+
+def _means(sums: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
     return {term: total / weights[term] for term, total in sums.items() if weights[term]}
 
 
@@ -184,32 +208,39 @@ def calibrate(policy: Policy, objective: Objective, train: Sequence[Unit], units
 def _accumulate(
     policy: Policy,
     objective: Objective,
-    batches: Sequence[Batch],
-    weights: Mapping[str, float],
+    work: Work,
     plan: TrainPlan,
     state: State,
     number: int,
     anchor: Anchor | None,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Add up the gradients of a step. Returns each term's mean, and each metric's. The penalty goes with the first micro-batch."""
-    losses: dict[str, float] = dict.fromkeys(weights, 0.0)
+    """Add up the gradients of a step. Returns each term's mean over all devices, and each metric's.
+
+    The penalty goes with the first micro-batch. All devices raise NonFiniteLoss where one finds a number that is none, and only at the
+    end, so that none waits for another that has left.
+    """
+    losses: dict[str, float] = dict.fromkeys(work.weights, 0.0)
     metrics: dict[str, float] = {}
-    num_rows = sum(len(batch.row_ids) for batch in batches)
-    for batch in batches:
+    spoilt: tuple[int, ...] = ()
+    for batch in work.batches:
         with computing(plan.precision, policy.device):
             sums, measured = objective.loss(policy, batch.to(policy.device), state)
-        terms = [total / weights[term] for term, total in sums.items() if weights[term]]
-        if not terms:
+        share = 1.0 if batch.row_ids else 0.0
+        terms = [share * total / work.weights[term] for term, total in sums.items() if work.weights[term]]
+        if not terms and size() == 1:
             continue
-        if anchor is not None and PENALTY not in losses:
+        if anchor is not None and PENALTY not in losses and leads():
             terms.append(anchor.penalty())  # it depends on the weights only, so on no cut
             losses[PENALTY] = float(terms[-1].detach())
-        loss = torch.stack(terms).sum()
+        loss = torch.stack(terms or [0.0 * total for total in sums.values()]).sum()
         if not torch.isfinite(loss.detach()):
-            raise NonFiniteLoss(number, batch.row_ids)
+            spoilt = spoilt or batch.row_ids
         loss.backward()  # type: ignore[no-untyped-call]
-        for term, total in sums.items():
-            losses[term] += float(total.detach()) / weights[term] if weights[term] else 0.0
-        for name, total in measured.items():
-            metrics[name] = metrics.get(name, 0.0) + float(total.detach()) / num_rows
-    return losses, metrics
+        for term, total in sums.items() if share else ():
+            losses[term] += float(total.detach()) / work.weights[term] if work.weights[term] else 0.0
+        for name, total in measured.items() if share else ():
+            metrics[name] = metrics.get(name, 0.0) + float(total.detach()) / work.num_rows
+    found = gathered((spoilt, losses, metrics))
+    if spoilt := next((rows for rows, _, _ in found if rows), ()):
+        raise NonFiniteLoss(number, spoilt)
+    return summed([part for _, part, _ in found]), summed([part for _, _, part in found])

@@ -115,6 +115,10 @@ class Load:
     """Weights of a second network that is kept, in bytes."""
     bits: Literal["fp32", "nf4", "int8"] = "fp32"
     """In what the linear layers are held."""
+    recomputed: bool = False
+    """Gradient checkpointing: blocks keep their input only."""
+    shards: int = 1
+    """Devices that each hold a share of the blocks' weights, gradients and optimiser (FSDP)."""
     again: bool = False
     """The network is loaded a second time for training on all rows (train.refit)."""
     accelerator: bool = False
@@ -141,14 +145,15 @@ class Estimate:
 
 def estimate(shape: Shape, load: Load, program: int) -> Estimate:
     """Return what training takes. `program` is what the process takes for everything but the network: Python, torch, the rows."""
+    held = _held(shape, load)
     always = {
         "program and rows": ACCELERATOR_PROGRAM if load.accelerator else program,
-        "weights": weight_bytes(shape, load.bits),
+        "weights": round(weight_bytes(shape, load.bits) * held),
         "reference": load.reference,
-        "optimiser": round(load.trainable * load.state),
+        "optimiser": round(load.trainable * load.state * held),
     }
     step = always | {
-        "gradients": 4 * load.trainable,
+        "gradients": round(4 * load.trainable * held),
         "activations": activation_bytes(shape, load),
         "logits and loss": logit_bytes(shape, load, load.tokens, learning=True),
     }
@@ -172,6 +177,14 @@ def estimate(shape: Shape, load: Load, program: int) -> Estimate:
     return Estimate(moment, parts, sum(int(size) for size in step.values()))
 
 
+def _held(shape: Shape, load: Load) -> float:
+    """Return the share of the weights that a device holds: what lies outside the blocks whole, its part of them, and the one at work."""
+    if load.shards == 1:
+        return 1.0
+    inside = min(1.0, shape.linear / shape.size)
+    return 1 - inside + inside * min(1.0, 1 / load.shards + 2 / shape.layers)
+
+
 def weight_bytes(shape: Shape, bits: Literal["fp32", "nf4", "int8"] = "fp32") -> int:
     """Return what the weights take; whet keeps them in fp32, but for what `qlora` quantises."""
     if bits == "fp32":
@@ -182,7 +195,9 @@ def weight_bytes(shape: Shape, bits: Literal["fp32", "nf4", "int8"] = "fp32") ->
 
 def activation_bytes(shape: Shape, load: Load) -> int:
     """Return what a step keeps of its forward pass, and the few tensors of the layer that is being worked at."""
-    kept = round(load.tokens * shape.layers * load.deep * layer_bytes(shape, load.precision, load.whole, load.row))
+    layer = layer_bytes(shape, load.precision, load.whole, load.row)
+    kept = round(load.tokens * shape.layers * load.deep * (4 * shape.width if load.recomputed else layer))
+    kept += round(load.tokens * layer) if load.recomputed and load.deep else 0  # of the block that is computed again
     casts = 2 * shape.linear if load.precision == "bf16" and load.deep else 0  # the weights that products ran with
     decoded = 4 * shape.width * shape.inner * (2 if load.bits != "fp32" else 0)
     return kept + casts + decoded + _passing(shape, load, load.tokens)

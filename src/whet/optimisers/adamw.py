@@ -1,6 +1,7 @@
 """AdamW."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -17,6 +18,7 @@ class AdamW:
     The paper's lambda is the learning rate times the recipe's weight decay, as in torch: the decay falls with the rate.
     """
 
+    elementwise: ClassVar[bool] = True
     beta1: float = Field(0.9, ge=0, lt=1)
     """Decay of the mean of gradients."""
     beta2: float = Field(0.999, ge=0, lt=1)

@@ -19,6 +19,7 @@ class Lion:
     `train.weight_decay` has to be larger by as much: both by three to ten, as the authors find.
     """
 
+    elementwise: ClassVar[bool] = True
     beta1: float = Field(0.9, ge=0, lt=1)
     """Share of the mean in what a step follows."""
     beta2: float = Field(0.99, ge=0, lt=1)

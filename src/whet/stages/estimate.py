@@ -17,6 +17,7 @@ from torch import Tensor
 from whet.engine.machine import Precision, memory_now
 from whet.engine.optimise import build, state_tensors
 from whet.engine.order import permutation
+from whet.engine.parallel import size
 from whet.models.linear import hidden_matrices
 from whet.models.memory import Estimate, Load, Logits, estimate, weight_bytes
 from whet.models.quantised import Quantised
@@ -82,7 +83,9 @@ def job_load(
         state=state_bytes(plan.optimiser, trainable, hidden_matrices(policy)),
         logits=logits_of(job.objective.head),
         reference=4 * own if policy.reference is not None else 0,
-        bits=_bits(job),
+        bits=bits_of(job),
+        recomputed=job.recomputed,
+        shards=size() if job.way == "fsdp" else 1,
         again=job.recipe.train.refit is True and bool(job.validation_units),
         accelerator=policy.device.type != "cpu" if accelerator is None else accelerator,
     )
@@ -228,10 +231,11 @@ def _own_weights(job: Job) -> int:
     network = job.policy.network
     learning = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     added = sum(parameter.numel() for parameter in network.parameters()) - job.policy.num_parameters
-    return 0 if _bits(job) != "fp32" else max(0, learning - max(0, added))
+    return 0 if bits_of(job) != "fp32" else max(0, learning - max(0, added))
 
 
-def _bits(job: Job) -> Literal["fp32", "nf4", "int8"]:
+def bits_of(job: Job) -> Literal["fp32", "nf4", "int8"]:
+    """Return in what the linear layers of the job's network are held."""
     found = (module.bits for module in job.policy.network.modules() if isinstance(module, Quantised))
     return next(found, "fp32")
 

@@ -16,6 +16,7 @@ from whet.data.preflight import Finding, preflight
 from whet.engine.consolidate import Anchor, all_weights, held_weights
 from whet.engine.fit import TrainPlan
 from whet.engine.machine import choose_precision, computing
+from whet.engine.parallel import Way
 from whet.errors import DataError, RecipeError, Refused
 from whet.models.heads import keep_heads
 from whet.models.linear import placed
@@ -74,6 +75,10 @@ class Job:
     findings: list[Finding] = field(default_factory=list)
     anchor: Anchor | None = None
     """What holds the policy to the parents' weights, where the recipe asks for it."""
+    way: Way = "ddp"
+    """How several devices share the model, where there are several."""
+    recomputed: bool = False
+    """Blocks are computed again in the backward pass (gradient checkpointing)."""
 
     @property
     def steps_per_epoch(self) -> int:

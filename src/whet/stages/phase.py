@@ -18,7 +18,10 @@ from safetensors import SafetensorError
 from whet.display import quoted
 from whet.engine import checkpoint
 from whet.engine.fit import NonFiniteLoss, Training, calibrate, fit, validation
+from whet.engine.parallel import PeerGone, anyone, from_first, leads, wait
+from whet.engine.shards import shard
 from whet.errors import Interrupted, RunError, TrainingError
+from whet.models.recompute import recompute_blocks
 from whet.run import Run
 from whet.stages.job import Job
 from whet.stages.narrate import Bar, Narrator
@@ -123,20 +126,27 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
     everything saved.
     """
     folder = run.checkpoints / name
-    folder.mkdir(parents=True, exist_ok=True)
+    if leads():
+        folder.mkdir(parents=True, exist_ok=True)
     early = job.recipe.train.early_stopping
     watching = bool(early) and bool(job.validation_units)
     sign = scoring.sign if scoring else -1
     stopper = Stopper(early.patience, early.min_improvement, sign) if early and watching else Stopper(0)
+    if job.recomputed:
+        recompute_blocks(job.policy)
+    if job.way == "fsdp":
+        shard(job.policy)
     training = Training.begin(job.policy, job.objective, job.plan)
     _go_back(folder, training, stopper, run, narrator, log_bytes)
-    if training.step:  # killed between a checkpoint and the tidying after it
+    if training.step and leads():  # killed between a checkpoint and the tidying after it
         checkpoint.retain(folder, job.recipe.train.checkpoint.keep, stopper.best_step or None)
     title = "Training" if name == "fit" else "Training on all rows"
     with stop_signals() as flag, narrator.bar(title, job.plan.num_steps) as bar:
         try:
             _loop(name, job, run, folder, training, stopper, flag, bar, scoring)
         except NonFiniteLoss as error:
+            if not leads():
+                raise PeerGone("The loss is not finite.") from None
             raise TrainingError(_non_finite(error, job)) from None
     early_end = training.step < job.plan.num_steps
     if stopper.best_step and stopper.best_step != training.step:
@@ -150,7 +160,8 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
     loss = None if math.isinf(stopper.best_loss) else stopper.best_loss
     best_step = stopper.best_step or training.step
     narrator.say(_ending(training.step, job.plan.num_steps, stopper, scoring.name if scoring else "loss"))
-    return Outcome(training.step, best_step, loss, early_end, run.log_size(), job.policy.temperature, job.policy.temperatures)
+    outcome = Outcome(training.step, best_step, loss, early_end, run.log_size(), job.policy.temperature, job.policy.temperatures)
+    return from_first(outcome)
 
 
 def _loop(
@@ -173,10 +184,10 @@ def _loop(
         last = step.number == job.plan.num_steps
         validating = bool(job.validation_units) and (last or step.number % int(settings.validate_every) == 0)
         if validating:
-            losses = validation(
-                job.policy, job.objective, job.train_units, job.validation_units, job.plan, training.objective_state
+            losses = from_first(
+                validation(job.policy, job.objective, job.train_units, job.validation_units, job.plan, training.objective_state)
             )
-            watched = scoring(job.policy) if scoring else None
+            watched = _watched(scoring, job) if scoring else None
             stopper.see(sum(losses.values()), step.number, watched)
             run.log(
                 {
@@ -191,35 +202,49 @@ def _loop(
             )
         recent.append(sum(step.losses.values()))
         bar.advance(step.number, _note(sum(recent) / len(recent), stopper))
-        if validating or last or flag.raised or step.number % int(settings.checkpoint.every) == 0:
-            _save(folder, training, stopper, run)
-            checkpoint.retain(folder, settings.checkpoint.keep, stopper.best_step or None)
-        if flag.raised:
+        stopping = anyone(flag.raised)
+        if validating or last or stopping or step.number % int(settings.checkpoint.every) == 0:
+            _save(folder, training, stopper, run, settings.checkpoint.keep)
+        if stopping:
             raise Interrupted(
-                f"Stopped by {flag.name} after step {step.number}; everything is saved. Go on with: whet train --resume {quoted(run.path)}"
+                f"Stopped by {flag.name or 'a signal'} after step {step.number}; everything is saved. Go on with: whet train --resume {quoted(run.path)}"
             )
         if stopper.done or last:
             return
 
 
-def _save(folder: Path, training: Training, stopper: Stopper, run: Run) -> None:
-    state = {
-        "cursor": asdict(training.cursor),
-        "objective": training.objective_state,
-        "stopper": stopper.state(),
-        "log_bytes": run.log_size(),
-    }
-    checkpoint.save(folder, training.step, training.tensors(), state)
+def _watched(scoring: Scoring, job: Job) -> float:
+    """Return the score that is watched. Where every device has the whole model, the first one alone computes it."""
+    if job.way == "fsdp":
+        return from_first(scoring(job.policy))
+    return from_first(scoring(job.policy) if leads() else 0.0)
+
+
+def _save(folder: Path, training: Training, stopper: Stopper, run: Run, keep: int) -> None:
+    """Save the step, once for all devices, and let old checkpoints go."""
+    tensors = training.tensors()
+    if leads():
+        state = {
+            "cursor": asdict(training.cursor),
+            "objective": training.objective_state,
+            "stopper": stopper.state(),
+            "log_bytes": run.log_size(),
+        }
+        checkpoint.save(folder, training.step, tensors, state)
+        checkpoint.retain(folder, keep, stopper.best_step or None)
+    wait()
 
 
 def _go_back(folder: Path, training: Training, stopper: Stopper, run: Run, narrator: Narrator, log_bytes: int) -> None:
-    """Restore the last good checkpoint, or begin anew where there is none, and cut the log to it."""
-    found, damaged = checkpoint.load_latest(folder)
+    """Restore the last good checkpoint, or begin anew where there is none, and cut the log to it. All devices restore the same one."""
+    found, damaged = checkpoint.load_latest(folder) if leads() else (None, [])
+    latest = from_first(None if found is None else found.step)
     for step in damaged:
         narrator.say(f"The checkpoint of step {step} is torn or altered; it is not used.")
-    if found is None:
+    if latest is None:
         run.cut_log(log_bytes)
         return
+    found = found or _shared(folder, latest)
     state = found.state
     try:
         training.restore(found.tensors, found.step, Cursor(**state["cursor"]), state["objective"])
@@ -230,8 +255,19 @@ def _go_back(folder: Path, training: Training, stopper: Stopper, run: Run, narra
             f"{folder}/step-{found.step}: is not a checkpoint of this run ({error}). Delete it to go on from the one before, or "
             "begin a new run."
         ) from None
+    wait()
     run.cut_log(log_bytes)
     narrator.say(f"Going on after step {found.step}.")
+
+
+def _shared(folder: Path, step: int) -> checkpoint.Checkpoint:
+    """Return the checkpoint that the first device goes on from. Raises RunError where it is not to be read here."""
+    found = checkpoint.load(folder, step)
+    if found is None:
+        raise RunError(
+            f"{folder}/step-{step}: the first device reads this checkpoint, and this one cannot. All need the same folder of the run."
+        )
+    return found
 
 
 def _record(name: str, step: Step, job: Job) -> dict[str, object]:
@@ -293,6 +329,8 @@ def resumable(run: Run) -> Iterator[None]:
     go_on = f"run: whet train --resume {quoted(run.path)}"
     try:
         yield
+    except PeerGone as error:
+        raise PeerGone(f"{run.path}: {error} What was saved is whole; to go on {go_on}") from None
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped; what was saved is whole. To go on {go_on}") from None
     except (OSError, SafetensorError) as error:

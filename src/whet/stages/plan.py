@@ -25,14 +25,14 @@ from whet.files import write_json
 from whet.models.builtin import builtin_folder
 from whet.models.memory import ACCELERATOR_PROGRAM, GIB, PROGRAM, Estimate, Load, Shape, estimate
 from whet.models.policy import Kind
+from whet.models.recompute import recompute_blocks
 from whet.models.shapes import shape_of, shape_of_config
 from whet.recipe import Choice, Recipe
 from whet.stages.advice import advise, gib, models, techniques, way_load
 from whet.stages.build import build_objective, build_optimiser, check_plugins
-from whet.stages.decide import choose_max_tokens
+from whet.stages.decide import Decision, choose_max_tokens
 from whet.stages.estimate import (
     Seconds,
-    estimate_job,
     job_load,
     logits_of,
     program_bytes,
@@ -40,6 +40,7 @@ from whet.stages.estimate import (
     state_bytes,
     unit_tokens,
 )
+from whet.stages.fitting import recomputed_load, why_again
 from whet.stages.job import Job, build_job, loading, refuse
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import prepare_data
@@ -158,8 +159,15 @@ def _planned(job: Job, recipe: Recipe, limit: int | None, load_s: float | None, 
     """Plan with the model at hand. `load_s`: how long that took; none: no steps are tried."""
     shape, elsewhere = shape_of(job.policy), limit is not None
     load, program = (_elsewhere(job, recipe) if elsewhere else job_load(job)), program_bytes(job)
-    guess = estimate(shape, load, program) if elsewhere else estimate_job(job)
     room = limit if limit is not None else free_memory()
+    plain = estimate(shape, load, program).total
+    load = recomputed_load(recipe, load, room, lambda one: estimate(shape, one, program).total)
+    guess = estimate(shape, load, program)
+    if load.recomputed:
+        job.recomputed = True
+        why = why_again(recipe.train.gradient_checkpointing, plain, room)
+        job.decisions.append(Decision("train.gradient_checkpointing", True, why))
+        narrator.say(f"Gradient checkpointing: blocks are computed again in the backward pass, {why}.")
     probed = None
     if load_s is not None and guess.total <= room:
         narrator.say("Trying three steps ...")
@@ -191,7 +199,13 @@ def _planned(job: Job, recipe: Recipe, limit: int | None, load_s: float | None, 
         "does_not_fit": reason or None,
         "elsewhere": elsewhere,
         "facts": facts,
-        "memory": {**guess.record(), "needed_bytes": needed, "limit_bytes": room, "measured_bytes": probed and probed.peak_bytes},
+        "memory": {
+            **guess.record(),
+            "needed_bytes": needed,
+            "limit_bytes": room,
+            "measured_bytes": probed and probed.peak_bytes,
+            "gradient_checkpointing": load.recomputed,
+        },
         "seconds": probed.seconds.record() if probed else None,
         "disk": disk,
         "techniques": ways,
@@ -203,6 +217,8 @@ def _planned(job: Job, recipe: Recipe, limit: int | None, load_s: float | None, 
 
 def _probe(job: Job, load_s: float, narrator: Narrator) -> Probe | None:
     """Take three steps on the job's own policy, which nothing else uses: one with the longest rows, two with usual ones; and one validation."""
+    if job.recomputed:
+        recompute_blocks(job.policy)
     settings = replace(job.plan, num_steps=max(3, job.plan.num_steps))
     training = Training.begin(job.policy, job.objective, settings)
     longest = sorted(job.train_units, key=unit_tokens)[-settings.batch_size :]
@@ -315,6 +331,8 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
     ways = {way: way_load(way, shape, load, 0, objective.reference) for way in ("full", "lora", "qlora")}
     load = ways.get(name, ways["lora"])
     program = max(PROGRAM, memory_now())
+    load = recomputed_load(recipe, load, room, lambda one: estimate(shape, one, program).total)
+    ways = {way: replace(one, recomputed=load.recomputed) for way, one in ways.items()}
     guess: Estimate = estimate(shape, load, program)
     rows = []
     for way, asked in ways.items():
@@ -332,7 +350,13 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
         "does_not_fit": None if fits else f"it takes {gib(guess.total)}, and {gib(room)} are free",
         "elsewhere": elsewhere,
         "facts": facts,
-        "memory": {**guess.record(), "needed_bytes": guess.total, "limit_bytes": room, "measured_bytes": None},
+        "memory": {
+            **guess.record(),
+            "needed_bytes": guess.total,
+            "limit_bytes": room,
+            "measured_bytes": None,
+            "gradient_checkpointing": load.recomputed,
+        },
         "seconds": None,
         "disk": None,
         "techniques": rows,

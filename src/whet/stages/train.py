@@ -14,8 +14,10 @@ import whet
 from whet.data.dataset import Dataset
 from whet.display import quoted
 from whet.engine.fit import TrainPlan, calibrate
-from whet.engine.machine import describe, free_memory, peak_accelerator_memory, peak_memory
+from whet.engine.machine import describe, peak_accelerator_memory, peak_memory
 from whet.engine.packed_attention import named, why_not
+from whet.engine.parallel import from_first, leads, size, wait
+from whet.engine.shards import gather
 from whet.errors import Interrupted, RunError
 from whet.files import whole_folder, write_whole
 from whet.models.memory import GIB
@@ -36,6 +38,7 @@ from whet.stages.build import (
 )
 from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.estimate import Pace, estimate_job
+from whet.stages.fitting import choose, make_fit, room_here
 from whet.stages.job import Job, build_job, loading, on_all_rows, refuse
 from whet.stages.lineage import as_stored, find_parents
 from whet.stages.merging import check_merge, merge_stages
@@ -44,6 +47,7 @@ from whet.stages.narrate import SILENT, Narrator
 from whet.stages.phase import Outcome, resumable, run_phase
 from whet.stages.prepare import prepare_data, slug, stored_dataset
 from whet.stages.score import scoring
+from whet.stages.together import announce, in_turn, led
 
 WHOLE = Choice(name="full")
 """How weights are kept that a technique was folded into."""
@@ -52,8 +56,13 @@ WHOLE = Choice(name="full")
 def train(recipe: Recipe, *, folder: Path | None = None, out: Path | None = None, narrator: Narrator = SILENT) -> Run:
     """Prepare the data, look before training, and train. Returns the run.
 
-    `folder` is the recipe's own, where the user's plugin files lie. Raises WhetError; a refusal leaves no run behind.
+    `folder` is the recipe's own, where the user's plugin files lie. Raises WhetError; a refusal leaves no run behind. Where torchrun has
+    started several processes, all call this, and all get the run.
     """
+    return led(lambda: _begun(recipe, folder, out, narrator), follow)
+
+
+def _begun(recipe: Recipe, folder: Path | None, out: Path | None, narrator: Narrator) -> Run:
     path = free_path(out, slug(recipe))
     for name in compared(recipe):
         free_path(alone_path(path, name), "")
@@ -90,6 +99,7 @@ def train_on(
     with new_run(path, manifest | {"parents": [*came_from, *parents, *taught], **noted}) as run:
         write_run(run, job.recipe, job)
     run = Run(path)
+    announce(path, folder)
     with run.lock(), resumable(run), mirrored(run, job.recipe, folder, narrator) as watched:
         _train(job, watched, folder, narrator, load_s)
     _train_each_alone(run, dataset, folder, narrator)
@@ -97,7 +107,33 @@ def train_on(
 
 
 def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILENT) -> Run:
-    """Go on with a run that was stopped or killed, to the same bytes as if it had not been. Returns the run."""
+    """Go on with a run that was stopped or killed, to the same bytes as if it had not been. Returns the run.
+
+    On another number of devices than before it ends in the same weights but for rounding.
+    """
+    return led(lambda: _gone_on(path, recipe, narrator), follow)
+
+
+def follow_all() -> None:
+    """Follow the process that leads, in one that torchrun has started beside it."""
+    led(_nothing_to_lead, follow)
+
+
+def _nothing_to_lead() -> Run:
+    raise AssertionError("a process that follows does not lead")
+
+
+def follow(path: Path, folder: Path | None) -> None:
+    """Learn a share of a run that another process leads; it is there already, and nothing is written."""
+    run = replace(open_run(path), owned=False)
+    stored = as_stored(run, load_recipe(run.path / "recipe.yaml"))
+    folder = plugin_folder(run, recipe_beside(run, folder))
+    begun = time.monotonic()
+    job = build_job(stored, stored_dataset(run), folder, num_steps=run.manifest["plan"]["num_steps"])
+    _train(job, run, folder, SILENT, time.monotonic() - begun)
+
+
+def _gone_on(path: Path, recipe: Path | None, narrator: Narrator) -> Run:
     run = open_run(path)
     with run.lock(), resumable(run):
         run.sweep()
@@ -115,6 +151,7 @@ def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILEN
             job = build_job(stored, stored_dataset(run), folder, num_steps=manifest["plan"]["num_steps"])
             load_s = time.monotonic() - begun
             check_base(job.policy, manifest["base"]["sha256"])
+            announce(run.path, folder)
             with mirrored(run, stored, folder, narrator) as watched:
                 _train(job, watched, folder, narrator, load_s)
     if compared(stored):
@@ -147,7 +184,7 @@ def _train_each_alone(run: Run, dataset: Dataset, folder: Path | None, narrator:
             if child.manifest.get("parents") != parents:
                 raise RunError(f"{place}: is there, and does not belong to {run.path}. Move it elsewhere, and go on.")
             if not child.model.exists():
-                resume(place, recipe=recipe_beside(child, folder), narrator=narrator)
+                _gone_on(place, recipe_beside(child, folder), narrator)
         except Interrupted:
             raise Interrupted(
                 f"Stopped while training {name} alone; everything is saved. Go on with: whet train --resume {quoted(run.path)}"
@@ -179,9 +216,10 @@ def write_run(run: Run, recipe: Recipe, job: Job) -> None:
 def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator, load_s: float) -> None:
     begun = time.monotonic()
     run = _paced(job, run, load_s)
-    phases: dict[str, Any] = run.manifest.get("phases", {})
+    make_fit(job, narrator)
+    phases: dict[str, Any] = from_first(run.manifest.get("phases", {}))
     refit = job.recipe.train.refit is True and bool(job.validation_units)
-    fisher = measured_fisher(job, folder, narrator, run) if job.recipe.continual.ewc else None
+    fisher = in_turn(lambda: measured_fisher(job, folder, narrator, run)) if job.recipe.continual.ewc else None
     if fisher is not None:
         job.anchor = anchored(job, fisher)
     if not refit or "fit" not in phases:  # a finished phase only brings its best weights back
@@ -202,21 +240,26 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator, load_s: 
         job.policy.take_temperatures(fitted.temperatures)
         job.anchor = anchored(job, fisher) if fisher is not None else None
         phases["refit"] = asdict(run_phase("refit", job, run, narrator, fitted.log_bytes))
-    seconds = run.manifest["actual"]["train_s"] + time.monotonic() - begun
+    seconds = from_first(run.manifest["actual"]["train_s"]) + time.monotonic() - begun
     tokens = sum(record.get("tokens", 0) for record in run.records())
     learning = sum(tensor.numel() for _, tensor in job.policy.trainable())
-    with whole_folder(run.model) as model:  # appears last: a run that has it is trained
-        _save(job, folder, model)
-        run.note(phases=phases, trainable_parameters=learning, actual=_actual(seconds, tokens))
+    gather(job.policy)
+    if leads():
+        with whole_folder(run.model) as model:  # appears last: a run that has it is trained
+            _save(job, folder, model)
+            run.note(phases=phases, trainable_parameters=learning, actual=_actual(seconds, tokens, job))
+    wait()
 
 
 def _foreseen(job: Job, narrator: Narrator) -> dict[str, Any]:
     """Return the memory that the formula foresees, and say where it is more than there is."""
-    needed, free = estimate_job(job), free_memory()
+    free = room_here(job)
+    chosen = choose(job, free)
+    needed = estimate_job(replace(job, way=chosen.way, recomputed=chosen.recomputed))
     if needed.total > free:
         told = f"Note: this is estimated to take {needed.total / GIB:,.1f} GiB, and {free / GIB:,.1f} GiB are free."
         narrator.say(f"{told} What would fit: whet plan RECIPE")
-    return needed.record()
+    return needed.record() | {"gradient_checkpointing": chosen.recomputed}
 
 
 def _paced(job: Job, run: Run, load_s: float) -> Run:
@@ -233,9 +276,11 @@ def _paced(job: Job, run: Run, load_s: float) -> Run:
     return replace(run, mirror=see)
 
 
-def _actual(seconds: float, tokens: int) -> dict[str, Any]:
-    """Return what training took: seconds, tokens, and the most memory that this process has held."""
-    found = {"train_s": round(seconds, 2), "tokens": tokens, "peak_memory_bytes": peak_memory()}
+def _actual(seconds: float, tokens: int, job: Job) -> dict[str, Any]:
+    """Return what training took: seconds, tokens, and the most memory that this process has held; of several devices also their number."""
+    found: dict[str, Any] = {"train_s": round(seconds, 2), "tokens": tokens, "peak_memory_bytes": peak_memory()}
+    found |= {"devices": size(), "parallel": job.way} if size() > 1 else {}
+    found |= {"gradient_checkpointing": True} if job.recomputed else {}
     on_accelerator = peak_accelerator_memory()
     return found if on_accelerator is None else found | {"peak_accelerator_bytes": on_accelerator}
 

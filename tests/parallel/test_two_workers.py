@@ -1,0 +1,87 @@
+"""Two gloo workers make the steps of one process, whole or in shares; and how rows are shared out. Whole runs: test_parallel.py, slow."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from whet import plugins
+from whet.engine.fit import Training, fit, validate
+from whet.engine.parallel import shares
+from whet.engine.shards import shard
+from whet.testing.steps import ready, tiny_plan
+from whet.types import Cursor, Row
+
+STEPS = 4
+
+
+def learnt(objective, policy, examples):
+    """Loss and gradient norm of each step, the validation loss after them, and the sum of all weights' magnitudes."""
+    plan = tiny_plan(policy, num_steps=STEPS, batch_size=5, max_tokens=40)
+    units = objective.units(examples, policy, plan.max_length)
+    training = Training.begin(policy, objective, plan)
+    rows = objective.steps(units, policy, plan, Cursor(), training.objective_state)
+    steps = list(fit(policy, objective, rows, plan, training))
+    judged = validate(policy, objective, units, plan, training.objective_state)
+    weights = sum(float(tensor.double().abs().sum()) for tensor in training.tensors().values() if tensor.is_floating_point())
+    return (
+        [[*step.losses.values(), step.grad_norm, step.num_rows, step.num_tokens] for step in steps],
+        [*judged.values()],
+        weights,
+    )
+
+
+def two(work, folder):
+    """Do the work in two processes that have joined. Returns what each gave."""
+    children = []
+    for rank in range(2):
+        if child := os.fork():
+            children.append(child)
+            continue
+        try:
+            dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+            (folder / f"{rank}.json").write_text(json.dumps(work()))
+            dist.destroy_process_group()
+        except BaseException:
+            (folder / f"{rank}.txt").write_text(traceback.format_exc())
+        os._exit(0)
+    for child in children:
+        os.waitpid(child, 0)
+    assert not list(folder.glob("*.txt")), next(folder.glob("*.txt")).read_text()
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+@pytest.mark.parametrize(("name", "architecture"), [("sft", "llama"), ("classify", "bert")])
+def test_two_workers_have_the_loss_of_one_process(name, architecture, way, builder, examples, tmp_path):
+    objective = plugins.build("objectives", name, {})
+    alone = learnt(objective, ready(objective, builder(architecture), examples), examples)
+
+    def work():
+        policy = ready(objective, builder(architecture), examples)
+        if way == "fsdp":
+            shard(policy)
+        return learnt(objective, policy, examples)
+
+    first, second = two(work, tmp_path)
+    for ours, theirs in zip(first[0], alone[0], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    assert first[:2] == second[:2], "the workers do not agree"
+    assert first[1] == pytest.approx(alone[1], rel=1e-5)
+    assert first[2] == pytest.approx(alone[2], rel=1e-5)
+    norms = [step[1] for step in alone[0]]
+    assert len(norms) == STEPS and min(norms) > 0.1, "nothing was learnt"
+
+
+def test_units_are_shared_out_whole_and_evenly():
+    units = [(Row(number, torch.zeros(length, dtype=torch.long)),) for number, length in enumerate([9, 3, 5, 7, 1, 8, 2, 6])]
+    for number in (1, 2, 3, 5, 12):
+        parts = shares(units, number)
+        assert sorted(row.id for part in parts for unit in part for row in unit) == list(range(8))
+        held = [sum(len(row.ids) for unit in part for row in unit) for part in parts]
+        assert len(parts) == number and max(held) - min(held) <= 9
