@@ -239,6 +239,11 @@ class Data(Section):
         BeforeValidator(lambda value: {"by": value} if isinstance(value, str | list | tuple) else value),
     ] = None
     """New training rows made of the training rows, such as {by: [synonyms, random_swap]}; none: only the rows of the data."""
+    label_synonyms: dict[str, str] = {}
+    """Other names of labels, such as {refund: billing_refund}: rows with the one are read as rows with the other, whatever case and spaces."""
+    conflicts: Literal["keep", "majority", "drop"] = "keep"
+    """What becomes of rows with the same text and different labels. keep: all stay, and are told. majority: those with the commonest label stay,
+    none where there is a tie. drop: none stays. A text may well deserve both, so nothing leaves unless you say so."""
     redact: Auto | bool | Redact = "auto"
     """Private data: true masks it, or a section says how. auto: it is counted and told, and nothing is changed; false: nobody looks."""
     strict: bool = False

@@ -522,12 +522,19 @@ class Source(Protocol):
         ...
 
 
+class Unwanted(Exception):
+    """A cleaner's word that a row is not to be learnt from: why, in words that do not repeat what the text says."""
+
+
 class Cleaner(Protocol):
     """Repairs a row's text, or says why it is dropped."""
 
     @abstractmethod
     def clean(self, text: str) -> str:
-        """Return the repaired text; the same text where there is nothing to repair."""
+        """Return the repaired text; the same text where there is nothing to repair.
+
+        Raises Unwanted for a text that is not to be learnt from. It is judged and answered all the same, as it is.
+        """
         ...
 
 

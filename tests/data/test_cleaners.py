@@ -10,6 +10,8 @@ from whet import plugins
 from whet.data.clean import build_cleaners
 from whet.errors import RecipeError
 from whet.recipe import Data
+from whet.testing.cleaners import cleaning_twice_is_cleaning_once
+from whet.types import Unwanted
 
 MESSY = st.lists(
     st.one_of(
@@ -55,8 +57,7 @@ MESSY = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(text=MESSY)
 def test_cleaning_twice_is_cleaning_once(name, text):
-    clean = plugins.build("cleaners", name, {}).clean
-    assert clean(clean(text)) == clean(text)
+    cleaning_twice_is_cleaning_once(plugins.build("cleaners", name, {}), [text])
 
 
 @settings(max_examples=200, deadline=None)
@@ -96,7 +97,7 @@ def test_examples(name, text, expected):
 
 def test_auto_repairs_in_order_and_names_what_changed():
     cleaners = build_cleaners(Data(path="x", text="t", label="l"), None)
-    assert [name for name, _ in cleaners.chain] == ["encoding", "markup", "controls", "spaces"]
+    assert [name for name, _ in cleaners.chain] == ["encoding", "markup", "unicode", "controls", "spaces"]
     text, changed = cleaners.changes("CafÃ©&nbsp; <br> <b>au</b> lait")
     assert (text, changed) == ("Café\nau lait", ("encoding", "markup", "spaces"))
 
@@ -120,3 +121,61 @@ def test_a_cleaner_of_the_users_own_comes_from_the_recipes_folder(tmp_path):
         "        return text.upper()\n"
     )
     assert build_cleaners(Data(path="x", clean=("./shout.py",)), tmp_path)("a") == "A"
+
+
+def test_typographers_signs_stay_where_nobody_asks():
+    text = "naïve façade – „ja“ or “yes”… it’s 5−3"
+    assert build_cleaners(Data(path="x", text="t", label="l"), None)(text) == text
+    assert plugins.build("cleaners", "quotes", {}).clean(text) == 'naïve façade - "ja" or "yes"... it\'s 5-3'
+    assert plugins.build("cleaners", "quotes", {"dashes": False}).clean("a—b ``c''") == 'a—b "c"'
+    assert plugins.build("cleaners", "quotes", {}).clean("a—b, 3–4") == "a - b, 3-4"
+
+
+def test_one_form_of_unicode_changes_no_character_for_another():
+    assert plugins.build("cleaners", "unicode", {}).clean("cafe\u0301 ﬁ ２ x²") == "café ﬁ ２ x²"
+    assert plugins.build("cleaners", "unicode", {"form": "nfkc"}).clean("ﬁ ２ x²") == "fi 2 x2"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("i did not recieve my paymnt, definately", "i did not receive my payment, definitely"),
+        ("Recieve it, Mr Smyth", "Recieve it, Mr Smyth"),  # capitals may be names
+        ("see `recieve`, recieve_all, re.cieve, /recieve, recieve2 and a@recieve.com", None),
+        ("    recieve in code\n```\nrecieve\n```", None),
+        ("kubectl wich thx pls iirc", None),  # unknown, or several words could be meant
+        ("don't, naïve, ça and thier's", None),
+        ("(seperate)  two   spaces\n\nuntill", "(separate)  two   spaces\n\nuntil"),
+    ],
+)
+def test_spelling_is_corrected_word_by_word_where_one_is_meant(text, expected):
+    assert plugins.build("cleaners", "spelling", {}).clean(text) == (expected or text)
+
+
+def test_words_that_are_kept_are_not_corrected():
+    assert plugins.build("cleaners", "spelling", {"keep": ["recieve"]}).clean("recieve paymnt") == "recieve payment"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "stays", "goes"),
+    [
+        ("length", {"min_words": 3, "max_characters": 40}, ["one two three"], ["one two", "a b c " * 20]),
+        ("repetition", {}, ["no no no", "good " * 5, "a b " * 9, "hmm....."],
+         ["buy now " * 20, "w" * 40, "\n".join(["the same line here"] * 4 + ["and another one of five words"] * 2), "spam " * 30]),
+        ("gibberish", {}, ["ok", "pls refund asap", "Rhythm and strengths", "Szczęście w chrząszczu", "日本語のテキスト", "👍👍👍👍👍👍👍👍👍👍👍👍", "x = 3"],
+         ["sdkfjh wqpzx lkjhgf", "qwrtp zxcvb hjklm", "%$&/(%$&/(%$&/("]),
+        ("language", {"keep": ["en", "fr"]}, ["I have not received my new card yet", "ok", "wo ist es", "Je n'ai pas encore reçu ma nouvelle carte bancaire"],
+         ["Ich habe meine neue Karte noch immer nicht bekommen", "Nie otrzymałem jeszcze mojej nowej karty płatniczej"]),
+    ],
+)  # fmt: skip
+def test_what_is_dropped_and_what_is_not(name, settings, stays, goes):
+    cleaner = plugins.build("cleaners", name, settings)
+    assert [cleaner.clean(text) for text in stays] == stays
+    for text in goes:
+        with pytest.raises(Unwanted):
+            cleaner.clean(text)
+
+
+def test_an_unknown_language_says_which_are_known():
+    with pytest.raises(RecipeError, match="xx is no language"):
+        plugins.build("cleaners", "language", {"keep": ["xx"]})

@@ -49,12 +49,23 @@ def prepare(
     out: Out = None,
     sets: Sets = [],
     fresh: Annotated[bool, typer.Option("--fresh", help="Collect the rows of data.sources anew.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show what each cleaner would change or drop, before and after. Writes nothing.")
+    ] = False,
+    examples: Annotated[int, typer.Option("--examples", min=0, help="Changes of each cleaner that a preview shows.")] = 3,
     as_json: Json = False,
 ) -> None:
     """Read, clean, deduplicate and split the data, and account for every row. Trains nothing."""
     from whet.data.accounting import ACCOUNTING
     from whet.recipe_file import load_recipe
     from whet.stages.prepare import prepare_run
+
+    if preview:
+        from whet.stages.preview import preview as look
+
+        found = look(load_recipe(recipe, sets), recipe.parent, narrator(), examples)
+        answer(as_json, {"run": None, "preview": {name: one.record() for name, one in found.items()}})
+        return
 
     run = prepare_run(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=narrator(), fresh=fresh)
     say(f"Prepared: {run.path}")

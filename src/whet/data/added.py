@@ -12,9 +12,8 @@ from whet.data.alike import Families
 from whet.data.clean import Cleaners
 from whet.data.dataset import Dataset, in_order
 from whet.data.deduplicate import conflicts, without_duplicates
-from whet.data.held_out import respelt, spellings
 from whet.data.keys import content_key, text_key
-from whet.data.labels import labels_of, merged_labels
+from whet.data.labels import labels_of, merged_labels, respelt, spellings
 from whet.data.mapping import check_columns, required
 from whet.data.notices import counted
 from whet.data.replay import SOURCE, Past, old_rows, stratified
@@ -113,7 +112,7 @@ def add_rows(
 
 def _spelt_alike(old: Dataset, examples: list[Example], notices: list[str]) -> list[Example]:
     """Return the examples with labels spelt as the old rows have them, and new labels as most new rows do."""
-    known = spellings(old.classes)
+    known = spellings(old.classes, old.columns.label_synonyms)
     examples = [respelt(one, known) for one in examples]
     if old.columns.clean != "auto":
         return examples

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from whet.data.conversation import Unwelcome
 from whet.data.redact import build_redactor, redact_row, secret_key, wanted
 from whet.data.rows import RawRow, Reject
 from whet.plugins import build
 from whet.private.redact import Redactor
 from whet.recipe import Data
-from whet.types import Cleaner, Example
+from whet.types import Cleaner, Example, Unwanted
 
-FOR_LABELS = ("encoding", "markup", "controls", "spaces")
-FOR_WRITING = ("encoding", "controls")
+FOR_LABELS = ("encoding", "markup", "unicode", "controls", "spaces")
+FOR_WRITING = ("encoding", "unicode", "controls")
 """Where the text itself is learnt, tags and line breaks may be what is wanted (HTML, code), so that they stay."""
 
 
@@ -35,13 +37,31 @@ class Cleaners:
         return example if self.redactor is None else redact_row(example, self.redactor)[0]
 
     def changes(self, text: str) -> tuple[str, tuple[str, ...]]:
-        """Return the repaired text and the names of the cleaners that changed it."""
-        changed = []
+        """Return the repaired text and the names of the cleaners that changed it.
+
+        What a cleaner would drop stays as it is: it is to be answered, or to be judged on.
+        """
+        changed: tuple[str, ...] = ()
         for name, cleaner in self.chain:
-            before, text = text, cleaner.clean(text)
+            before = text
+            with suppress(Unwanted):
+                text = cleaner.clean(text)
             if text != before:
-                changed.append(name)
-        return text, tuple(changed)
+                changed += (name,)
+        return text, changed
+
+    def learnt(self, text: str) -> tuple[str, tuple[str, ...]]:
+        """Return the same of a text to learn from. Raises Unwelcome where a cleaner drops it."""
+        changed: tuple[str, ...] = ()
+        for name, cleaner in self.chain:
+            before = text
+            try:
+                text = cleaner.clean(text)
+            except Unwanted as error:
+                raise Unwelcome(str(error), f"Nothing to do: data.clean names '{name}'.", name) from None
+            if text != before:
+                changed += (name,)
+        return text, changed
 
 
 def build_cleaners(columns: Data, folder: Path | None, rows: Iterable[RawRow | Reject] = ()) -> Cleaners:

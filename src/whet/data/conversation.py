@@ -26,6 +26,14 @@ class Unusable(Exception):
         self.remedy = remedy
 
 
+class Unwelcome(Unusable):
+    """A row is not to be learnt from, as a cleaner says that the recipe names: no fault of the data."""
+
+    def __init__(self, reason: str, remedy: str, by: str) -> None:
+        super().__init__(reason, remedy)
+        self.by = by
+
+
 def conversation(value: object, column: str) -> tuple[Message, ...]:
     """Return the messages of a conversation. Raises Unusable that names the column."""
     turns = turns_of(value)

@@ -14,12 +14,12 @@ from typing import Any
 from whet.data.accounting import ACCOUNTING, Accounting, Count, check_rejects, count
 from whet.data.alike import without_near
 from whet.data.clean import Cleaners, build_cleaners
-from whet.data.deduplicate import Conflict, conflicts, without_duplicates
+from whet.data.deduplicate import Conflict, conflicts, without_conflicts, without_duplicates
 from whet.data.divide import apart
 from whet.data.frozen import Frozen, read_frozen
 from whet.data.hidden import ENOUGH, REFUSED, hidden_targets
 from whet.data.keys import text_key
-from whet.data.labels import labels_of, merged_labels
+from whet.data.labels import labels_of, merged_labels, respelt, spellings
 from whet.data.leaks import refuse_many, told, without_leaks
 from whet.data.mapping import check_columns, required, resolve
 from whet.data.notices import counted, grouped
@@ -171,7 +171,7 @@ def _part_record(part: Part) -> dict[str, Any]:
 
 
 def _reject_record(reject: Reject) -> dict[str, Any]:
-    return {key: value for key, value in asdict(reject).items() if key not in {"task", "other", "similarity"} or value}
+    return {key: value for key, value in asdict(reject).items() if key not in {"task", "other", "similarity", "by"} or value}
 
 
 @dataclass(slots=True)
@@ -189,6 +189,8 @@ class Gathered:
     rejects: dict[str, list[Reject]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     cleaned: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Cleaner and the number of rows that it dropped."""
     files: dict[str, None] = field(default_factory=dict)
     named: tuple[str, ...] = ()
     """Parts whose rows the user has named, by a file or in a column."""
@@ -221,15 +223,11 @@ def gather(data: Data, needs: tuple[str, ...], folder: Path | None, known: Seque
     timed(work)
     num_rows = sum(work.rows.values())
     check_rejects([*chain.from_iterable(work.rejects.values())], num_rows, data)
+    _name_labels(work)
     if data.clean == "auto":
         _merge_labels(work, known)
     work.classes = _classes(work, work.columns, needs, known)
-    disagreeing = conflicts([*work.examples["path"], *work.examples["validation"]])
-    if disagreeing:
-        work.notices.append(
-            f"{counted(len(disagreeing), 'text')} with different labels in different rows; all stay. {disagreeing[0].sentence()}"
-        )
-    work.conflicts = tuple(disagreeing)
+    _settle_conflicts(work)
     _drop(work)
     _tell_hidden(work)
     return work
@@ -287,10 +285,12 @@ def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathere
         check_columns(required(columns), rows)
         work.rows[source] = len(rows)
         work.examples[source], work.rejects[source] = [], []
-        for made in to_examples(rows, columns, needs, _counting(cleaners, work.cleaned)):
+        for made in to_examples(rows, columns, needs, _counting(cleaners, work, source)):
             if isinstance(made, Reject):
                 _stop_if_strict(made, data)
                 work.rejects[source].append(made)
+                if made.by:
+                    work.dropped[made.by] += 1
             else:
                 made = replace(made, id=number)
                 work.examples[source].append(made if privacy is None else privacy.look(made))
@@ -298,6 +298,8 @@ def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathere
     work.named = tuple(part for part in ("validation", "test") if getattr(data, part))
     for name, times in work.cleaned.items():
         work.notices.append(f"Cleaner '{name}' changed {counted(times, 'text')}.")
+    for name, times in work.dropped.items():
+        work.notices.append(f"Cleaner '{name}' dropped {counted(times, 'row')}; rejects.jsonl says which, and why.")
     if privacy is not None:
         work.private = privacy.report()
         work.notices += privacy.notices()
@@ -319,13 +321,25 @@ def _stop_if_strict(reject: Reject, data: Data) -> None:
         raise DataError(f"{reject.sentence()} The run stops at the first such row because data.strict is true.")
 
 
-def _counting(cleaners: Cleaners, cleaned: Counter[str]) -> Callable[[str], str]:
+def _counting(cleaners: Cleaners, work: Gathered, source: str) -> Callable[[str], str]:
+    """Return what cleans the texts of a source, and counts what it did. Cleaners drop no row of the user's test file."""
+    repaired_by = cleaners.changes if source == "test" else cleaners.learnt
+
     def clean(text: str) -> str:
-        repaired, changed = cleaners.changes(text)
-        cleaned.update(changed)
+        repaired, changed = repaired_by(text)
+        if changed:
+            work.cleaned.update(changed)
         return repaired
 
     return clean
+
+
+def _name_labels(work: Gathered) -> None:
+    """Give rows the label that theirs is another name of, in all sources."""
+    names = spellings((), work.data.label_synonyms)
+    if names:
+        for examples in work.examples.values():
+            examples[:] = [respelt(example, names) for example in examples]
 
 
 def _merge_labels(work: Gathered, known: Sequence[str]) -> None:
@@ -378,6 +392,24 @@ def _classes(work: Gathered, columns: Data, needs: Sequence[str], known: Sequenc
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:
     """Return labels in the order that people expect: numbers by their size, then words by the alphabet."""
     return tuple(sorted(labels, key=lambda one: (0, int(one), one) if one.isdecimal() and one.isascii() else (1, 0, one)))
+
+
+def _settle_conflicts(work: Gathered) -> None:
+    """Tell which texts have different labels, and take such rows out where the recipe says so. The user's test file stays as it is."""
+    disagreeing = conflicts([*work.examples["path"], *work.examples["validation"]])
+    work.conflicts = tuple(disagreeing)
+    if not disagreeing:
+        return
+    done = "all stay"
+    if work.data.conflicts != "keep":
+        for source in ("path", "validation"):
+            majority = work.data.conflicts == "majority"
+            work.examples[source], dropped = without_conflicts(work.examples[source], majority)
+            work.rejects[source] += dropped
+        done = "the commonest label's stay" if work.data.conflicts == "majority" else "none stays"
+    work.notices.append(
+        f"{counted(len(disagreeing), 'text')} with different labels in different rows; {done} (data.conflicts). {disagreeing[0].sentence()}"
+    )
 
 
 def _drop(work: Gathered) -> None:

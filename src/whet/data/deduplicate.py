@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,28 @@ def conflicts(examples: Sequence[Example]) -> list[Conflict]:
         for group in groups.values()
         if len({shown_label(one) for one in group}) > 1
     ]
+
+
+def without_conflicts(examples: Sequence[Example], majority: bool) -> tuple[list[Example], list[Reject]]:
+    """Return the rows without those whose text stands there with another label too, and a Reject for each that leaves.
+
+    With `majority`, rows with the commonest label of their text stay where it is commoner than each other one.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for example in examples:
+        if is_labelled(example):
+            counts.setdefault(text_key(example), Counter())[shown_label(example)] += 1
+    kept, dropped = [], []
+    for example in examples:
+        votes = counts[text_key(example)] if is_labelled(example) else Counter[str]()
+        ranked = votes.most_common(2)
+        wins = majority and len(ranked) > 1 and ranked[0][1] > ranked[1][1] and shown_label(example) == ranked[0][0]
+        if len(ranked) < 2 or wins:
+            kept.append(example)
+        else:
+            reason = f"the same text has {len(votes)} different labels"
+            dropped.append(Reject(example.file, example.line, reason, "Nothing to do; data.conflicts.", kind="conflict"))
+    return kept, dropped
 
 
 def is_labelled(example: Example) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from whet.data.accounting import check_rejects
@@ -12,7 +11,7 @@ from whet.data.alike import near_to
 from whet.data.clean import build_cleaners
 from whet.data.dataset import Dataset
 from whet.data.keys import text_key
-from whet.data.labels import label_key
+from whet.data.labels import respelt, spellings
 from whet.data.mapping import check_columns, required
 from whet.data.notices import counted, grouped
 from whet.data.read import read_files
@@ -58,7 +57,7 @@ def read_held_out(
     check_rejects(rejects, len(rows), dataset.columns, [str(path) for path in paths])
     if rejects:
         notices.append(f"{counted(len(rejects), 'row')} cannot be scored. The first: {rejects[0].sentence()}")
-    spelling = spellings(dataset.classes)
+    spelling = spellings(dataset.classes, dataset.columns.label_synonyms)
     examples = tuple(respelt(cleaners.redacted(one), spelling) for one in made if isinstance(one, Example))
     said = grouped(notices, dict.fromkeys(row.file for row in rows))
     learnt = {text_key(example) for example in (*dataset.train, *dataset.validation, *before)}
@@ -83,19 +82,3 @@ def read_held_out(
             "with --keep-learnt."
         )
     return HeldOut(new, said, (f"{found}. They are left out of the score; {counted(len(new), 'row')} stay.",))
-
-
-def spellings(classes: Iterable[str]) -> dict[str, str]:
-    """Return how each label is spelt, by what its spellings share; labels that would be taken for one another are left out."""
-    known = list(classes)
-    keys = Counter(label_key(label) for label in known)
-    return {label_key(label): label for label in known if keys[label_key(label)] == 1}
-
-
-def respelt(example: Example, spelling: Mapping[str, str]) -> Example:
-    """Return the example with its label spelt as in training."""
-    if example.label is not None:
-        return replace(example, label=spelling.get(label_key(example.label), example.label))
-    if example.labels is not None:
-        return replace(example, labels=tuple(dict.fromkeys(spelling.get(label_key(label), label) for label in example.labels)))
-    return example

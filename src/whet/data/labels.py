@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from whet.types import Example
 
@@ -27,3 +30,24 @@ def merged_labels(counts: Mapping[str, int]) -> dict[str, str]:
         groups.setdefault(label_key(label), []).append(label)
     best = {key: min(spellings, key=lambda label: (-counts[label], label)) for key, spellings in groups.items()}
     return {label: best[key] for key, spellings in groups.items() for label in spellings if label != best[key]}
+
+
+def spellings(classes: Iterable[str], synonyms: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Return how each label is spelt, by what its spellings share; labels that would be taken for one another are left out.
+
+    `synonyms` are other names of labels, as in the recipe.
+    """
+    known = list(classes)
+    keys = Counter(label_key(label) for label in known)
+    return {label_key(label): label for label in known if keys[label_key(label)] == 1} | {
+        label_key(name): label for name, label in synonyms.items()
+    }
+
+
+def respelt(example: Example, spelling: Mapping[str, str]) -> Example:
+    """Return the example with its label spelt as in training."""
+    if example.label is not None:
+        return replace(example, label=spelling.get(label_key(example.label), example.label))
+    if example.labels is not None:
+        return replace(example, labels=tuple(dict.fromkeys(spelling.get(label_key(label), label) for label in example.labels)))
+    return example

@@ -9,10 +9,10 @@ from typing import Literal
 MAX_ROW = 16 * 2**20
 """Longest row, in characters: what keeps one giant line from filling the memory."""
 
-Kind = Literal["unusable", "duplicate", "near duplicate", "leak", "near leak", "group leak", "unwanted"]
+Kind = Literal["unusable", "duplicate", "near duplicate", "leak", "near leak", "group leak", "conflict", "unwanted"]
 LEAKS: tuple[Kind, ...] = ("leak", "near leak", "group leak")
 """Rows that stood in two parts: as the same text, as nearly the same, or as another row of the same group."""
-INTENDED: tuple[Kind, ...] = ("duplicate", "near duplicate", *LEAKS, "unwanted")
+INTENDED: tuple[Kind, ...] = ("duplicate", "near duplicate", *LEAKS, "conflict", "unwanted")
 """Rows dropped on purpose: they count neither for `strict` nor for `max_reject_fraction`."""
 
 
@@ -42,6 +42,8 @@ class Reject:
     """The row, as file:line, that a duplicate or a leak is like."""
     similarity: float = 0.0
     """How like it is, where it is not the same."""
+    by: str = ""
+    """The cleaner that dropped it."""
 
     @property
     def unusable(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from whet.data.columns import is_empty, is_number, is_turn, turns_of
-from whet.data.conversation import Unusable, answer, conversation
+from whet.data.conversation import Unusable, Unwelcome, answer, conversation
 from whet.data.rows import RawRow, Read, Reject
 from whet.recipe import Data
 from whet.types import Example, Message
@@ -54,6 +54,8 @@ def example(row: RawRow, shape: Shape, number: int) -> Example | Reject:
         fields = _fields(row.fields, shape)
     except _Unwanted:
         return Reject(row.file, row.line, "an unwanted answer", "sft learns from wanted answers only.", kind="unwanted")
+    except Unwelcome as error:
+        return Reject(row.file, row.line, error.reason, error.remedy, kind="unwanted", by=error.by)
     except Unusable as error:
         return Reject(row.file, row.line, error.reason, error.remedy)
     where = _placing(row.fields, shape.columns)

@@ -24,12 +24,15 @@ _PHONE = re.compile(
     r"(?:my|our|his|her|their|your|personal|work|home|office|emergency|daytime|direct) (?:new |other |old )?(?:number|no|nr|line)|landline|extension|"
     r"ruf\w*|anruf\w*|angerufen|handy\w*|mobil\w*|festnetz|erreich\w*|durchwahl|rückruf\w*|appel\w*|téléphon\w*|tél|portable|joindre|joignable|"
     r"llam\w*|móvil|celular|fijo|chiam\w*|cellulare|ligu\w*|lig(?:ar|ue)|telemóvel|bel|bellen|mobiel|zadzwo\w*|dzwoń|komórk\w*|"
-    r"ringa|puhelin|telefon\w*)\b|[☎☏📞📱]|\b[TMFPC] ?[:.] ?$|फ़?ोन|मोबाइल|电话|手机|電話|전화|телефон\w*|звон\w*|هاتف)"
+    r"ringa|puhelin|telefon\w*)\b|[☎☏📞📱]|\b(?-i:[TMFPC]) ?[:.] ?$|फ़?ोन|मोबाइल|电话|手机|電話|전화|телефон\w*|звон\w*|هاتف)"
 )
 NATIONAL = re.compile(
     r"(?i)\b(?:(?:national|personal|identity|identification|citizen|social|government|gov|tax|insurance) ?(?:security |insurance |service )?(?:id|ids|no|nr|number|card)|"
     r"id (?:no|nr|number|card)|identity|identification|my id|passport|taxpayer)\b"
 )
+_SENTENCE_END = re.compile(r"(?<=\w{4})[.!?]\s")
+_SUM_BEFORE = re.compile(r"[0-9)][a-z]?\s[+*×÷=−-]\s?$")
+_SUM_AFTER = re.compile(r"\s[+*×÷=]\s?[0-9(]")
 BEFORE, AFTER = 40, 24  # characters
 
 
@@ -38,7 +41,8 @@ def named(text: str, start: int) -> str:
     window = text[max(0, start - BEFORE) : start]
     if _OTHER.search(window):
         return "other"
-    return "phone" if _PHONE.search(window) else ""
+    sentence = _SENTENCE_END.split(window)[-1]  # "... and I will call. 1234567 is my order"
+    return "phone" if _PHONE.search(sentence) else ""
 
 
 def follows_phone(text: str, end: int) -> bool:
@@ -52,8 +56,11 @@ def is_other_number(text: str, start: int, end: int) -> bool:
 
 
 def is_amount(text: str, start: int, end: int) -> bool:
-    """Whether a currency or a unit stands beside the number."""
-    return bool(_UNIT_BEFORE.search(text[max(0, start - 8) : start]) or _UNIT_AFTER.match(text, end))
+    """Whether a currency, a unit or a sum stands beside the number."""
+    before = text[max(0, start - 8) : start]
+    return bool(
+        _UNIT_BEFORE.search(before) or _UNIT_AFTER.match(text, end) or _SUM_AFTER.match(text, end) or _SUM_BEFORE.search(before)
+    )
 
 
 def says(pattern: re.Pattern[str], text: str, start: int, end: int) -> bool:
