@@ -142,7 +142,7 @@ class GoesOnSettling(Classify):
         (ForeignReference, objectives.starts_at_its_reference),
         (ComparesWithItsBatch, objectives.cutting_changes_nothing),
         (ForgetsItsRollout, objectives.killed_and_resumed_gives_the_same_bytes),
-        (PrefersTheWorse, objectives.training_reduces_the_loss),
+        pytest.param(PrefersTheWorse, objectives.training_reduces_the_loss, marks=pytest.mark.slow),
         (MeanOfEachBatch, objectives.cutting_changes_nothing),
         (NeighboursMatter, objectives.row_order_changes_nothing),
         (NeighboursMatter, objectives.cutting_changes_nothing),

@@ -277,6 +277,7 @@ def test_the_best_step_is_the_best_by_the_metric_and_its_weights_are_kept(
     assert len(again.examples) == (4 if kind == "decoder" else len(rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 def test_stopped_and_resumed_the_watched_metric_gives_the_same_bytes(
     stop_after: int, decoder: Path, dialogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

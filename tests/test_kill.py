@@ -189,7 +189,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = {"twice", "in the second phase"}
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES])
 def test_a_killed_run_ends_in_the_same_bytes(case, recipes, whet, tmp_path, ended):
     name, kills = CASES[case]
     expected = undisturbed(name, recipes, whet, tmp_path, ended)
@@ -219,7 +222,7 @@ def test_the_run_with_two_phases_really_stops_early(recipes, whet, tmp_path):
     assert phases["refit"]["steps"] == 5  # the same share of an epoch: 4 steps of 25 rows are 5 of 31
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", [pytest.param(0.1, marks=pytest.mark.slow), 0.5, pytest.param(0.9, marks=pytest.mark.slow)])
 def test_killed_in_the_middle_of_writing_a_run_ends_in_the_same_bytes(share, recipes, whet, tmp_path, ended):
     expected = undisturbed("write", recipes, whet, tmp_path, ended)
     place = at_sync(1 + int(share * ended["write"][1]))
@@ -305,7 +308,9 @@ def test_asked_to_stop_at_a_random_moment_a_run_is_saved_and_goes_on_to_the_same
     assert len({file.split("/")[2] for file in extra}) <= 1, "retention keeps the last ones only"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGUSR1))]
+)
 def test_a_stopped_run_exits_130_and_can_be_resumed(number, recipes, whet, tmp_path, ended):
     expected = undisturbed("write", recipes, whet, tmp_path, ended)
     run = tmp_path / "stopped"
@@ -317,6 +322,7 @@ def test_a_stopped_run_exits_130_and_can_be_resumed(number, recipes, whet, tmp_p
     assert {file: hashed for file, hashed in end(run).items() if "step-5/" not in file} == expected
 
 
+@pytest.mark.slow
 def test_a_stop_at_the_end_of_the_first_phase_does_not_begin_the_second(recipes, whet, tmp_path, ended):
     expected = undisturbed("classify", recipes, whet, tmp_path, ended)
     last = last_step(expected)
@@ -334,7 +340,7 @@ def test_stopped_while_the_data_are_written_nothing_is_left(recipes, whet, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"told.txt"}
 
 
-@pytest.mark.parametrize("name", ["write", "classify"])
+@pytest.mark.parametrize("name", [pytest.param("write", marks=pytest.mark.slow), "classify"])
 def test_the_same_recipe_and_seed_give_the_same_bytes(name, recipes, whet, tmp_path, ended):
     expected = undisturbed(name, recipes, whet, tmp_path, ended)
     assert whet("train", recipes / f"{name}.yaml", "--out", tmp_path / "again")[0] == 0

@@ -502,7 +502,7 @@ def test_a_mistake_is_named_and_leaves_nothing_behind(desk, mistake, monkeypatch
     [
         (f"{TRAIN} data.path=rare.csv", "rare: a single training row"),
         (f"{TRAIN} data.path=long.csv", "longer than 128 tokens"),
-        (f"{TRAIN} data.path=huge.csv", "longer than 128 tokens"),
+        pytest.param(f"{TRAIN} data.path=huge.csv", "longer than 128 tokens", marks=pytest.mark.slow),
         (f"{TRAIN} train.schedule=./mine.py", "Trained"),
         (f"{TRAIN} data.slices=label", "Trained"),
         (f"{TRAIN} train.optimiser.beta2=0.9", "Trained"),

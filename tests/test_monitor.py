@@ -146,6 +146,7 @@ def test_alerts_are_told_and_a_failing_one_hides_nothing(run, tmp_path):
     assert (folder / "monitor.html").is_file()
 
 
+@pytest.mark.slow
 def test_without_drift_there_are_few_alarms():
     """Over 60 draws of the same kind, at most the level's share of whole reports has an alarm, but for chance."""
     from whet import plugins

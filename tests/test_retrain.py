@@ -146,6 +146,7 @@ def test_a_sabotaged_challenger_is_refused_and_kept_from_promotion(desk: Path) -
     assert Registry().overridden("words") and not Registry().overridden("words@1")
 
 
+@pytest.mark.slow
 def test_a_run_without_a_name_is_compared_and_not_registered(desk: Path) -> None:
     code, found, said = call("runs/champion", "new.csv", "--set", "train.max_steps=12")
     assert code in {0, 3} and "registered" not in found and found["name"] is None, said
@@ -169,6 +170,7 @@ def test_a_champion_that_moved_meanwhile_is_not_replaced(desk: Path, monkeypatch
     assert Registry().model("words").aliases["champion"].version == 2
 
 
+@pytest.mark.slow
 def test_from_the_champion_the_new_rows_and_a_draw_of_the_old_ones_are_learnt(desk: Path) -> None:
     code, found, said = call(
         "words", "new.csv", "--from", "champion", "--set", "continual.replay=0.5", "--set", "train.max_steps=40"
@@ -420,6 +422,7 @@ def test_a_challenger_that_was_not_compared_is_not_used(desk: Path, monkeypatch:
 # From Python
 
 
+@pytest.mark.slow
 def test_a_name_is_kept_and_watched_and_retrained_from_python(desk: Path) -> None:
     shutil.copytree("runs/champion", "runs/copy")
     (desk / "runs/copy/model/more.txt").write_text("another model")

@@ -373,6 +373,7 @@ def flipped(content):
     return content[:-4] + bytes([content[-4] ^ 1]) + content[-3:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classify", "sft"])
 def test_scoring_takes_no_larger_batches_than_training_may(kind, encoder, decoder, tmp_path, monkeypatch):
     sizes = []

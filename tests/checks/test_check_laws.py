@@ -12,8 +12,12 @@ from whet.report.monitor import Seen, Settings, build_monitoring
 from whet.testing import check_check
 from whet.types import Check, Score
 
+LONG = {"embedding_drift"}
 
-@pytest.mark.parametrize("name", plugins.names("checks"))
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in plugins.names("checks")]
+)
 def test_the_laws_hold(name):
     check_check(plugins.build("checks", name, {}))
 

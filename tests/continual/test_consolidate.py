@@ -166,6 +166,7 @@ def test_a_run_measures_with_the_parents_own_head(desk, tiny_folder):
     assert float(job.anchor.penalty().detach()) == pytest.approx(2.5 * float(fisher["heads.classify.weight"].sum()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_trial_that_reads_rows_otherwise_than_the_one_before_it_measures_anew(desk, tiny_folder):
     shared, scores = Shared(), {}
     for length in (64, 4):

@@ -72,6 +72,7 @@ def test_one_new_class_alone_can_be_learnt(desk, tiny_folder, tmp_path):
     assert read_card(run.model).classes == ("billing", "delivery", "travel")
 
 
+@pytest.mark.slow
 def test_a_head_that_is_fitted_anew_knows_the_old_classes_by_the_rows_learnt_again(desk, tiny_folder, tmp_path):
     def learn(rows, name, parents=(), **more):
         train = {"max_steps": 2}

@@ -83,6 +83,7 @@ def test_planted_leaks_are_found_by_tier():
     assert not found.copies and not found.group  # held-out rows are compared with nothing
 
 
+@pytest.mark.slow
 def test_the_result_depends_neither_on_memory_nor_on_workers():
     texts, _ = planted(2, 300)
     texts += [f"Please transfer {i * 7919 % 10000} to my savings account as soon as possible" for i in range(600)]
@@ -129,6 +130,7 @@ def test_rows_with_other_targets_stay_and_are_told():
     assert set(kept.copies) == {2} and kept.group == {0: 0, 1: 0, 2: 0}
 
 
+@pytest.mark.slow
 def test_templates_are_linear_in_time_and_grouped():
     """Rows that differ by a number only: doubling them doubles the work, give or take; nothing like four times."""
 

@@ -98,6 +98,7 @@ def test_another_source_compiler_or_processor_is_another_file(monkeypatch):
     assert len(set(keys)) == 4
 
 
+@pytest.mark.slow
 @compiles
 def test_two_processes_compile_at_once(tmp_path, small):
     script = (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from whet import plugins
-from whet.testing.objectives import OBJECTIVE_LAWS
+from whet.testing.objectives import OBJECTIVE_LAWS, killed_and_resumed_gives_the_same_bytes, training_reduces_the_loss
 from whet.testing.tiny import Architecture, tiny_judged, tiny_tasks
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -39,6 +39,8 @@ SLOW: dict[str, list[dict[str, Any]]] = {
 """Settings that are tried in the slow part."""
 ONLY: dict[str, tuple[Architecture, ...]] = {"lm": ("llama",), "masked": ("masked-bert",), "seq2seq": ("t5", "bart")}
 """Where a head is of some architectures only."""
+TRAINING = {training_reduces_the_loss, killed_and_resumed_gives_the_same_bytes}
+"""Laws that train, and so take long."""
 LONG = {("seq2seq", "bart")}
 """What is tried in the slow part, since another architecture is in the quick one."""
 EXAMPLES = {"kto": tiny_judged, "tasks": tiny_tasks}
@@ -63,13 +65,28 @@ def cases() -> list[Any]:
     return found
 
 
+def tried() -> list[Any]:
+    """Each law on each case. Laws that train take long: with the quick tests they run on one case of each objective."""
+    trained: set[str] = set()
+    found: list[Any] = []
+    for case in cases():
+        name = case.values[0]
+        for law in OBJECTIVE_LAWS:
+            later = law in TRAINING and name in trained
+            found.append(pytest.param(*case.values, law, marks=pytest.mark.slow if later else case.marks))
+        if not case.marks:
+            trained.add(name)
+    return found
+
+
 def label(case: object) -> str | None:
+    if callable(case):
+        return case.__name__
     told = [str(value) for value in case.values() if not isinstance(value, dict)] if isinstance(case, dict) else []
     return ("-".join(told) or "default") if isinstance(case, dict) else None
 
 
-@pytest.mark.parametrize("law", OBJECTIVE_LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize(("name", "settings", "architecture"), cases(), ids=label)
+@pytest.mark.parametrize(("name", "settings", "architecture", "law"), tried(), ids=label)
 def test_objective_keeps_the_law(law, name, settings, architecture, builder, examples, teacher):
     settings = {key: str(teacher) if value == TEACHER else value for key, value in settings.items()}
     made = EXAMPLES[name]() if name in EXAMPLES else examples

@@ -36,7 +36,7 @@ def learnt(name, seed, builder, examples):
     return sum(rewards[:few]) / few, sum(rewards[-few:]) / few
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4))])
 @pytest.mark.parametrize("name", ["ppo", "grpo"])
 def test_a_verifiable_reward_is_raised(name, seed, builder, examples):
     first, last = learnt(name, seed, builder, examples)

@@ -119,6 +119,7 @@ LONG = ["1", "a@", "1 ", "a.a", "-----BEGIN PRIVATE KEY-----", "eyJ", "(", "+1",
         "4111 ", "[at]", "[at] a", "sk-", "tel ", "\u0661", "0 (0) ", "AAAAAAAA", "call 555 ", "1234567890-", "a1B", "=", "token=token=", "fe80:"]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize("piece", LONG)
 def test_the_time_grows_with_the_length_of_a_text_and_no_faster(piece, eager):

@@ -130,7 +130,7 @@ def test_a_trial_does_not_depend_on_those_before_it(values: dict[str, Any]) -> N
     assert len(shared.rows) == 2  # train and validation, tokenised once for all
 
 
-@pytest.mark.parametrize("stop_at", [2, 8])
+@pytest.mark.parametrize("stop_at", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_stopped_and_resumed_it_ends_as_if_it_had_not_been(
     stop_at: int, searched: Run, values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +187,7 @@ def test_where_every_trial_fails_it_says_what_they_said(
         whet.search(build(values, trials=2), out=tmp_path / "found")
 
 
+@pytest.mark.slow
 def test_a_default_outside_the_space_is_still_trial_0_and_pruning_and_a_metric_work(
     values: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def refuse(run):
     write_json(run / "gate.json", {"passed": False, "decision": "fail", "rules": [], "rulings": [ruling]})
 
 
+@pytest.mark.slow
 def test_a_promotion_under_load_drops_and_mixes_nothing(registry, start, tmp_path):
     log = tmp_path / "log.sqlite"
     with start(["intent@champion"], registry=registry.folder, follow_s=0.05, log=log) as server:

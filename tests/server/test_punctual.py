@@ -7,6 +7,7 @@ import contextlib
 import socket
 from functools import partial
 
+import pytest
 import uvicorn
 
 from whet.server.punctual import Punctual
@@ -65,6 +66,7 @@ def test_a_head_that_comes_byte_by_byte_is_not_waited_for():
     assert asyncio.run(told(*(bytes([byte]) for byte in REQUEST[:12]), pause_s=HEAD_S / 6)) == b""
 
 
+@pytest.mark.slow
 def test_a_second_request_on_the_same_connection_is_not_waited_for_either():
     assert asyncio.run(told(REQUEST, b"GET / HT", pause_s=6 * HEAD_S)).count(b"ok") == 1
 
