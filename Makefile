@@ -1,6 +1,8 @@
 # The two commands of the README: `make demo` and `make test`. Everything runs in .venv; the demo installs only what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
+# Where the environment forbids to write bytecode, every start of Python would compile torch anew: 10 s each.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test test-all lint soak seedling docs bench
 
@@ -17,7 +19,7 @@ lint: setup
 	$(BIN)/mypy
 
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow and not soak"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not slow and not soak"
 
 test-all: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "slow and not soak"
