@@ -27,8 +27,8 @@ def test_engine_keeps_the_law(name, architecture, law, policy_of):
     ("architecture", "settings"),
     [
         ("llama", {"max_rows": 1}),
-        ("llama", {"max_rows": 3, "max_prompt_tokens": 1}),
-        ("bart", {"max_rows": 3, "max_prompt_tokens": 1}),
+        pytest.param("llama", {"max_rows": 3, "max_prompt_tokens": 1}, marks=pytest.mark.slow),
+        pytest.param("bart", {"max_rows": 3, "max_prompt_tokens": 1}, marks=pytest.mark.slow),
     ],
 )
 def test_few_rows_change_nothing(architecture, settings, policy_of):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from whet import plugins
-from whet.testing.objectives import OBJECTIVE_LAWS, killed_and_resumed_gives_the_same_bytes, training_reduces_the_loss
+from whet.testing.objectives import OBJECTIVE_LAWS
 from whet.testing.tiny import Architecture, tiny_judged, tiny_tasks
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -39,8 +39,6 @@ SLOW: dict[str, list[dict[str, Any]]] = {
 """Settings that are tried in the slow part."""
 ONLY: dict[str, tuple[Architecture, ...]] = {"lm": ("llama",), "masked": ("masked-bert",), "seq2seq": ("t5", "bart")}
 """Where a head is of some architectures only."""
-TRAINING = {training_reduces_the_loss, killed_and_resumed_gives_the_same_bytes}
-"""Laws that train, and so take long."""
 LONG = {("seq2seq", "bart")}
 """What is tried in the slow part, since another architecture is in the quick one."""
 EXAMPLES = {"kto": tiny_judged, "tasks": tiny_tasks}
@@ -66,16 +64,14 @@ def cases() -> list[Any]:
 
 
 def tried() -> list[Any]:
-    """Each law on each case. Laws that train take long: with the quick tests they run on one case of each objective."""
-    trained: set[str] = set()
+    """Each law on each case. With the quick tests one case of each objective runs, and of the heads that objectives share both kinds of model."""
+    begun: set[str] = set()
     found: list[Any] = []
     for case in cases():
-        name = case.values[0]
-        for law in OBJECTIVE_LAWS:
-            later = law in TRAINING and name in trained
-            found.append(pytest.param(*case.values, law, marks=pytest.mark.slow if later else case.marks))
-        if not case.marks:
-            trained.add(name)
+        name, settings, _ = case.values
+        later = name in begun and not (name == "classify" and not settings)
+        found += [pytest.param(*case.values, law, marks=pytest.mark.slow if later else case.marks) for law in OBJECTIVE_LAWS]
+        begun |= set() if case.marks else {name}
     return found
 
 

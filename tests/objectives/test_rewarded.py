@@ -36,8 +36,16 @@ def learnt(name, seed, builder, examples):
     return sum(rewards[:few]) / few, sum(rewards[-few:]) / few
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 4))])
-@pytest.mark.parametrize("name", ["ppo", "grpo"])
+QUICK = ("grpo", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        pytest.param(*case, marks=() if case == QUICK else pytest.mark.slow)
+        for case in itertools.product(("ppo", "grpo"), range(5))
+    ],
+)
 def test_a_verifiable_reward_is_raised(name, seed, builder, examples):
     first, last = learnt(name, seed, builder, examples)
     assert first < 0.5, f"seed {seed}: the untuned model is rewarded {first:.2f} already"
