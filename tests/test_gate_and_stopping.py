@@ -151,6 +151,7 @@ def test_later_verbs_refuse_what_the_gate_has_not_let_through(run: Run) -> None:
     assert record["verb"] == "export" and "Accuracy at least 40.0 %" in record["objection"]
 
 
+@pytest.mark.slow
 def test_the_gate_on_other_files_leaves_the_run_s_own_decision_alone(run: Run, tmp_path: Path) -> None:
     assert judged(run).exit_code == 0
     others = tmp_path / "others.csv"

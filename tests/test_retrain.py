@@ -155,6 +155,7 @@ def test_a_run_without_a_name_is_compared_and_not_registered(desk: Path) -> None
     assert code == 1 and "registry add" in said
 
 
+@pytest.mark.slow
 def test_a_champion_that_moved_meanwhile_is_not_replaced(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = stage.build_challenge
 
@@ -211,6 +212,7 @@ def write_log(file: Path, run: Path, *, text: bool, other: bool = False) -> Path
     return file
 
 
+@pytest.mark.slow
 def test_feedback_of_the_log_is_learnt_from(desk: Path) -> None:
     write_log(desk / "requests.sqlite", desk / "runs/champion", text=True)
     code, found, said = call("words", "--log", "requests.sqlite", "--out", "runs/fed")

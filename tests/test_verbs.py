@@ -304,6 +304,7 @@ def test_the_whole_plan_and_the_metric_are_stored(classified):
     assert "spellings of one label" in (classified.path / "recipe.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_how_a_run_is_judged_can_be_set_for_one_report(classified):
     report = whet.evaluate(classified, sets=["evaluate.metric=macro_f1", "evaluate.max_rows=7"]).report
     assert (report["metric"], report["n"]) == ("macro_f1", 7)
@@ -339,6 +340,7 @@ class Short:
 """
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_or_one_that_fits_is_the_verdicts(decoder, tmp_path):
     (tmp_path / "short.py").write_text(METRIC)
     (tmp_path / "half.py").write_text(METRIC.replace("def reduce", "def reduced"))

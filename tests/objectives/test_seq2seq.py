@@ -213,6 +213,7 @@ def test_new_and_auto_choose_by_the_models_folder(tiny_folder, tmp_path):
     assert load_recipe(written).objective.name == "seq2seq"
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_a_run_ends_in_the_same_bytes(tiny_folder, tmp_path):
     path = write_recipe(tmp_path, tiny_folder("t5"), technique="lora")
     sets = ["train.checkpoint.every=2", "train.validate_every=2", "train.early_stopping=false"]

@@ -169,6 +169,7 @@ def nltk_wordnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     nltk.data.path.remove(str(root.parent.parent))
 
 
+@pytest.mark.slow
 def test_meteor_equals_nltk_on_a_hundred_pairs(nltk_wordnet: Any) -> None:
     from nltk.translate.meteor_score import single_meteor_score
 

@@ -54,6 +54,7 @@ def test_answers_are_those_of_predict_also_when_asked_at_the_same_time(client, p
     assert given == expected and all(given)
 
 
+@pytest.mark.slow
 def test_a_long_answer_ends_as_the_runs_own(client, predictor, questions):
     ends = []
     for question in questions[:4]:

@@ -94,6 +94,7 @@ def test_a_promotion_under_load_drops_and_mixes_nothing(registry, start, tmp_pat
     assert all(hashes[one.fingerprint] == one.run for one in logged) and {one.run for one in logged} == set(hashes.values())
 
 
+@pytest.mark.slow
 def test_a_text_that_is_being_written_ends_with_the_version_it_began_with(runs, registry, start, tmp_path):
     held = Registry(tmp_path / "writers")
     held.add("chat", tmp_path / "chat", who="test")
@@ -161,7 +162,7 @@ def another_kind(registry, folder):
     ("harm", "word"),
     [
         (damaged, "not the one that was registered"),
-        (gone, "is not there"),
+        pytest.param(gone, "is not there", marks=pytest.mark.slow),
         (gated, "its gate failed"),
         (not_finite, "finite"),
         (another_kind, "another kind"),
