@@ -300,7 +300,7 @@ def test_the_whole_plan_and_the_metric_are_stored(classified):
     assert 0 <= manifest["packing_difference"] < 1e-4
     assert stored.evaluate.metric == "accuracy"
     cleaned = next(decision for decision in manifest["decisions"] if decision["key"] == "data.clean")
-    assert cleaned["value"] == ["encoding", "markup", "controls", "spaces"]
+    assert cleaned["value"] == ["encoding", "markup", "unicode", "controls", "spaces"]
     assert "spellings of one label" in (classified.path / "recipe.yaml").read_text()
 
 
