@@ -39,11 +39,11 @@ Place = str | Path
 
 
 def new(files: Place | Sequence[Place], out: Place = "recipe.yaml", model: str | None = None) -> Path:
-    """Look at a file or files and write the recipe that fits, for `model` or a built-in one. Returns the recipe's path.
+    """Look at a file or files, an address or a database, and write the recipe that fits, for `model` or a built-in one. Returns the recipe's path.
 
     Raises DataError where nothing fits, RecipeError where `out` exists.
     """
-    return _new(_paths(files), out=Path(out), model=model)[0]
+    return _new([files] if isinstance(files, str | Path) else list(files), out=Path(out), model=model)[0]
 
 
 def prepare(recipe: Recipe | Place, *, sets: Sequence[str] = (), out: Place | None = None, fresh: bool = False) -> Run:

@@ -133,6 +133,14 @@ def beside_recipe(name: str) -> str:
     return name if not isinstance(name, str) or name.startswith("builtin:") else beside(name, _folder.get())
 
 
+def started_here(what: str) -> None:
+    """Raise RecipeError where a plugin would do this for a recipe that nobody has started here, such as one that lies in a run."""
+    if _folder.get() is None:
+        raise RecipeError(
+            f"{what}: run only from a recipe that you start, never from one that lies in a run. Name it: --recipe RECIPE, or take the setting out."
+        )
+
+
 @dataclass(frozen=True)
 class Named:
     """Marks a setting that names a run or a model which is learnt from."""

@@ -39,7 +39,11 @@ def settings_of(name: str, folder: Path) -> dict[str, object]:
     raise AssertionError(f"say here how the source '{name}' is tried")
 
 
-@pytest.mark.parametrize("name", plugins.names("sources"))
+IN_TEST_WEB = {"web", "json_api", "hub"}
+"""Sources that are tried there, against a server or a folder."""
+
+
+@pytest.mark.parametrize("name", sorted({*plugins.names("sources")} - IN_TEST_WEB))
 def test_a_source_keeps_the_laws(name, tmp_path):
     check_source(plugins.build("sources", name, settings_of(name, tmp_path)))
 

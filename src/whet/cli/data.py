@@ -16,7 +16,10 @@ from whet.display import quoted
 
 @app.command()
 def new(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE...", help="Data file or files.")] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE...", help="Data file or files; or an SQLite database, or an address: https://..."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the recipe goes.")] = Path("recipe.yaml"),
     model: Annotated[
         str | None,
@@ -34,8 +37,11 @@ def new(
     if not files:
         raise typer.BadParameter("name at least one data file, or --schema")
     from whet.stages.new import new as write_recipe
+    from whet.stages.new_source import is_address
 
-    path, seen = write_recipe(files, out=out, model=model, narrator=narrator())
+    path, seen = write_recipe(
+        [file if is_address(file) else Path(file) for file in files], out=out, model=model, narrator=narrator()
+    )
     say(f"Wrote {path}. Train with: whet train {quoted(path)}")
     answer(
         as_json,

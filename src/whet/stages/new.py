@@ -20,6 +20,7 @@ from whet.files import is_pattern, write_whole
 from whet.recipe import Recipe
 from whet.recipe_file import build_recipe, parse_recipe
 from whet.stages.narrate import SILENT, Narrator
+from whet.stages.new_source import first_rows, is_address, is_database, source_of
 
 MODELS = {
     "classify": "builtin:minilm",
@@ -35,8 +36,10 @@ WHY_MODEL = {
 }
 
 
-def new(paths: Sequence[Path], *, out: Path, model: str | None = None, narrator: Narrator = SILENT) -> tuple[Path, Profile]:
-    """Write a commented recipe for these files. Returns its path and what was seen. An existing recipe is never overwritten.
+def new(paths: Sequence[Path | str], *, out: Path, model: str | None = None, narrator: Narrator = SILENT) -> tuple[Path, Profile]:
+    """Write a commented recipe for these files, an address or a database. Returns its path and what was seen.
+
+    An existing recipe is never overwritten.
 
     `model` is the one to be trained; none: a built-in one is chosen.
     """
@@ -47,8 +50,17 @@ def new(paths: Sequence[Path], *, out: Path, model: str | None = None, narrator:
         raise RecipeError(f"{str(out)!r}: {fault} Name another one with --out.")
     if not out.parent.is_dir():
         raise RecipeError(f"{out}: its folder {out.parent} does not exist. Make it first, or name another place with --out.")
-    seen = fitting(look(paths), model)
-    values = guess_recipe(seen, paths, model=model)
+    sources = _sources(paths)
+    files = [Path(path) for path in paths]
+    if sources:
+        notices: list[str] = []
+        seen = fitting(profile(first_rows(sources[0]), notices), model)
+        values = guess_recipe(seen, files, model=model)
+        del values["data"]["path"]
+        values["data"] = {"sources": sources[0], **values["data"]}
+    else:
+        seen = fitting(look(files), model)
+        values = guess_recipe(seen, files, model=model)
     build_recipe(values, str(out))
     text = _commented(values, seen, out)
     parse_recipe(text, str(out))
@@ -57,6 +69,16 @@ def new(paths: Sequence[Path], *, out: Path, model: str | None = None, narrator:
         narrator.say(f"Note: {notice}")
     narrator.say(tell(seen, model))
     return out, seen
+
+
+def _sources(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
+    """Return the source that reads an address or a database; nothing for files. Raises DataError where several are named."""
+    named = [str(path) for path in paths if is_address(path) or is_database(path)]
+    if named and len(paths) > 1:
+        raise DataError(
+            f"{brief(named[0])}: one address or database makes one recipe. Name it alone, and add the others to data.sources of the recipe."
+        )
+    return [source_of(named[0])] if named else []
 
 
 def look(paths: Sequence[Path]) -> Profile:

@@ -1,0 +1,115 @@
+"""Texts in another language: by a sequence-to-sequence model, a command, or an endpoint."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import BeforeValidator, Field
+
+from whet.collect.chat import Endpoint, Question, asked
+from whet.engine.targets import source_ids, written_targets
+from whet.errors import DataError, ModelError
+from whet.models.load import KINDS, load_policy
+from whet.models.policy import Policy
+from whet.plugins import Place, started_here
+
+SYSTEM = "You are a translator. You answer with the translation alone: no introduction, no quotes, no comment."
+FORBID = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=FORBID)
+class Model:
+    """A sequence-to-sequence model for one direction."""
+
+    model: Place
+    prefix: str = ""
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=FORBID)
+class Command:
+    """A program that reads a text a line and writes its translation a line."""
+
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+
+    @pydantic.model_validator(mode="after")
+    def _is_mine(self) -> Command:
+        started_here(f"the command '{self.command[0]}'")
+        return self
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=FORBID)
+class Asked:
+    """A chat model that translates."""
+
+    endpoint: Endpoint
+    to: Annotated[str, Field(min_length=1)]
+
+
+def _by_name(value: Any) -> Any:
+    return {"model": value} if isinstance(value, str) else value
+
+
+Translator = Annotated[
+    Model | Command | Asked,
+    BeforeValidator(_by_name, json_schema_input_type=str | dict[str, Any]),
+]
+"""What translates in one direction."""
+
+
+def translated(translator: Model | Command | Asked, texts: Sequence[str]) -> list[str]:
+    """Return each text in the other language, its spaces and line ends as single spaces. Raises DataError, ModelError."""
+    lines = [" ".join(text.split()) for text in texts]
+    if not lines:
+        return []
+    if isinstance(translator, Asked):
+        questions = [Question(SYSTEM, f"Translate into {translator.to}:\n\n{line}", line) for line in lines]
+        found = [" ".join(text.split()) for text in asked(translator.endpoint, questions)]
+    elif isinstance(translator, Command):
+        found = _by_command(translator, lines)
+    else:
+        found = _by_model(translator, lines)
+    return found
+
+
+def _by_command(translator: Command, lines: Sequence[str]) -> list[str]:
+    name = translator.command[0]
+    try:
+        done = subprocess.run(
+            translator.command, input="\n".join(lines) + "\n", capture_output=True, text=True, encoding="utf-8",
+            timeout=translator.timeout_s, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise DataError(f"'{name}' took more than {translator.timeout_s:g} s for {len(lines)} texts. Raise timeout_s.") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{name}' cannot be run: {error}. Write the command as a list: [PROGRAM, OPTION, ...].") from None
+    found = done.stdout.splitlines()
+    if done.returncode or len(found) != len(lines):
+        raise DataError(
+            f"'{name}' ended with {done.returncode} and wrote {len(found)} lines for {len(lines)} texts. It must write one line for each "
+            "line that it reads, in order, and end with 0. Try it by hand on a file of lines."
+        )
+    return [" ".join(line.split()) for line in found]
+
+
+@lru_cache(maxsize=2)
+def _loaded(model: str) -> Policy:
+    policy = load_policy(model)
+    if policy.kind != "encoder-decoder":
+        raise ModelError(
+            f"{model}: {KINDS[policy.kind]}, which does not translate by itself. Name a sequence-to-sequence model such as "
+            "Helsinki-NLP/opus-mt-en-de, or ask a chat model: {endpoint: {url: ..., model: ...}, to: German}."
+        )
+    return policy
+
+
+def _by_model(translator: Model, lines: Sequence[str]) -> list[str]:
+    policy = _loaded(translator.model)
+    sources = [source_ids(policy, translator.prefix + line, policy.context) for line in lines]
+    longest = 2 * max(map(len, sources)) + 16
+    written = written_targets(policy, sources, longest)
+    return [" ".join(str(policy.tokenizer.decode(ids, skip_special_tokens=True)).split()) for ids in written]

@@ -1,0 +1,113 @@
+"""From an address or a database that `whet new` is given to the source that reads it, and its first rows."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from whet import plugins
+from whet.collect.fetch import Patience, Reach, patiently, shown
+from whet.collect.visits import Visits, hosts_of
+from whet.data.rows import RawRow, Reject
+from whet.errors import DataError
+from whet.types import Source
+
+LOOKED_AT = 2_000
+"""Rows that a recipe is guessed from."""
+PAGES = 5
+"""Answers of a web server that are looked at, at most."""
+SQLITE = b"SQLite format 3\x00"
+
+
+def is_address(name: object) -> bool:
+    """Whether this is the address of something on the web."""
+    return re.match(r"https?:/", str(name), re.IGNORECASE) is not None
+
+
+def is_database(name: object) -> bool:
+    """Whether this is a file of SQLite."""
+    try:
+        with Path(str(name)).open("rb") as file:
+            return file.read(len(SQLITE)) == SQLITE
+    except (OSError, ValueError):
+        return False
+
+
+def source_of(name: str) -> dict[str, Any]:
+    """Return the settings of the source that reads this, its name among them. Raises DataError where it cannot be told."""
+    return _of_address(name) if is_address(name) else _of_database(Path(name))
+
+
+def first_rows(settings: Mapping[str, Any]) -> Iterator[RawRow | Reject]:
+    """Yield the first rows of a source, without keeping them."""
+    more = {key: value for key, value in settings.items() if key != "name"}
+    source: Source = plugins.build("sources", settings["name"], more)
+    pages = source.collect(None) if settings["name"] == "sql" else islice(source.collect(None), PAGES)
+    yield from islice((row for page in pages for row in page.rows), LOOKED_AT)
+
+
+def _of_address(url: str) -> dict[str, Any]:
+    try:
+        reach = Reach(hosts_of([url]), private=_is_local(url))
+    except ValueError as error:
+        raise DataError(f"{shown(url)}: is no address that can be fetched; allowed: {error}.") from None
+    local = {"private": True} if reach.private else {}
+    visits = Visits(reach, Patience(retries=2), 0.0, robots=False)
+    answer = patiently(lambda: _answered(visits, url), Patience(retries=0), shown(url))
+    if answer.status != 200:
+        raise DataError(
+            f"{shown(url)}: answers {answer.status}. Check the address; where it wants a key, write the recipe by hand: data.sources: "
+            "{name: json_api, url: ..., key: env:NAME}."
+        )
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().casefold()
+    head = answer.body[:2000].lstrip()
+    if kind.endswith("json") or head[:1] in {b"{", b"["}:
+        linked = {"paging": "link"} if 'rel="next"' in answer.headers.get("link", "") else {}
+        return {"name": "json_api", "url": url, **linked, **local}
+    if b"<urlset" in head or b"<sitemapindex" in head or urlsplit(url).path.endswith(".xml.gz"):
+        return {"name": "web", "sitemaps": url, **local}
+    if kind in {"text/html", "application/xhtml+xml", "text/plain", ""}:
+        return {"name": "web", "urls": url, **local}
+    raise DataError(f"{shown(url)}: is {kind[:80]}, which is read as a file. Download it, and name the file: whet new FILE")
+
+
+def _answered(visits: Visits, url: str) -> Any:
+    answer = visits.get(url, {"accept": "text/html, application/json;q=0.9, */*;q=0.5"})
+    assert answer is not None, "robots.txt is not asked here"
+    return answer
+
+
+def _is_local(url: str) -> bool:
+    """Whether a person who typed this address means their own machine."""
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host.startswith("127.") or host == "::1"
+
+
+def _of_database(file: Path) -> dict[str, Any]:
+    """Return how the largest table of a database is read, in the order of its key, where it has one."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database:
+            names = [
+                name
+                for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name")
+                if not name.startswith("sqlite_")
+            ]
+            sizes = {name: database.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchone()[0] for name in names}
+            if not any(sizes.values()):
+                raise DataError(f"{file}: a database without a row in any table. Check that it is the one you mean.")
+            table = max(names, key=lambda name: sizes[name])
+            keys = [row[1] for row in database.execute(f"PRAGMA table_info({_quoted(table)})") if row[5]]
+    except sqlite3.Error as error:
+        raise DataError(f"{file}: cannot be read as a database ({type(error).__name__}). Open it in its own program.") from None
+    keyed = {"key": keys[0]} if len(keys) == 1 and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", keys[0]) else {}
+    return {"name": "sql", "connection": str(file), "query": f"SELECT * FROM {_quoted(table)}", **keyed}
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
