@@ -1,0 +1,1 @@
+"""The data pipeline beside datatrove's, on the same rows."""
