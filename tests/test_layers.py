@@ -39,13 +39,13 @@ LAYERS = {
     **dict.fromkeys(["models", "engine", "stats", "words", "wordwise", "speech", "thesaurus", "drift", "bundle", "private"], 2),
     **dict.fromkeys(["data", "collect"], 3),
     **dict.fromkeys(PLUGINS, 4),
-    **dict.fromkeys(["report", "server", "store"], 5),
+    **dict.fromkeys(["report", "server", "store", "annotation"], 5),
     **dict.fromkeys(["stages", "testing"], 6),
     **dict.fromkeys(["api", "cli", "ui", "__main__"], 7),
 }
 """Layer of each file or folder of the package, as the design has it; "" is the package itself, which says its version."""
-LAZY = {"whet", "whet.__main__"}
-"""Modules that import what is heavy, or above them, inside their functions."""
+LAZY = {"whet", "whet.__main__", "whet.stages.annotate"}
+"""Modules that import what is heavy, above them, or resting on an optional package (fastapi), inside their functions."""
 
 
 def modules() -> dict[str, Path]:

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from whet.api import agreement as agreement
+    from whet.api import annotate as annotate
     from whet.api import auto as auto
     from whet.api import compress as compress
     from whet.api import deploy as deploy
     from whet.api import evaluate as evaluate
     from whet.api import export as export
+    from whet.api import export_annotations as export_annotations
+    from whet.api import import_annotations as import_annotations
     from whet.api import load as load
     from whet.api import monitor as monitor
     from whet.api import new as new
@@ -31,11 +35,15 @@ if TYPE_CHECKING:
     from whet.api import train as train
 
 VERBS = (
+    "agreement",
+    "annotate",
     "auto",
     "compress",
     "deploy",
     "evaluate",
     "export",
+    "export_annotations",
+    "import_annotations",
     "load",
     "monitor",
     "new",

@@ -12,6 +12,11 @@ from whet.registry import CHALLENGER, CHAMPION, FOLDER
 from whet.report.monitor import Settings as MonitorSettings
 from whet.run import RUNS, Run
 from whet.stages import registry as _registry
+from whet.stages.annotate import Options as AnnotateOptions
+from whet.stages.annotate import annotate as _annotate
+from whet.stages.annotate_exchange import agreement as _agreement
+from whet.stages.annotate_exchange import export as _export_annotations
+from whet.stages.annotate_exchange import import_from as _import_annotations
 from whet.stages.auto import auto as _auto
 from whet.stages.compress import compress as _compress
 from whet.stages.deploy import deploy as _deploy
@@ -53,6 +58,44 @@ def prepare(recipe: Recipe | Place, *, sets: Sequence[str] = (), out: Place | No
     """
     loaded, folder = _recipe(recipe, sets)
     return prepare_run(loaded, folder=folder, out=_optional(out), fresh=fresh)
+
+
+def annotate(target: Place, *, options: AnnotateOptions = AnnotateOptions()) -> None:
+    """Be the page on which people label the rows of a recipe or a data file, until the process is stopped.
+
+    `options` are those of `whet annotate`. Raises DataError, RecipeError, ServerError before it listens.
+    """
+    _annotate(Path(target), options=options)
+
+
+def export_annotations(
+    target: Place, out: Place, *, form: str | None = None, store: Place | None = None, only_annotated: bool = False
+) -> dict[str, Any]:
+    """Write what was annotated: `form` is jsonl, csv, label-studio or argilla. Returns what was written and left out.
+
+    Raises DataError.
+    """
+    return _export_annotations(Path(target), Path(out), form=form, store=_optional(store), only_annotated=only_annotated)
+
+
+def import_annotations(
+    target: Place,
+    file: Place,
+    *,
+    form: str | None = None,
+    store: Place | None = None,
+    annotator: str = "imported",
+    replace: bool = False,
+) -> dict[str, Any]:
+    """Bring in answers that were given elsewhere. Returns how many were new, known, kept, replaced or wrong. Raises DataError."""
+    return _import_annotations(
+        Path(target), Path(file), form=form, store=_optional(store), annotator=annotator, replace=replace
+    )  # fmt: skip
+
+
+def agreement(target: Place, *, store: Place | None = None) -> dict[str, Any]:
+    """Return how far annotators agree: Cohen's kappa of each pair, Fleiss' kappa, Krippendorff's alpha. Raises DataError."""
+    return _agreement(Path(target), store=_optional(store))
 
 
 def plan(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import ipaddress
 import os
 import re
 import socket
@@ -19,6 +18,7 @@ from whet.engine.targets import target_start
 from whet.errors import ServerError, installing
 from whet.registry import FOLDER, fingerprint, is_reference
 from whet.run import RUNS
+from whet.server.address import LOCAL, is_local, take, url_of
 from whet.server.contracts import agree
 from whet.server.keys import VARIABLE, read_keys
 from whet.stages.following import Follower, check_allowed, find
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
-LOCAL = ("localhost", "127.0.0.1", "::1")
 PORT = 8000
 
 Say = Callable[[str], None]
@@ -170,7 +169,7 @@ def prepare(
     port = options.port if options.port is not None else PORT if agreed is None else agreed.port
     if agreed is not None and len(references) > 1:
         raise ServerError(f"{options.contract}: has one route for predictions, and {len(references)} runs were named. Name one.")
-    if not _is_local(host) and not keys and agreed is None:
+    if not is_local(host) and not keys and agreed is None:
         raise ServerError(
             f"{host}: others could reach the server there, and it has no API key. "
             f"Set {VARIABLE}, or name a file with --api-key-file; or listen on 127.0.0.1."
@@ -182,7 +181,7 @@ def prepare(
         check_allowed(reference, path, options.registry, options.ignore_gate, say)
         return load_served_tasks(path, recipe, options.precision)
 
-    taken = _take(host, port)
+    taken = take(host, port)
     try:
         shelf, worker = Shelf(), Worker(engine, options.max_requests)
         versions: dict[str, int | None] = {}
@@ -215,10 +214,8 @@ def prepare(
         service.note_version(name, version)
     service.metrics.watch("whet_requests_open", "Requests that are at work or wait.", lambda: worker.num_open)
     service.metrics.watch("whet_texts_running", "Texts that are being written.", lambda: worker.num_running)
-    host, port = taken.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     follower = Follower(service, named, load_allowed, options.registry, say)
-    return Serving(service, build_app(service), taken, url, named, options, follower, say)
+    return Serving(service, build_app(service), taken, url_of(taken), named, options, follower, say)
 
 
 def served_name(reference: str, registry: Path = FOLDER) -> str:
@@ -285,22 +282,3 @@ def _named(references: Sequence[str | Path], names: Sequence[str], registry: Pat
         if chosen.count(name) > 1:
             raise ServerError(f"'{name}': two runs have this name. Give each its own with --name, in order.")
     return dict(zip(chosen, map(str, references), strict=True))
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _take(host: str, port: int) -> socket.socket:
-    """Return a socket at the address. Raises ServerError where it cannot be had."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ServerError(
-            f"{host}:{port}: cannot listen there ({reason}). Name another --port (0: any free one) or --host."
-        ) from None

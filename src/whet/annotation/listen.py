@@ -1,0 +1,45 @@
+"""Listening on a socket until asked to stop. Every answer is on the disk before it is confirmed, so there is nothing to finish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+TICK_S = 0.05
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `listen`."""
+        yield
+
+
+def listen(app: ASGIApp, sock: socket.socket, *, on_ready: Callable[[], None], stop: threading.Event | None = None) -> None:
+    """Serve until SIGTERM, Ctrl-C, or `stop` is set."""
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", ws="none", http="h11", loop="asyncio", server_header=False,
+        timeout_graceful_shutdown=2, h11_max_incomplete_event_size=64 * 1024,
+    )  # fmt: skip
+    asyncio.run(_listen(_Server(config), sock, on_ready, stop or threading.Event()))
+
+
+async def _listen(server: _Server, sock: socket.socket, on_ready: Callable[[], None], stop: threading.Event) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(TICK_S)
+    on_ready()
+    while not stop.is_set() and not serving.done():
+        await asyncio.sleep(TICK_S)
+    server.should_exit = True
+    await serving
