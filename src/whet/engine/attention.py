@@ -52,6 +52,10 @@ class Attended:
     query: Tensor
     key: Tensor
     value: Tensor
+    scaling: float | None = None
+    window: int | None = None
+    special: bool = False
+    """Something beside scores, softmax and sum: a soft cap, sinks, a bias by position, dropout, or no causal mask."""
 
 
 @contextlib.contextmanager
@@ -95,7 +99,7 @@ def attend_packed(
     lengths = _lengths.get()
     witness = _witnessed.get()
     if witness is not None:
-        witness.append(Attended(module, query, key, value))
+        witness.append(_asked(module, query, key, value, scaling, dropout, is_causal, kwargs))
     prefix = module._modules.get(PREFIX)
     if not isinstance(prefix, Prefix) or prefix.keys is None:
         prefix = None
@@ -141,6 +145,21 @@ def attend_packed(
         part = _attend(q, k, v, bool(causal), scaling, narrow, softcap)  # [count, H, L, d]
         parts.append(part.transpose(1, 2).reshape(count * length, *part.shape[1::2]))
     return torch.cat(parts).unsqueeze(0), None
+
+
+def _asked(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    dropout: float,
+    is_causal: bool | None,
+    kwargs: dict[str, Any],
+) -> Attended:
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    special = bool(dropout) or not causal or any(kwargs.get(name) is not None for name in ("softcap", "s_aux", "position_bias"))
+    return Attended(module, query, key, value, scaling, kwargs.get("sliding_window"), special)
 
 
 @functools.lru_cache(maxsize=256)

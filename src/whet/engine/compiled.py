@@ -37,7 +37,10 @@ class Unavailable(Exception):
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL:
-    """Return the compiled `kernels/NAME.c`, compiled first where that is still to be done. Raises Unavailable."""
+    """Return the compiled `kernels/NAME.c`, behind its folder's headers, and compile it first where that is still to be done.
+
+    Raises Unavailable.
+    """
     if os.environ.get(SWITCH, "").strip().lower() in {"off", "0", "no", "false"}:
         raise Unavailable(f"{SWITCH} is off")
     if not sys.platform.startswith("linux") or not processor_flags().issuperset(NEEDED):
@@ -45,7 +48,7 @@ def library(name: str) -> ctypes.CDLL:
     compiler = next((found for found in map(shutil.which, COMPILERS) if found), None)
     if compiler is None:
         raise Unavailable(f"no C compiler was found ({', '.join(COMPILERS)})")
-    source = (SOURCES / f"{name}.c").read_bytes()
+    source = b"\n".join(file.read_bytes() for file in (*sorted(SOURCES.glob("*.h")), SOURCES / f"{name}.c"))
     try:
         file = cache_folder() / f"{name}-{_key(source, compiler)}.so"
         if not _is_whole(file):

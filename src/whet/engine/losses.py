@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
+from whet.engine.fused import target_slopes, why_not
 from whet.engine.machine import compute_dtype
 
 CHUNK = 512  # tokens whose logits exist at one time; 128..2048 differ by 5 % in speed
@@ -28,8 +30,15 @@ class _TargetLogprobs(torch.autograd.Function):
         matrix, states = weight.to(compute), hidden.to(compute)
         logprobs = torch.empty(len(targets), dtype=_at_least_fp32(hidden), device=hidden.device)
         slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        fused = bias is None and cap is None and compute == torch.bfloat16 and hidden.device.type == "cpu" and why_not() is None
         for start in range(0, len(targets), CHUNK):
             part = slice(start, start + CHUNK)
+            if fused:
+                logits = linear(states[part], matrix)
+                logprobs[part] = target_slopes(logits, targets[part].contiguous(), learning=slopes is not None)
+                if slopes is not None:
+                    slopes[part] = (logits @ matrix).to(slopes.dtype)
+                continue
             probabilities, capped = _softmax_inputs(states[part], matrix, bias, cap)
             norm = torch.logsumexp(probabilities, dim=-1, keepdim=True)
             logprobs[part] = (probabilities.gather(-1, targets[part, None]) - norm).squeeze(-1)

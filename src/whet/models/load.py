@@ -12,6 +12,7 @@ import socket
 import urllib.request
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,6 +44,7 @@ from whet.engine.machine import device, keep_pages
 from whet.errors import ModelError
 from whet.models.builtin import builtin_folder, model_hash
 from whet.models.compressed import COMPRESSED, load_dense, restore_rounded
+from whet.models.fusion import try_fusion
 from whet.models.policy import Kind, Policy, Source
 from whet.models.probe import check_masked, probe, probe_two_sided
 from whet.models.template import PLAIN_TEMPLATE
@@ -78,9 +80,11 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
     if kind == "decoder" and tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     ability = probe_two_sided(network, name) if kind == "encoder-decoder" else probe(network, kind, name)
+    fusion, unfused = try_fusion(network) if kind == "decoder" and ability.packs else (None, "only packed decoders are fused")
     if (folder / COMPRESSED).is_file():
         restore_rounded(network, folder)
-    policy = Policy(network.to(device()), tokenizer, kind, source, ability)
+    policy = Policy(network.to(device()), tokenizer, kind, source, replace(ability, unfused=unfused))
+    policy.fusion = fusion
     if policy.context < 2:
         raise ModelError(
             f"{name}: its files say that it reads {policy.context} tokens at most. Mend max_position_embeddings in config.json, or "

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from whet.engine.attention import packed
 from whet.engine.losses import plain_logits, target_logprobs
 from whet.errors import ModelError
 from whet.types import Batch
+
+if TYPE_CHECKING:
+    from whet.models.fusion import Fusion
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
 OF_TASK = "__"
@@ -67,6 +70,8 @@ class Ability:
     """What the last hidden state is multiplied by before the output embedding; T5's width ** -0.5."""
     first_position: int = 0
     """The position of a row's first token, where a network has a place of its own for padding, as RoBERTa has."""
+    unfused: str = ""
+    """Why its layers are computed by transformers' modules, as the end of a sentence; empty where they are fused."""
 
 
 class Policy:
@@ -80,6 +85,8 @@ class Policy:
         self.kind: Kind = kind
         self.source = source
         self.ability = ability
+        self.fusion: Fusion | None = None
+        """The fused way through the network, where it has one and it was tried when it was loaded."""
         self.heads = nn.ModuleDict()
         self.classes: tuple[str, ...] = ()
         """Classes of the `classify` head, in the order of its outputs."""
@@ -180,6 +187,9 @@ class Policy:
         """Return the last hidden state of each token. [T, D]"""
         if self.kind == "encoder-decoder":
             return self._coded(batch)
+        fused = self.fusion.states(self.network, batch) if self.fusion is not None else None
+        if fused is not None:
+            return fused
         body = self.network.base_model
         if self.ability.packs:
             with packed(batch.lengths):

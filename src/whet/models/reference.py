@@ -20,6 +20,7 @@ def keep_reference(policy: Policy) -> None:
     network = copy.deepcopy(policy.network, shared)
     policy.reference = Policy(network, policy.tokenizer, policy.kind, policy.source, policy.ability)
     policy.reference.max_tokens = policy.max_tokens
+    policy.reference.fusion = None if policy.fusion is None else policy.fusion.another()
 
 
 def part_from_reference(policy: Policy) -> None:

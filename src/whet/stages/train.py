@@ -328,6 +328,7 @@ def _manifest(job: Job, folder: Path | None) -> dict[str, Any]:
         "plugins": plugin_files(job.recipe, folder),
         "plan": _plan(job),
         "packs": job.policy.ability.packs,
+        "unfused": job.policy.ability.unfused or None,
         "packing_difference": difference if math.isfinite(difference) else None,
         "decisions": [asdict(decision) for decision in job.decisions],
         "preflight": [asdict(finding) for finding in job.findings],

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from whet import plugins
 from whet.engine.fit import Training, TrainPlan, fit
+from whet.engine.machine import Precision
 from whet.models.policy import Policy
 from whet.testing.tiny import as_float64
 from whet.types import Cursor, Example, Objective, Step, StepRows
@@ -76,12 +77,20 @@ class Slope:
         return sum(self.losses.values())
 
 
-def slope(objective: Objective, policy: Policy, rows: StepRows, *, max_tokens: int = ALL_TOKENS, padded: bool = False) -> Slope:
+def slope(
+    objective: Objective,
+    policy: Policy,
+    rows: StepRows,
+    *,
+    max_tokens: int = ALL_TOKENS,
+    padded: bool = False,
+    precision: Precision = "fp32",
+) -> Slope:
     """Return loss and gradient of a step as the engine makes them; nothing is updated."""
     keep = policy.ability
     policy.ability = dataclasses.replace(keep, packs=keep.packs and not padded)
     recorder = _Record()
-    plan = tiny_plan(policy, num_steps=1, max_tokens=max_tokens, optimiser=recorder)
+    plan = tiny_plan(policy, num_steps=1, max_tokens=max_tokens, optimiser=recorder, precision=precision)
     try:
         step = next(fit(policy, objective, [rows], plan, Training.begin(policy, objective, plan)))
     finally:

@@ -8,21 +8,7 @@
  * L queries of a row, J = before + L keys, d width of a head, D its width in whole vectors. All of a task's operands are
  * copied to scratch in fp32, padded with zeros, so that every product below is `strip` on plain arrays.
  */
-#include <immintrin.h>
-#include <math.h>
-#include <stdint.h>
-
-#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512VL__)
-#error "this file needs AVX-512 F, BW and VL"
-#endif
-
-enum { LANES = 16, STRIP = 8, PANEL = 48, SHORT_KEYS = 384 };
-
-struct tensor {           /* [H, T, d]; the last axis is dense */
-    void *data;
-    int64_t head, token;  /* strides, in elements */
-    int64_t bf16;         /* else fp32 */
-};
+enum { STRIP = 8, PANEL = 48, SHORT_KEYS = 384 };
 
 struct call {             /* as `_Call` of packed_attention.py has it */
     struct tensor q, k, v, out, grad_out, grad_q, grad_k, grad_v;
@@ -40,37 +26,7 @@ struct row {              /* one row, and what of its scores exists */
     int64_t length, keys, before, window, causal, padded; /* padded: D */
 };
 
-static int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t block_of(int64_t keys) { return keys <= SHORT_KEYS ? 64 : 32; }
-
-/* ---- loads and stores ---- */
-
-static inline __m512 load(const struct tensor *t, int64_t at, __mmask16 some) {
-    if (t->bf16) {
-        __m256i halves = _mm256_maskz_loadu_epi16(some, (const uint16_t *)t->data + at);
-        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-    }
-    return _mm512_maskz_loadu_ps(some, (const float *)t->data + at);
-}
-
-static inline void store(const struct tensor *t, int64_t at, __mmask16 some, __m512 x) {
-    if (!t->bf16) {
-        _mm512_mask_storeu_ps((float *)t->data + at, some, x);
-        return;
-    }
-    __m512i bits = _mm512_castps_si512(x); /* to the nearest, ties to even */
-    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    rounded = _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc00000));
-    _mm512_mask_cvtepi32_storeu_epi16((uint16_t *)t->data + at, some, _mm512_srli_epi32(rounded, 16));
-}
-
-static inline __mmask16 within(int64_t from, int64_t width) {
-    return from + LANES <= width ? (__mmask16)0xffff : (__mmask16)((1u << (width - from)) - 1);
-}
 
 /* Tokens first..first+count of a head, times scale, to [up(count, 16), D] */
 static void gather(const struct tensor *t, int64_t head, int64_t first, int64_t count, int64_t width, int64_t padded, float scale,
@@ -271,23 +227,6 @@ static void spread(const struct row *row, const float *weights, int64_t stride, 
     }
 }
 
-/* e^x for x that is not much above 0: 2^n times the series of e^r, |r| <= ln(2) / 2, whose rest after r^7 is below 6e-9 */
-static inline __m512 exponential(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(-110.0f), x); /* the second operand where one is not a number */
-    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x); /* ln 2 in two parts; the first has few bits */
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-    __m512 y = _mm512_set1_ps(1.0f / 5040);
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 720));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 120));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 24));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f / 6));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(0.5f));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(y, n);
-}
-
 /* ---- tasks ---- */
 
 static void forward_head(const struct call *call, const struct row *row, int64_t start, int64_t head, const float *key_panels,
@@ -431,8 +370,8 @@ static void work(void *given) {
     }
 }
 
-/* `parallel` is torch's own OpenMP library's GOMP_parallel */
-void attend(struct call *call, void (*parallel)(void (*)(void *), void *, unsigned, unsigned)) {
+
+void attend(struct call *call, parallel_t parallel) {
     if (call->threads > 1)
         parallel(work, call, (unsigned)call->threads, 0);
     else

@@ -1,0 +1,291 @@
+"""What lies between a block's matrix products, each as one pass over memory by the package's own C kernel, forward and backward.
+
+Norms with the sum before them, rotary positions, gated activations. On the processor, in fp32 and bf16, sums in fp32; the same bytes
+whatever the number of threads. Who calls these asks `why_not` first.
+
+Shapes: T tokens, D width, F inner width, H query heads, K key/value heads, d width of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from whet.engine.compiled import Unavailable, library, parallel
+
+BLOCK = 32
+"""Tokens that are summed up first where a norm's own weights learn; as in kernels/fused.c."""
+LANES = 16
+NORM, NORM_BACK, ROTATE, GATE, GATE_BACK, LOSS = range(6)
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("head", ctypes.c_int64), ("token", ctypes.c_int64), ("bf16", ctypes.c_int64)]
+
+
+class _Call(ctypes.Structure):
+    """`struct call` of kernels/fused.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("work", "tokens", "width", "heads")),
+        *((name, _Tensor) for name in "abcdef"),
+        *((name, ctypes.c_void_p) for name in ("weight", "shift", "rates", "means", "sums", "targets")),
+        ("scale", ctypes.c_float),
+        ("epsilon", ctypes.c_float),
+        *((name, ctypes.c_int32) for name in ("threads", "backward", "centred")),
+        ("next", ctypes.c_int64),
+    ]
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Return why the kernel is not there, as the end of a sentence; None where it is. Compiles it at the first call."""
+    try:
+        parallel()
+        library("fused")
+    except Unavailable as reason:
+        return str(reason)
+    return None
+
+
+def add_norm(
+    residual: Tensor,
+    added: Tensor | None,
+    weight: Tensor,
+    epsilon: float,
+    dtype: torch.dtype,
+    *,
+    scale: float = 1.0,
+    shift: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return residual + scale * added, and its norm in `dtype`. [T, D] each
+
+    The norm is that of root mean squares (Zhang and Sennrich 2019), or a layer's (Ba et al. 2016) where there is a `shift`.
+    """
+    if added is None:
+        normed: Tensor = _Norm.apply(residual, weight, shift, epsilon, dtype)  # type: ignore[no-untyped-call]
+        return residual, normed
+    total, normed = _AddNorm.apply(residual, added, weight, shift, epsilon, dtype, scale)  # type: ignore[no-untyped-call]
+    return total, normed
+
+
+def rotate(query: Tensor, key: Tensor, value: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries and keys turned by their positions, and values as they are. [1, T, H, d], [1, T, K, d] twice -> [1, H, T, d], ...
+
+    Su et al. 2021 (arXiv:2104.09864), eq. 34, pairs half a head apart. cosines and sines [T, d]
+    """
+    turned: tuple[Tensor, Tensor, Tensor] = _Rotate.apply(query, key, value, cosines, sines)  # type: ignore[no-untyped-call]
+    return turned
+
+
+def gated(gate: Tensor, up: Tensor) -> Tensor:
+    """Return silu(gate) * up. [T, F] each. Shazeer 2020 (arXiv:2002.05202), eq. 6"""
+    out: Tensor = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]
+    return out
+
+
+def target_slopes(logits: Tensor, targets: Tensor, *, learning: bool) -> Tensor:
+    """Return each target's log-probability. [N, V], [N] -> [N], fp32
+
+    Where `learning`, the logits become its gradient by them, onehot(target) - softmax, in place.
+    """
+    logprobs = torch.empty(len(targets), dtype=torch.float32)
+    _compute(LOSS, len(logits), logits.shape[1], targets=targets, rates=logprobs, backward=int(learning), a=logits)
+    return logprobs
+
+
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        residual: Tensor,
+        added: Tensor,
+        weight: Tensor,
+        shift: Tensor | None,
+        epsilon: float,
+        dtype: torch.dtype,
+        scale: float,
+    ) -> tuple[Tensor, Tensor]:
+        total = torch.empty_like(residual, memory_format=torch.contiguous_format)
+        normed = _norm(ctx, residual, weight, shift, epsilon, dtype, a=residual, b=added, c=total, scale=scale)
+        ctx.save_for_backward(total, weight, shift, *ctx.kept)
+        ctx.scale, ctx.dtype = scale, added.dtype
+        ctx.set_materialize_grads(False)
+        return total, normed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor | None, grad_normed: Tensor | None) -> tuple[Tensor | None, ...]:
+        total, weight, shift, rates, means = ctx.saved_tensors
+        if grad_normed is None:
+            added = None if grad_total is None else (grad_total * ctx.scale).to(ctx.dtype)
+            return grad_total, added, None, None, None, None, None
+        added = torch.empty_like(total, dtype=ctx.dtype)
+        slopes = _norm_back(ctx, grad_normed, grad_total, total, weight, shift, rates, means, added, ctx.scale)
+        return slopes[0], added, *slopes[1:], None, None, None
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, weight: Tensor, shift: Tensor | None, epsilon: float, dtype: torch.dtype) -> Tensor:
+        normed = _norm(ctx, given, weight, shift, epsilon, dtype, a=given)
+        ctx.save_for_backward(given, weight, shift, *ctx.kept)
+        return normed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        given, weight, shift, rates, means = ctx.saved_tensors
+        return *_norm_back(ctx, grad, None, given, weight, shift, rates, means, None, 1.0), None, None
+
+
+class _Rotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, ...]:
+        given = [query, key, value]
+        parts = _side_by_side(query.shape[1], [x.shape[2:] for x in given], query.dtype)
+        for x, out in zip(given, parts, strict=True):
+            angles = (None, None) if x is value else (cosines, sines)
+            _turn(x.transpose(1, 2), out.transpose(1, 2), *angles, back=False)
+        ctx.save_for_backward(cosines, sines)
+        return tuple(part.transpose(1, 2) for part in parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        cosines, sines = ctx.saved_tensors
+        parts = _side_by_side(grads[0].shape[2], [(x.shape[1], x.shape[3]) for x in grads], grads[0].dtype)
+        for index, (grad, out) in enumerate(zip(grads, parts, strict=True)):
+            angles = (None, None) if index == 2 else (cosines, sines)
+            _turn(grad, out.transpose(1, 2), *angles, back=True)
+        return *parts, None, None
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        out = torch.empty(gate.shape, dtype=gate.dtype)
+        _compute(GATE, *gate.shape, a=gate, b=up, c=out)
+        ctx.save_for_backward(gate, up)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        tokens, width = gate.shape
+        both = torch.empty(tokens, 2 * width, dtype=gate.dtype)  # beside each other, as the product before wants them
+        _compute(GATE_BACK, tokens, width, a=gate, b=up, c=_dense(grad), d=both[:, :width], e=both[:, width:])
+        return both[:, :width], both[:, width:]
+
+
+def _norm(
+    ctx: Any,
+    like: Tensor,
+    weight: Tensor,
+    shift: Tensor | None,
+    epsilon: float,
+    dtype: torch.dtype,
+    scale: float = 1.0,
+    **tensors: Tensor,
+) -> Tensor:
+    normed = torch.empty(like.shape, dtype=dtype)
+    rates = torch.empty(len(like), dtype=torch.float32)
+    means = torch.empty(len(like) if shift is not None else 0, dtype=torch.float32)
+    ctx.kept = (rates, means)
+    _compute(
+        NORM,
+        like.shape[0],
+        like.shape[1],
+        weight=weight,
+        shift=shift,
+        rates=rates,
+        means=means,
+        epsilon=epsilon,
+        scale=scale,
+        centred=int(shift is not None),
+        d=normed,
+        **tensors,
+    )
+    return normed
+
+
+def _norm_back(
+    ctx: Any,
+    grad: Tensor,
+    beside: Tensor | None,
+    given: Tensor,
+    weight: Tensor,
+    shift: Tensor | None,
+    rates: Tensor,
+    means: Tensor,
+    added: Tensor | None,
+    scale: float,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the gradients of what was normed, of the weight and of the shift; fill that of what was added."""
+    tokens, width = given.shape
+    below = ctx.needs_input_grad[0] or added is not None
+    slope = torch.empty_like(given) if below else None
+    place = 1 if added is None else 2
+    learns = ctx.needs_input_grad[place] or ctx.needs_input_grad[place + 1]
+    wide = -(-width // LANES) * LANES
+    sums = torch.zeros(-(-tokens // BLOCK), 2, wide) if learns else None
+    _compute(
+        NORM_BACK,
+        tokens,
+        width,
+        weight=weight,
+        rates=rates,
+        means=means,
+        sums=sums,
+        scale=scale,
+        centred=int(shift is not None),
+        a=_dense(grad),
+        b=None if beside is None else _dense(beside),
+        c=given,
+        d=slope,
+        e=added,
+    )
+    if sums is None:
+        return slope, None, None
+    whole = sums.sum(0)[:, :width]
+    return slope, whole[0], whole[1] if shift is not None else None
+
+
+def _side_by_side(tokens: int, shapes: list[Any], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return heads of a token that lie beside each other in one piece of memory. [1, T, H, d] each"""
+    widths = [heads * width for heads, width in shapes]
+    whole = torch.empty(tokens, sum(widths), dtype=dtype)
+    parts = torch.split(whole, widths, dim=1)
+    return tuple(part.view(tokens, *shape)[None] for part, shape in zip(parts, shapes, strict=True))
+
+
+def _turn(given: Tensor, out: Tensor, cosines: Tensor | None, sines: Tensor | None, *, back: bool) -> None:
+    """[1, H, T, d]"""
+    _, heads, tokens, width = given.shape
+    _compute(ROTATE, tokens, width, heads=heads, weight=cosines, shift=sines, backward=int(back), a=_dense(given), b=out)
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _compute(work: int, tokens: int, width: int, **given: Any) -> None:
+    call = _Call(work=work, tokens=tokens, width=width, threads=torch.get_num_threads(), scale=1.0)
+    for name, value in given.items():
+        if name in "abcdef":
+            if value is not None:
+                assert value.stride(-1) == 1, "the last axis is not dense"
+                head = value.stride(1) if value.ndim == 4 else 0
+                setattr(call, name, _Tensor(value.data_ptr(), head, value.stride(-2), int(value.dtype == torch.bfloat16)))
+        elif isinstance(value, Tensor):
+            assert value.is_contiguous() and value.dtype == (torch.int64 if name == "targets" else torch.float32)
+            setattr(call, name, value.data_ptr())
+        else:
+            setattr(call, name, value)
+    library("fused").compute(ctypes.byref(call), parallel())
