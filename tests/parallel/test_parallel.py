@@ -279,7 +279,7 @@ SLOW = {
     "grpo": """
 model: {llama}
 data: {{path: {rows}/chat.jsonl, prompt: prompt, response: response}}
-objective: {{name: grpo, group: 3, max_new_tokens: 6, updates: 2, reward: {{name: regex, pattern: "[aeiou]", share: true}}}}
+objective: {{name: grpo, group: 3, max_new_tokens: 6, updates: 2, reward: {{name: regex, pattern: "[aeiou]"}}}}
 technique: {{name: lora, rank: 2}}
 train: {{max_steps: 4, batch_size: 3, max_tokens: 90, precision: fp32, learning_rate: 0.003, validate_every: 2, early_stopping: false}}
 """,
