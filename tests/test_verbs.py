@@ -132,7 +132,9 @@ def test_what_auto_became_is_stored_with_its_reason(classified):
     decisions = {decision["key"]: decision for decision in classified.manifest["decisions"]}
     assert decisions["technique"]["value"] == "lora"
     assert all(decision["reason"] for decision in decisions.values())
-    assert "auto" not in load_run(classified.path).recipe.train.model_dump().values()
+    chosen = load_run(classified.path).recipe.train.model_dump()
+    anew = {"parallel", "gradient_checkpointing"}  # of the machine, on which the run may go on elsewhere; they change no result
+    assert {key for key, value in chosen.items() if value == "auto"} <= anew
 
 
 def test_judging_on_another_file_leaves_the_run_as_it_was(classified, tmp_path):

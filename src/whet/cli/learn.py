@@ -79,17 +79,19 @@ def train(
     """Train by a recipe, or go on with a run that was stopped, to the same bytes as if it had not been. On several devices: torchrun
     --nproc-per-node 2 -m whet train RECIPE."""
     _one_of(recipe, resume, "run", changed=bool(sets) or out is not None)
+    from whet.engine.parallel import joined
     from whet.recipe_file import load_recipe
     from whet.stages import train as stage
 
     if follower():
         stage.follow_all()
         return
-    if resume is not None:
-        run = stage.resume(resume, recipe=recipe, narrator=narrator())
-    else:
-        assert recipe is not None
-        run = stage.train(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=narrator())
+    with joined():  # a mistake in the recipe is told once the others are there, who would wait for this process otherwise
+        if resume is not None:
+            run = stage.resume(resume, recipe=recipe, narrator=narrator())
+        else:
+            assert recipe is not None
+            run = stage.train(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=narrator())
     say(f"Trained: {run.path}. Judge it with: whet evaluate {quoted(run.path)}")
     answer(as_json, {"run": str(run.path), "actual": run.manifest["actual"]})
 

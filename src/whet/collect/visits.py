@@ -7,19 +7,24 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
+from whet.collect.credential import secret_error
 from whet.collect.fetch import Answer, Patience, Reach, fetch, host_of, patiently, shown
 from whet.collect.robots import ALL, Rules, read_robots
 
 
 def hosts_of(urls: Iterable[str], more: Iterable[str] = ()) -> frozenset[str]:
-    """Return the hosts that a recipe names, by addresses and by themselves. Raises ValueError for what is no address."""
+    """Return the hosts that a recipe names, by addresses and by themselves. Raises ValueError for what is no address, and an error that does not
+    repeat it for one with a password."""
     found = {one.strip().casefold().rstrip(".") for one in more}
     for url in urls:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("addresses such as https://HOST/PATH")
         if parts.username is not None or parts.password is not None:
-            raise ValueError("addresses without a user and a password")
+            raise secret_error(
+                "an address with a user or a password in it is not written into a recipe, since recipes are stored and shared; "
+                "leave them out (what was written here is not repeated)"
+            )
         found.add(host_of(parts))
     return frozenset(found)
 

@@ -45,9 +45,16 @@ def choose(job: Job, room: int) -> Fit:
     obstacle = _obstacle(job) if size() > 1 else ""
     if asked == "fsdp" and obstacle:
         raise RecipeError(f"train.parallel is fsdp, and {obstacle}. Set it to ddp, or to auto.")
+    if size() > 1 and asked == "fsdp" and again is True:
+        raise RecipeError(
+            "train.parallel is fsdp, and train.gradient_checkpointing is true: blocks whose weights lie in shares cannot be computed again. "
+            "Set the one to ddp, or the other to false."
+        )
     shared: list[Way] = ["ddp", "fsdp"] if size() > 1 and not obstacle else ["ddp"]
     ways: list[Way] = shared if asked == "auto" else [asked] if size() > 1 else ["ddp"]
-    several = [(way, one) for one in ([False, True] if again == "auto" else [again]) for way in ways]
+    several = [
+        (way, one) for one in ([False, True] if again == "auto" else [again]) for way in ways if (way, one) != ("fsdp", True)
+    ]
     needed = {pair: estimate_job(replace(job, way=pair[0], recomputed=pair[1])).total for pair in several}
     way, recomputed = next((pair for pair in several if needed[pair] <= room), min(several, key=lambda pair: needed[pair]))
     first, said = needed[several[0]], list[str]()

@@ -56,7 +56,7 @@ def _of_address(url: str) -> dict[str, Any]:
     try:
         reach = Reach(hosts_of([url]), private=_is_local(url))
     except ValueError as error:
-        raise DataError(f"{shown(url)}: is no address that can be fetched; allowed: {error}.") from None
+        raise DataError(f"{shown(url)}: cannot be fetched; allowed: {error}.") from None
     local = {"private": True} if reach.private else {}
     visits = Visits(reach, Patience(retries=2), 0.0, robots=False)
     answer = patiently(lambda: _answered(visits, url), Patience(retries=0), shown(url))
