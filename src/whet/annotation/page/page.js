@@ -7,7 +7,7 @@ const token = document.querySelector('meta[name="token"]').content;
 const IDLE_MS = 300_000;
 const FLAGS = ["two labels fit", "no label fits", "the text is broken", "another language", "private data in it"];
 const screen = sessionStorage.screen || (sessionStorage.screen = crypto.getRandomValues(new Uint32Array(4)).join("-"));
-const now = { view: "label", state: null, row: null, widget: null, since: 0, busy: false, visited: [], settle: null, disputes: 0 };
+const now = { view: "label", state: null, row: null, widget: null, since: 0, busy: false, next: null, visited: [], settle: null, disputes: 0 };
 
 class Trouble extends Error {
   constructor(message, status, values) { super(message); this.status = status; this.values = values; }
@@ -49,9 +49,10 @@ function standing(values) {
 }
 
 // Asks again where the network failed; whatever was typed stays on the screen meanwhile.
+// Meanwhile keys for a row that nobody has seen yet do nothing; taking back waits its turn.
 async function attempt(act) {
   if (now.busy) return;
-  now.busy = true;
+  busy(true);
   try {
     trouble("");
     await act();
@@ -61,8 +62,16 @@ async function attempt(act) {
     else if (error.status === 0 || error.status >= 500) trouble(error.message + " What is on the screen is not saved yet.", [["Try again", () => attempt(act)]]);
     else trouble(error.message);
   } finally {
-    now.busy = false;
+    busy(false);
+    const next = now.next;
+    now.next = null;
+    next?.();
   }
+}
+
+function busy(is) {
+  now.busy = is;
+  document.body.setAttribute("aria-busy", String(is));
 }
 
 async function advance(but = []) {
@@ -157,6 +166,7 @@ function confirm() {
 }
 
 function undo() {
+  if (now.busy) return now.next = undo;
   attempt(async () => {
     const found = await call("api/undo", { screen });
     standing(found);
@@ -168,6 +178,7 @@ function undo() {
 }
 
 function back() {
+  if (now.busy) return;
   const key = now.visited.pop();
   if (key === undefined) return say("There is no row before this one.");
   attempt(async () => {
