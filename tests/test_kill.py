@@ -17,7 +17,7 @@ import torch
 
 from whet import cli
 from whet.run import Run
-from whet.testing.tiny import ANSWERS, LABELS, OPENINGS, THINGS
+from whet.testing.tiny import ANSWERS, tiny_texts
 
 # No validation improves on the first by 10 nats, so "classify" stops after three, at step 12, and its best step is the 4th.
 RECIPES = {
@@ -68,12 +68,7 @@ def processes():
 @pytest.fixture(scope="module")
 def recipes(tmp_path_factory, tiny_folder):
     folder = tmp_path_factory.mktemp("killed")
-    texts = [
-        (opening.format(f"{colour} {thing}"), label)
-        for colour in ("red", "blue", "green")
-        for thing, label in zip(THINGS, LABELS, strict=True)
-        for opening in OPENINGS
-    ]
+    texts = tiny_texts("red", "blue", "green")
     (folder / "labelled.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in texts))
     lines = [json.dumps({"prompt": text, "response": ANSWERS[index % 4].format("card")}) for index, (text, _) in enumerate(texts)]
     (folder / "chat.jsonl").write_text("\n".join(lines) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from whet.errors import RunError
 
@@ -143,3 +144,15 @@ def sync_file(path: Path) -> None:
     """Make a file's bytes survive a power cut."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def held_alone(path: Path) -> TextIO | None:
+    """Return the open file beside it that one process holds while it is open, or None where another one does. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f"{path.name}.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

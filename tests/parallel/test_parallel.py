@@ -21,7 +21,7 @@ import torch
 from whet import cli
 from whet.models.tensors import load_tensors
 from whet.run import Run
-from whet.testing.tiny import ANSWERS, LABELS, OPENINGS, THINGS
+from whet.testing.tiny import ANSWERS, tiny_texts
 
 pytestmark = pytest.mark.slow
 
@@ -110,12 +110,7 @@ def together(processes, tmp_path):
 def rows(tmp_path_factory):
     """A folder with rows of every kind that these tests learn from."""
     folder = tmp_path_factory.mktemp("rows")
-    texts = [
-        (opening.format(f"{colour} {thing}"), label)
-        for colour in ("red", "blue", "green")
-        for thing, label in zip(THINGS, LABELS, strict=True)
-        for opening in OPENINGS
-    ]
+    texts = tiny_texts("red", "blue", "green")
     (folder / "labelled.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in texts))
     chat, pairs = [], []
     for index, (text, _) in enumerate(texts):

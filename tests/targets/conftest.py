@@ -11,14 +11,9 @@ import pytest
 import whet
 from whet.recipe_file import build_recipe
 from whet.testing import write_tiny
-from whet.testing.tiny import ANSWERS, LABELS, OPENINGS, THINGS
+from whet.testing.tiny import ANSWERS, tiny_texts
 
-TEXTS = [
-    (opening.format(f"{colour} {thing}"), label)
-    for colour in ("red", "blue", "green", "old", "new", "big", "small")
-    for thing, label in zip(THINGS, LABELS, strict=True)
-    for opening in OPENINGS
-]
+TEXTS = tiny_texts("red", "blue", "green", "old", "new", "big", "small")
 
 
 def write_rows(path: Path, rows):

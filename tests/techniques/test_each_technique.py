@@ -25,19 +25,14 @@ from whet.models.quantised import Quantised
 from whet.models.template import PLAIN_TEMPLATE
 from whet.plugins import build, names
 from whet.testing.steps import slope, tiny_plan, train, whole_step
-from whet.testing.tiny import ANSWERS, LABELS, OPENINGS, THINGS, random_network, tiny_tokenizer
+from whet.testing.tiny import ANSWERS, random_network, tiny_texts, tiny_tokenizer
 from whet.types import Row
 
 
 @pytest.fixture(scope="module")
 def recipes(tmp_path_factory, tiny_folder):
     folder = tmp_path_factory.mktemp("techniques")
-    texts = [
-        (opening.format(f"{colour} {thing}"), label)
-        for colour in ("red", "blue", "green")
-        for thing, label in zip(THINGS, LABELS, strict=True)
-        for opening in OPENINGS
-    ]
+    texts = tiny_texts("red", "blue", "green")
     (folder / "labelled.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in texts))
     lines = [json.dumps({"prompt": text, "response": ANSWERS[index % 4].format("card")}) for index, (text, _) in enumerate(texts)]
     (folder / "chat.jsonl").write_text("\n".join(lines) + "\n")

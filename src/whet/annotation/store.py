@@ -18,7 +18,6 @@ Times are seconds since 1970, UTC; values are JSON.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sqlite3
 import threading
@@ -34,6 +33,7 @@ from whet.annotation.items import Item
 from whet.annotation.kinds import Job, Value, job_of
 from whet.data.rows import RawRow
 from whet.errors import DataError
+from whet.files import held_alone
 from whet.recipe import Data
 
 VERSION = 1
@@ -368,17 +368,13 @@ def _lock(path: Path) -> TextIO:
     if path.is_dir():
         raise DataError(f"{path}: is a folder, and annotations are kept in a file. Name one with --store FILE.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_name(f"{path.name}.lock").open("w")
+        file = held_alone(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}). Name another file with --store FILE.") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
+    if file is None:
         raise DataError(
             f"{path}: another `whet annotate` is at work on it. Go to its page, or stop it first; several people may use one page."
-        ) from None
+        )
     return file
 
 

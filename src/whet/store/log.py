@@ -45,7 +45,6 @@ The oldest requests go, with their items and feedback, when the file outgrows it
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import queue
@@ -61,6 +60,7 @@ from types import NoneType
 from typing import Any, TextIO
 
 from whet.errors import ServerError
+from whet.files import held_alone
 from whet.store.mask import mask
 
 VERSION = 1
@@ -360,15 +360,11 @@ def _lock(path: Path) -> TextIO:
     if path.is_dir():
         raise ServerError(f"{path}: is a folder, and the request log is a file. Name one with --log FILE.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_name(f"{path.name}.lock").open("w")
+        file = held_alone(path)
     except OSError as error:
         raise _unwritable(path, error) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise ServerError(f"{path}: another server writes this log. Name another file with --log FILE.") from None
+    if file is None:
+        raise ServerError(f"{path}: another server writes this log. Name another file with --log FILE.")
     return file
 
 

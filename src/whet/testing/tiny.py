@@ -57,6 +57,12 @@ OPENINGS = (
 ANSWERS = ("we are sorry", "it is on its way", "please call us about the {} today", "ok")
 
 
+def tiny_texts(*colours: str) -> list[tuple[str, str]]:
+    """Return labelled texts, (text, label): each opening with each thing in each of these colours."""
+    things = list(zip(THINGS, LABELS, strict=True))
+    return [(opening.format(f"{colour} {thing}"), label) for colour in colours for thing, label in things for opening in OPENINGS]
+
+
 def tiny_examples(number: int = 12) -> list[Example]:
     """Return examples of different lengths that have every field: text, label, labels, token_labels, value, messages, chosen and rejected.
 
