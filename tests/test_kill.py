@@ -188,7 +188,7 @@ CASES = {
 }
 
 
-QUICK = {"twice", "in the second phase"}
+QUICK = {"in the second phase"}
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES])

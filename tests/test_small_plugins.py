@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from whet import plugins
-from whet.testing.cleaners import check_cleaner, cleaning_twice_is_cleaning_once
+from whet.testing.cleaners import check_cleaner
 from whet.testing.metrics import METRIC_LAWS
 from whet.testing.optimisers import OPTIMISER_LAWS
 from whet.testing.schedules import SCHEDULE_LAWS
@@ -39,12 +37,3 @@ def test_metric_keeps_the_law(law, name, examples):
 def test_cleaner_keeps_the_laws(name):
     cleaner = plugins.build("cleaners", name, {})
     check_cleaner(cleaner)
-
-
-@pytest.mark.parametrize("name", plugins.names("cleaners"))
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(
-    text=st.text(alphabet=st.one_of(st.characters(), st.sampled_from("<>&;/ \t\n\u200c\u200d\u200b ampltbrÃ©â€™")), max_size=40)
-)
-def test_cleaning_any_text_twice_is_cleaning_it_once(name, text):
-    cleaning_twice_is_cleaning_once(plugins.build("cleaners", name, {}), [text])

@@ -16,6 +16,7 @@ from whet.types import Unwanted
 MESSY = st.lists(
     st.one_of(
         st.text(max_size=8),
+        st.text(st.sampled_from("<>&;/ \t\n\u200c\u200d\u200b ampltbrÃ©â€™"), max_size=8),
         st.sampled_from(
             [
                 "<b>",

@@ -17,7 +17,9 @@ WINDOW = 8
 
 
 @pytest.mark.parametrize("law", ENGINE_LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", pytest.param("t5", marks=pytest.mark.slow), "bart"])
+@pytest.mark.parametrize(
+    "architecture", ["llama", "bart", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "t5"))]
+)
 @pytest.mark.parametrize("name", plugins.names("engines"))
 def test_engine_keeps_the_law(name, architecture, law, policy_of):
     law(plugins.build("engines", name, {}), policy_of(architecture))

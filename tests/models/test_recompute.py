@@ -33,6 +33,8 @@ CASES = {
     "t5": ("seq2seq", ["full", "lora", "prefix"]),
     "bart": ("seq2seq", ["full", "lora"]),
 }
+LONG = {"t5", "bart", "gpt2"}
+"""Tried in the slow part, but for T5 with LoRA."""
 
 
 def attached(builder, examples, architecture, name):
@@ -46,7 +48,14 @@ def attached(builder, examples, architecture, name):
 
 
 @pytest.mark.parametrize("padded", [False, True], ids=["packed", "padded"])
-@pytest.mark.parametrize(("architecture", "name"), [(one, name) for one, (_, names) in CASES.items() for name in names])
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        pytest.param(one, name, marks=[pytest.mark.slow] if one in LONG and (one, name) != ("t5", "lora") else [])
+        for one, (_, names) in CASES.items()
+        for name in names
+    ],
+)
 def test_loss_and_gradient_are_the_same_bits(architecture, name, padded, builder, examples):
     made = []
     for again in (False, True):

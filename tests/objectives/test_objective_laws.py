@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from whet import plugins
-from whet.testing.objectives import OBJECTIVE_LAWS
+from whet.testing.objectives import OBJECTIVE_LAWS, killed_and_resumed_gives_the_same_bytes, training_reduces_the_loss
 from whet.testing.tiny import Architecture, tiny_judged, tiny_tasks
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -41,6 +41,9 @@ ONLY: dict[str, tuple[Architecture, ...]] = {"lm": ("llama",), "masked": ("maske
 """Where a head is of some architectures only."""
 LONG = {("seq2seq", "bart")}
 """What is tried in the slow part, since another architecture is in the quick one."""
+TRAINED = {training_reduces_the_loss, killed_and_resumed_gives_the_same_bytes}
+"""Laws that train for a while: in the quick part those of the objectives below only."""
+TRAINED_SOON = {"classify", "sft", "dpo"}
 EXAMPLES = {"kto": tiny_judged, "tasks": tiny_tasks}
 """Where the usual examples do not have what is learnt from."""
 
@@ -64,13 +67,18 @@ def cases() -> list[Any]:
 
 
 def tried() -> list[Any]:
-    """Each law on each case. With the quick tests one case of each objective runs, and of the heads that objectives share both kinds of model."""
+    """Each law on each case. With the quick tests one case of each objective runs, and of the heads that objectives share both kinds of model.
+
+    Laws that train for a while are among the quick ones for one objective of each shape: a class, an answer, a preference.
+    """
     begun: set[str] = set()
     found: list[Any] = []
     for case in cases():
         name, settings, _ = case.values
         later = name in begun and not (name == "classify" and not settings)
-        found += [pytest.param(*case.values, law, marks=pytest.mark.slow if later else case.marks) for law in OBJECTIVE_LAWS]
+        for law in OBJECTIVE_LAWS:
+            long = later or (law in TRAINED and name not in TRAINED_SOON)
+            found.append(pytest.param(*case.values, law, marks=pytest.mark.slow if long else case.marks))
         begun |= set() if case.marks else {name}
     return found
 

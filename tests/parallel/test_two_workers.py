@@ -56,8 +56,15 @@ def two(work, folder):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("way", ["ddp", "fsdp"])
-@pytest.mark.parametrize(("name", "architecture"), [("sft", "llama"), ("classify", "bert")])
+@pytest.mark.parametrize(
+    ("name", "architecture", "way"),
+    [
+        ("sft", "llama", "fsdp"),
+        ("classify", "bert", "ddp"),
+        pytest.param("sft", "llama", "ddp", marks=pytest.mark.slow),
+        pytest.param("classify", "bert", "fsdp", marks=pytest.mark.slow),
+    ],
+)
 def test_two_workers_have_the_loss_of_one_process(name, architecture, way, builder, examples, tmp_path):
     objective = plugins.build("objectives", name, {})
     alone = learnt(objective, ready(objective, builder(architecture), examples), examples)

@@ -180,6 +180,7 @@ def test_meteor_equals_nltk_on_a_hundred_pairs(nltk_wordnet: Any) -> None:
     assert 0.2 < scored("meteor", pairs) < 0.9
 
 
+@pytest.mark.slow
 def test_synonyms_equal_nltks(nltk_wordnet: Any) -> None:
     dictionary = read_wordnet()
     words = [

@@ -291,6 +291,7 @@ def test_a_folder_that_is_there_is_never_written_over(values: dict[str, Any], se
         whet.search(build(values).model_copy(update={"search": None}), out=tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_the_verb_answers_with_one_object(values: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe_file.dump_recipe(build(values, trials=2)))

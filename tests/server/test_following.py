@@ -161,7 +161,7 @@ def another_kind(registry, folder):
 @pytest.mark.parametrize(
     ("harm", "word"),
     [
-        (damaged, "not the one that was registered"),
+        pytest.param(damaged, "not the one that was registered", marks=pytest.mark.slow),
         pytest.param(gone, "is not there", marks=pytest.mark.slow),
         (gated, "its gate failed"),
         (not_finite, "finite"),
@@ -195,6 +195,7 @@ def test_a_version_that_cannot_be_taken_leaves_the_old_one_serving(harm, word, r
         assert server.get("/ready").json() == {"status": "ready"} and server.metric("whet_behind") == 0
 
 
+@pytest.mark.slow
 def test_a_plugin_that_raises_does_not_end_the_following(registry, start, monkeypatch):
     monkeypatch.setattr(following, "RETRY_S", 0.05)
     with start(["intent"], registry=registry.folder, follow_s=0.02) as server:

@@ -136,7 +136,7 @@ class LogsElsewhere(Docker):
         (KeepsItOut, targets.the_image_is_what_is_started),
         (StartsSomethingElse, targets.the_image_is_what_is_started),
         pytest.param(LeavesAtOnce, targets.it_starts_answers_and_ends, marks=pytest.mark.slow),
-        (LogsElsewhere, targets.it_starts_answers_and_ends),
+        pytest.param(LogsElsewhere, targets.it_starts_answers_and_ends, marks=pytest.mark.slow),
     ],
     ids=lambda value: value.__name__,
 )

@@ -25,7 +25,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("full", {"layers": 1}),
     ("prefix", {"text": "my parcel is lost", "length": 6}),
 ]
-QUICK = {("gpt2", "sft"), ("bert", "classify")}
+WITH_SETTINGS = {("gpt2", "sft"), ("bert", "classify")}
+"""Where techniques are tried with other settings than their defaults."""
 
 
 def cases() -> list[Any]:
@@ -34,9 +35,11 @@ def cases() -> list[Any]:
         for architecture, objective in CASES:
             if (objective == "sft" and name in HEAD_ONLY) or (name, architecture) == NO_BIASES:
                 continue
-            if settings and (architecture, objective) not in QUICK:
+            if settings and (architecture, objective) not in WITH_SETTINGS:
                 continue
-            quick = not settings and (architecture, objective) in QUICK
+            quick = not settings and (
+                (architecture, objective) == ("bert", "classify") or (name, architecture) == ("lora", "gpt2")
+            )
             label = "-".join([name, *map(str, settings.values()), architecture, objective])
             marks = [] if quick else [pytest.mark.slow]
             found.append(pytest.param(name, settings, architecture, objective, marks=marks, id=label))
