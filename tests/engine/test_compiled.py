@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from whet.cli import app
-from whet.engine import compiled, packed_attention
+from whet.engine import compiled, fused, packed_attention
 from whet.engine.attention import attend_packed, packed
 from whet.engine.compiled import SWITCH, Unavailable, cache_folder, library, parallel
 from whet.testing import write_tiny
@@ -27,7 +27,7 @@ if HERE:
 @pytest.fixture(autouse=True)
 def fresh(tmp_path, monkeypatch):
     """A cache of its own, and nothing remembered before or after."""
-    remembered = (library, parallel, packed_attention.why_not)
+    remembered = (library, parallel, packed_attention.why_not, fused.why_not)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(SWITCH, raising=False)
     for one in remembered:

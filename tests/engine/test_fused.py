@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.functional import layer_norm, log_softmax, silu
 
-from whet.engine.fused import BLOCK, add_norm, gated, rotate, target_slopes, why_not
+from whet.engine.fused import BLOCK, add_norm, column_sums, gated, gelu, normed_sum, rotate, target_slopes, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"the kernel is not there: {why_not()}")
 SIZES = [(1, 16), (5, 40), (BLOCK, 64), (2 * BLOCK + 3, 576)]
@@ -73,6 +74,40 @@ def test_a_sum_that_nothing_normed_is_asked_of_passes_its_slope_on():
     assert slopes[0].eq(3).all() and slopes[1].eq(1.5).all()
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("used", [(0, 1), (0,), (1,)])
+def test_a_norm_of_a_sum_goes_two_ways_and_both_slopes_come_back(size, used):
+    tensors = {"residual": drawn(*size), "added": drawn(*size, seed=1), "weight": drawn(size[1], seed=2)}
+    tensors |= {"shift": drawn(size[1], seed=3)}
+    given, exact = learning(tensors, torch.float32), learning(tensors, torch.float64)
+    found = normed_sum(*given.values(), EPSILON, torch.float32)
+    expected = plain_norm(exact["residual"] + exact["added"], exact["weight"], exact["shift"])
+    assert_same([found[way] for way in used], [expected for _ in used], given, exact, 5e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_gaussian_activation(size):
+    tensors = {"x": 4 * drawn(*size)}
+    given, exact = learning(tensors, torch.float32), learning(tensors, torch.float64)
+    assert_same((gelu(given["x"]),), (functional.gelu(exact["x"]),), given, exact)
+
+
+def test_a_gaussian_activation_far_from_zero():
+    x = torch.tensor([[-1e4, -20.0, 0.0, 20.0, 1e4, math.inf, math.nan]], requires_grad=True)
+    out = gelu(x)
+    (slope,) = torch.autograd.grad(out[:, :5].sum(), x)
+    torch.testing.assert_close(out[0, :5], torch.tensor([0.0, 0.0, 0.0, 20.0, 1e4]), rtol=0, atol=1e-30)
+    torch.testing.assert_close(slope[0, :5], torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]), rtol=0, atol=1e-6)
+    assert out[0, 5] == math.inf and out[0, 6].isnan(), "a number that is none is not hidden"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sums_over_tokens(size, dtype):
+    x = drawn(*size).to(dtype)
+    torch.testing.assert_close(column_sums(x).double(), x.double().sum(0), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("heads", [(4, 2), (3, 3), (9, 1)])
 @pytest.mark.parametrize("width", [8, 32, 40, 128])
 def test_positions_turn_pairs_half_a_head_apart(heads, width):
@@ -134,7 +169,8 @@ def steps(dtype: torch.dtype) -> list[Tensor]:
     angles = drawn(tokens, 8).float()
     heads = [part.unflatten(1, (6, 16))[None] for part in (x, y, x)]
     made = [*add_norm(x, y, weight, EPSILON, dtype), gated(x, y), *rotate(*heads, angles.repeat(1, 2), angles.repeat(1, 2))]
-    slopes = torch.autograd.grad(sum(one.float().square().sum() for one in made), (x, y, weight))
+    made += [*normed_sum(x, y, weight, weight, EPSILON, dtype), gelu(x), column_sums(x.detach())]
+    slopes = torch.autograd.grad(sum(one.float().square().sum() for one in made if one.requires_grad), (x, y, weight))
     logits = x.detach().clone()
     return [*made, *slopes, target_slopes(logits, torch.arange(tokens), learning=True), logits]
 
@@ -154,8 +190,8 @@ def test_bf16_is_only_rounded_where_it_goes_out():
     x, y = drawn(5, 48).bfloat16(), drawn(5, 48, seed=1).bfloat16()
     weight = drawn(48, seed=2).float()
     for found, exact in zip(
-        (*add_norm(x, y, weight, EPSILON, torch.bfloat16), gated(x, y)),
-        (*add_norm(x.float(), y.float(), weight, EPSILON, torch.float32), gated(x.float(), y.float())),
+        (*add_norm(x, y, weight, EPSILON, torch.bfloat16), gated(x, y), gelu(x)),
+        (*add_norm(x.float(), y.float(), weight, EPSILON, torch.float32), gated(x.float(), y.float()), gelu(x.float())),
         strict=True,
     ):
         assert found.dtype == torch.bfloat16

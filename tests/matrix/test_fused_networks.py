@@ -13,7 +13,7 @@ from whet.engine import compiled
 from whet.engine.attention import packed
 from whet.engine.cut import cut
 from whet.engine.fused import why_not
-from whet.models.fusion import Fusion, _layers, try_fusion
+from whet.models.fusion import Fusion, try_fusion
 from whet.models.load import load_policy
 from whet.models.recompute import recompute_blocks
 from whet.plugins import build
@@ -22,11 +22,9 @@ from whet.testing.techniques import merging_changes_no_output, saved_is_loaded
 
 here = pytest.mark.skipif(why_not() is not None, reason=f"the kernel is not there: {why_not()}")
 FUSED = ("Llama", "Qwen2", "Qwen3", "Mistral", "SmolLM3", "Granite")
-OTHERS = {
-    "Gemma2": "is not of the Llama family's form",
-    "GPT2": "is not of the Llama family's form",
-    "Olmo2": "is not of the Llama",
-}
+ENCODERS = ("Bert", "Roberta", "Electra")
+FORM = "is not of the Llama or the BERT family's form"
+OTHERS = {"Gemma2": FORM, "GPT2": FORM, "Olmo2": FORM, "DistilBert": FORM, "DebertaV2": "only packed networks are fused"}
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +43,32 @@ def sft():
     return build("objectives", "sft", {})
 
 
+def learning(policy, examples):
+    """What is learnt: answers, or an encoder's classes from a head that has begun."""
+    if policy.kind == "decoder":
+        return sft()
+    objective = build("objectives", "classify", {})
+    objective.prepare(policy, examples)
+    return objective
+
+
 @here
-@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize("name", FUSED + ENCODERS)
 def test_output_and_every_gradient_are_those_of_transformers_modules(name, loaded, examples):
     policy = loaded(name)
     assert policy.fusion is not None, policy.ability.unfused
     body = policy.network.base_model.requires_grad_(True)
-    (batch,) = cut(whole_step(sft(), policy, examples).units, 10**9)
+    (batch,) = cut(whole_step(learning(policy, examples), policy, examples).units, 10**9)
+    positions = batch.positions[None] + policy.ability.first_position
     with packed(batch.lengths):
-        theirs = body(input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False).last_hidden_state[0]
-    ours = policy.fusion.run(body, _layers(body), batch, torch.float32)
+        theirs = body(input_ids=batch.ids[None], position_ids=positions, use_cache=False).last_hidden_state[0]
+    ours = policy.fusion.run(body, policy.fusion.form.layers(body), batch, torch.float32)
     pull = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(0))
     named = dict(body.named_parameters())
-    wanted, found = (torch.autograd.grad((one * pull).sum(), [*named.values()]) for one in (theirs, ours))
+    wanted, found = (
+        torch.autograd.grad((one * pull).sum(), [*named.values()], allow_unused=True, materialize_grads=True)
+        for one in (theirs, ours)
+    )
     assert float(((ours - theirs).abs().max() / theirs.std()).detach()) < 1e-5
     for key, one, other in zip(named, wanted, found, strict=True):
         whole = sum(float(gradient.square().sum()) for gradient in wanted) ** 0.5
@@ -65,8 +76,8 @@ def test_output_and_every_gradient_are_those_of_transformers_modules(name, loade
 
 
 @here
-@pytest.mark.parametrize("name", [name for name in FUSED if name != "Granite"])  # its head is no plain product: asked as a whole
-@pytest.mark.parametrize("technique", ["lora", "full", "bitfit", "prefix", "ia3"])
+@pytest.mark.parametrize("name", [name for name in FUSED + ENCODERS if name != "Granite"])  # no plain head: asked as a whole
+@pytest.mark.parametrize("technique", ["lora", "full", "bitfit", "prefix", "ia3", "adapter"])
 def test_in_bf16_it_is_as_near_to_fp32_as_transformers_modules(technique, name, loaded, examples, monkeypatch):
     policy = loaded(name)
     if technique == "bitfit" and not any(key.endswith("bias") for key, _ in policy.network.base_model.named_parameters()):
@@ -77,14 +88,15 @@ def test_in_bf16_it_is_as_near_to_fp32_as_transformers_modules(technique, name, 
         for key, weight in policy.trainable():
             if key.endswith("up"):
                 weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))  # B begins at 0, where A learns nothing
-    rows, fusion = whole_step(sft(), policy, examples), policy.fusion
-    exact = slope(sft(), policy, rows)
+    objective, fusion = learning(policy, examples), policy.fusion
+    rows = whole_step(objective, policy, examples)
+    exact = slope(objective, policy, rows)
     asked = []
     monkeypatch.setattr(Fusion, "run", lambda *given: asked.append(given) or RUN(*given))
-    own = slope(sft(), policy, rows, precision="bf16")
+    own = slope(objective, policy, rows, precision="bf16")
     assert bool(asked) == (technique != "prefix"), "a prefix hooks into the body, the others do not"
     policy.fusion = None
-    theirs = slope(sft(), policy, rows, precision="bf16")
+    theirs = slope(objective, policy, rows, precision="bf16")
     policy.fusion = fusion
     assert abs(own.loss - exact.loss) <= 1.5 * abs(theirs.loss - exact.loss) + 5e-3 * abs(exact.loss)
     apart = [
@@ -99,22 +111,24 @@ RUN = Fusion.run
 
 @here
 @pytest.mark.parametrize("technique", ["lora", "full"])
-def test_training_that_was_stopped_goes_on_to_the_same_bytes(technique, loaded, examples):
+@pytest.mark.parametrize("name", ["Llama", "Bert"])
+def test_training_that_was_stopped_goes_on_to_the_same_bytes(name, technique, loaded, examples):
     def begin():
-        policy = loaded("Llama")
+        policy = loaded(name)
+        objective = learning(policy, examples)
         build("techniques", technique, {}).attach(policy, 0)
         assert policy.fusion is not None
-        return policy, tiny_plan(policy, num_steps=4, precision="bf16")
+        return objective, policy, tiny_plan(policy, num_steps=4, precision="bf16")
 
-    policy, plan = begin()
-    whole, _ = train(sft(), policy, examples, plan)
-    policy, _ = begin()
-    half, _ = train(sft(), policy, examples, replace(plan, num_steps=2))
+    objective, policy, plan = begin()
+    whole, _ = train(objective, policy, examples, plan)
+    objective, policy, _ = begin()
+    half, _ = train(objective, policy, examples, replace(plan, num_steps=2))
     kept = {key: value.clone() for key, value in half.tensors().items()}
-    policy, _ = begin()
-    again, _ = train(sft(), policy, examples, replace(plan, num_steps=0))
+    objective, policy, _ = begin()
+    again, _ = train(objective, policy, examples, replace(plan, num_steps=0))
     again.restore(kept, half.step, half.cursor, half.objective_state)
-    train(sft(), policy, examples, plan, again)
+    train(objective, policy, examples, plan, again)
     assert again.step == 4 and same_bytes(whole.tensors(), again.tensors()) == []
 
 
@@ -143,10 +157,15 @@ def test_a_network_that_computes_something_else_is_found_out(loaded):
 
 
 @here
-@pytest.mark.parametrize("place", ["layers.0", "layers.1.mlp", "norm", "layers.0.self_attn", "embed_tokens"])
-def test_who_hooks_into_a_module_is_called(place, loaded, examples, monkeypatch):
-    policy, called = loaded("Llama"), []
-    (batch,) = cut(whole_step(sft(), policy, examples).units, 10**9)
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("Llama", place) for place in ("layers.0", "layers.1.mlp", "norm", "layers.0.self_attn", "embed_tokens")]
+    + [("Bert", f"encoder.layer.0{place}") for place in ("", ".attention", ".attention.self", ".output", ".output.LayerNorm")]
+    + [("Bert", "encoder"), ("Bert", "embeddings"), ("Bert", "encoder.layer.1.intermediate.dense")],
+)
+def test_who_hooks_into_a_module_is_called(name, place, loaded, examples, monkeypatch):
+    policy, called = loaded(name), []
+    (batch,) = cut(whole_step(learning(policy, examples), policy, examples).units, 10**9)
     with torch.autocast("cpu", torch.bfloat16):
         policy.network.base_model.get_submodule(place).register_forward_hook(lambda *given: called.append(place))
         policy.hidden(batch)

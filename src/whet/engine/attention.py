@@ -54,8 +54,9 @@ class Attended:
     value: Tensor
     scaling: float | None = None
     window: int | None = None
+    causal: bool = True
     special: bool = False
-    """Something beside scores, softmax and sum: a soft cap, sinks, a bias by position, dropout, or no causal mask."""
+    """Something beside scores, softmax and sum: a soft cap, sinks, a bias by position, dropout."""
 
 
 @contextlib.contextmanager
@@ -158,8 +159,8 @@ def _asked(
     kwargs: dict[str, Any],
 ) -> Attended:
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    special = bool(dropout) or not causal or any(kwargs.get(name) is not None for name in ("softcap", "s_aux", "position_bias"))
-    return Attended(module, query, key, value, scaling, kwargs.get("sliding_window"), special)
+    special = bool(dropout) or any(kwargs.get(name) is not None for name in ("softcap", "s_aux", "position_bias"))
+    return Attended(module, query, key, value, scaling, kwargs.get("sliding_window"), bool(causal), special)
 
 
 @functools.lru_cache(maxsize=256)

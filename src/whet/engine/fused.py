@@ -1,6 +1,6 @@
 """What lies between a block's matrix products, each as one pass over memory by the package's own C kernel, forward and backward.
 
-Norms with the sum before them, rotary positions, gated activations. On the processor, in fp32 and bf16, sums in fp32; the same bytes
+Norms with the sum before them, rotary positions, activations. On the processor, in fp32 and bf16, sums in fp32; the same bytes
 whatever the number of threads. Who calls these asks `why_not` first.
 
 Shapes: T tokens, D width, F inner width, H query heads, K key/value heads, d width of a head, V vocabulary.
@@ -21,7 +21,7 @@ from whet.engine.compiled import Unavailable, library, parallel
 BLOCK = 32
 """Tokens that are summed up first where a norm's own weights learn; as in kernels/fused.c."""
 LANES = 16
-NORM, NORM_BACK, ROTATE, GATE, GATE_BACK, LOSS = range(6)
+NORM, NORM_BACK, ROTATE, GATE, GATE_BACK, LOSS, GELU, GELU_BACK, COLUMNS = range(9)
 
 
 class _Tensor(ctypes.Structure):
@@ -74,6 +74,14 @@ def add_norm(
     return total, normed
 
 
+def normed_sum(
+    residual: Tensor, added: Tensor, weight: Tensor, shift: Tensor, epsilon: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the layer norm of residual + added twice: as the residual is, and in `dtype`. [T, D] each"""
+    found: tuple[Tensor, Tensor] = _NormedSum.apply(residual, added, weight, shift, epsilon, dtype)  # type: ignore[no-untyped-call]
+    return found
+
+
 def rotate(query: Tensor, key: Tensor, value: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries and keys turned by their positions, and values as they are. [1, T, H, d], [1, T, K, d] twice -> [1, H, T, d], ...
 
@@ -87,6 +95,20 @@ def gated(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up. [T, F] each. Shazeer 2020 (arXiv:2002.05202), eq. 6"""
     out: Tensor = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]
     return out
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Return x times the share of a normal distribution below it. [T, F] Hendrycks and Gimpel 2016 (arXiv:1606.08415), section 2"""
+    out: Tensor = _Gelu.apply(x)  # type: ignore[no-untyped-call]
+    return out
+
+
+def column_sums(x: Tensor) -> Tensor:
+    """Return the sum over tokens. [T, D] -> [D], fp32"""
+    tokens, width = x.shape
+    sums = torch.zeros(-(-tokens // BLOCK), -(-width // LANES) * LANES)
+    _compute(COLUMNS, tokens, width, a=_dense(x), sums=sums)
+    return sums.sum(0)[:width]
 
 
 def target_slopes(logits: Tensor, targets: Tensor, *, learning: bool) -> Tensor:
@@ -144,6 +166,30 @@ class _Norm(torch.autograd.Function):
         return *_norm_back(ctx, grad, None, given, weight, shift, rates, means, None, 1.0), None, None
 
 
+class _NormedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, residual: Tensor, added: Tensor, weight: Tensor, shift: Tensor, epsilon: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        total, wide = (torch.empty_like(residual, memory_format=torch.contiguous_format) for _ in range(2))
+        normed = _norm(ctx, residual, weight, shift, epsilon, dtype, a=residual, b=added, c=total, f=wide)
+        ctx.save_for_backward(total, weight, shift, *ctx.kept)
+        ctx.dtype = added.dtype
+        ctx.set_materialize_grads(False)
+        return wide, normed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_wide: Tensor | None, grad_normed: Tensor | None) -> tuple[Tensor | None, ...]:
+        total, weight, shift, rates, means = ctx.saved_tensors
+        first, second = (grad_wide, grad_normed) if grad_normed is None else (grad_normed, grad_wide)
+        if first is None:
+            return (None,) * 6
+        added = torch.empty_like(total, dtype=ctx.dtype)
+        slopes = _norm_back(ctx, first, None, total, weight, shift, rates, means, added, 1.0, again=second)
+        return slopes[0], added, *slopes[1:], None, None
+
+
 class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, ...]:
@@ -182,6 +228,24 @@ class _Gated(torch.autograd.Function):
         both = torch.empty(tokens, 2 * width, dtype=gate.dtype)  # beside each other, as the product before wants them
         _compute(GATE_BACK, tokens, width, a=gate, b=up, c=_dense(grad), d=both[:, :width], e=both[:, width:])
         return both[:, :width], both[:, width:]
+
+
+class _Gelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = _dense(x)
+        out = torch.empty(x.shape, dtype=x.dtype)
+        _compute(GELU, *x.shape, a=x, c=out)
+        ctx.save_for_backward(x)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        slope = torch.empty(x.shape, dtype=x.dtype)
+        _compute(GELU_BACK, *x.shape, a=x, c=_dense(grad), d=slope)
+        return slope
 
 
 def _norm(
@@ -226,8 +290,9 @@ def _norm_back(
     means: Tensor,
     added: Tensor | None,
     scale: float,
+    again: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the gradients of what was normed, of the weight and of the shift; fill that of what was added."""
+    """Return the gradients of what was normed, of the weight and of the shift; fill that of what was added. `again`: more of `grad`."""
     tokens, width = given.shape
     below = ctx.needs_input_grad[0] or added is not None
     slope = torch.empty_like(given) if below else None
@@ -250,6 +315,7 @@ def _norm_back(
         c=given,
         d=slope,
         e=added,
+        f=None if again is None else _dense(again),
     )
     if sums is None:
         return slope, None, None

@@ -133,13 +133,23 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, log_sums = ctx.saved_tensors
         grad_out = grad_out if grad_out.stride(-1) == 1 else grad_out.contiguous()
-        grads = [
-            x.new_empty(1, x.shape[2], x.shape[1], x.shape[3], dtype=dtype).transpose(1, 2)
-            for x, dtype in zip((query, key, value), ctx.dtypes, strict=True)
-        ]
+        grads = _room((query, key, value), ctx.dtypes)
         names = ("grad_q", "grad_k", "grad_v")
         _run(query, key, value, log_sums, ctx.settings, grad_out=grad_out.transpose(1, 2), **dict(zip(names, grads, strict=True)))
         return *grads, None, None, None, None, None
+
+
+def _room(like: tuple[Tensor, ...], dtypes: list[torch.dtype]) -> list[Tensor]:
+    """Return room for gradients, those of a token beside each other where that can be: one product made what they are of. [1, H, T, d]"""
+    tokens = like[0].shape[2]
+    if any(x.shape[2] != tokens for x in like) or len(set(dtypes)) > 1:
+        return [
+            x.new_empty(1, x.shape[2], x.shape[1], x.shape[3], dtype=dtype).transpose(1, 2)
+            for x, dtype in zip(like, dtypes, strict=True)
+        ]
+    widths = [x.shape[1] * x.shape[3] for x in like]
+    parts = torch.split(like[0].new_empty(tokens, sum(widths), dtype=dtypes[0]), widths, dim=1)
+    return [part.view(tokens, x.shape[1], x.shape[3])[None].transpose(1, 2) for part, x in zip(parts, like, strict=True)]
 
 
 def _run(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from whet.engine.fused import column_sums, why_not
 from whet.models.lowrank import LowRank
 
 LEARNING = -1
@@ -172,12 +173,15 @@ class _Project(torch.autograd.Function):
         elif sum(ranks):
             grad_low = grad @ matrix[:, width:]
         grad_downs = grad_low.T @ read[:, :width] if grad_low is not None and sum(ranks) else None
+        whole = grad.T @ read[:, :width] if len(widths) > 1 and all(needs[::4]) else None  # [O, D]
+        sums = _sums(grad) if any(needs[1::4]) else None
         found: list[Tensor | None] = []
         for index, (rows, columns) in enumerate(zip(_slices(widths), _slices(ranks), strict=True)):
             weight, bias, down, up = needs[4 * index : 4 * index + 4]
             own = grad[:, rows]
-            found.append((own.T @ read[:, :width]).float() if weight else None)
-            found.append(own.sum(0, dtype=torch.float32) if bias else None)
+            slope = None if not weight else own.T @ read[:, :width] if whole is None else whole[rows]
+            found.append(None if slope is None else slope.float())
+            found.append(sums[rows].clone() if bias and sums is not None else None)
             found.append(grad_downs[columns].float() if down and grad_downs is not None else None)
             low = slice(width + columns.start, width + columns.stop)
             found.append((own.T @ read[:, low]).float().mul_(scales[index]) if up else None)
@@ -197,6 +201,11 @@ def _beside(parts: Sequence[Tensor]) -> Tensor:
     if len(parts) > 1 and not (inside and same and first.stride(0) >= width):
         return torch.cat(list(parts), dim=1)
     return first if len(parts) == 1 else first.as_strided((len(first), width), (first.stride(0), 1))
+
+
+def _sums(grad: Tensor) -> Tensor:
+    """[T, O] -> [O], fp32"""
+    return column_sums(grad) if why_not() is None else grad.sum(0, dtype=torch.float32)
 
 
 def _slices(widths: Sequence[int]) -> list[slice]:

@@ -80,7 +80,7 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
     if kind == "decoder" and tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     ability = probe_two_sided(network, name) if kind == "encoder-decoder" else probe(network, kind, name)
-    fusion, unfused = try_fusion(network) if kind == "decoder" and ability.packs else (None, "only packed decoders are fused")
+    fusion, unfused = try_fusion(network, ability.first_position) if ability.packs else (None, "only packed networks are fused")
     if (folder / COMPRESSED).is_file():
         restore_rounded(network, folder)
     policy = Policy(network.to(device()), tokenizer, kind, source, replace(ability, unfused=unfused))

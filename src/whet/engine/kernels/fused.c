@@ -6,14 +6,14 @@
  * T tokens, D width, H heads, d width of a head, V vocabulary.
  */
 enum { BLOCK = 32 };
-enum work { NORM, NORM_BACK, ROTATE, GATE, GATE_BACK, LOSS };
+enum work { NORM, NORM_BACK, ROTATE, GATE, GATE_BACK, LOSS, GELU, GELU_BACK, COLUMNS };
 
 struct call {             /* as `_Call` of fused.py has it */
     int64_t work, tokens, width, heads;
     struct tensor a, b, c, d, e, f; /* [T, D], or [H, T, d] for ROTATE */
     const float *weight, *shift;    /* [D]; NORM of LayerNorm's kind where there is a shift. ROTATE: cosines and sines [T, d] */
     float *rates, *means;           /* [T]: one over the spread of each token, and its mean */
-    float *sums;                    /* [blocks, 2, D] gradients of weight and shift, or null */
+    float *sums;                    /* [blocks, 2, D] gradients of weight and shift, or null; [blocks, D] for COLUMNS */
     const int64_t *targets;         /* [T] */
     float scale, epsilon;
     int32_t threads, backward, centred;
@@ -22,7 +22,7 @@ struct call {             /* as `_Call` of fused.py has it */
 
 #define EACH(c, width) for (int64_t c = 0; c < (width); c += LANES)
 
-/* a residual, b what is added to it or null, c their sum or null where nothing is added, d the normed sum */
+/* a residual, b what is added to it or null, c their sum or null where nothing is added, d the normed sum, f the same again or null */
 static void norm(const struct call *call, int64_t t, float *line) {
     const int64_t width = call->width;
     __m512 scale = _mm512_set1_ps(call->scale), squares = _mm512_setzero_ps(), total = _mm512_setzero_ps();
@@ -56,10 +56,12 @@ static void norm(const struct call *call, int64_t t, float *line) {
         x = _mm512_mul_ps(x, _mm512_maskz_loadu_ps(some, call->weight + c));
         if (call->shift) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(some, call->shift + c));
         store(&call->d, t * call->d.token + c, some, x);
+        if (call->f.data) store(&call->f, t * call->f.token + c, some, x);
     }
 }
 
-/* a gradient of the normed sum, b that of the sum itself or null, c the sum, d gradient of the residual, e that of what was added or null */
+/* a gradient of the normed sum, b that of the sum itself or null, c the sum, d gradient of the residual, e that of what was added or null,
+ * f another gradient of the normed sum or null */
 static void norm_back(const struct call *call, int64_t t, float *line, float *sums) {
     const int64_t width = call->width;
     __m512 rate = _mm512_set1_ps(call->rates[t]), middle = _mm512_set1_ps(call->centred ? call->means[t] : 0.0f);
@@ -67,6 +69,7 @@ static void norm_back(const struct call *call, int64_t t, float *line, float *su
     EACH(c, width) {
         __mmask16 some = within(c, width);
         __m512 slope = load(&call->a, t * call->a.token + c, some);
+        if (call->f.data) slope = _mm512_add_ps(slope, load(&call->f, t * call->f.token + c, some));
         __m512 x = _mm512_maskz_mul_ps(some, _mm512_sub_ps(load(&call->c, t * call->c.token + c, some), middle), rate);
         if (sums) {
             _mm512_storeu_ps(sums + c, _mm512_fmadd_ps(slope, x, _mm512_loadu_ps(sums + c)));
@@ -149,6 +152,48 @@ static void gate_back(const struct call *call, int64_t t) {
     }
 }
 
+/* The share of a normal distribution below x, and e^(-x^2 / 2). Abramowitz and Stegun 1964, 7.1.26: off by 8e-8 at most */
+static inline __m512 share_below(__m512 x, __m512 *bell) {
+    const __m512 one = _mm512_set1_ps(1.0f);
+    __m512 z = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.70710678f));
+    __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
+    __m512 y = _mm512_set1_ps(1.061405429f);
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-1.453152027f));
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(1.421413741f));
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.284496736f));
+    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.254829592f));
+    *bell = exponential(_mm512_mul_ps(_mm512_mul_ps(z, z), _mm512_set1_ps(-1.0f)));
+    __m512 tail = _mm512_mul_ps(_mm512_mul_ps(_mm512_mul_ps(y, t), *bell), _mm512_set1_ps(0.5f));
+    return _mm512_mask_sub_ps(tail, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NLT_UQ), one, tail);
+}
+
+/* c = a times the share of a normal distribution below a */
+static void gelu(const struct call *call, int64_t t) {
+    EACH(c, call->width) {
+        __mmask16 some = within(c, call->width);
+        __m512 x = load(&call->a, t * call->a.token + c, some), bell;
+        store(&call->c, t * call->c.token + c, some, _mm512_mul_ps(x, share_below(x, &bell)));
+    }
+}
+
+/* d gradient of a, given c, that of what gelu gave */
+static void gelu_back(const struct call *call, int64_t t) {
+    EACH(c, call->width) {
+        __mmask16 some = within(c, call->width);
+        __m512 x = load(&call->a, t * call->a.token + c, some), bell, share = share_below(x, &bell);
+        __m512 bend = _mm512_fmadd_ps(_mm512_mul_ps(x, bell), _mm512_set1_ps(0.39894228f), share);
+        store(&call->d, t * call->d.token + c, some, _mm512_mul_ps(load(&call->c, t * call->c.token + c, some), bend));
+    }
+}
+
+/* sums += a */
+static void columns(const struct call *call, int64_t t, float *sums) {
+    EACH(c, call->width) {
+        __m512 x = load(&call->a, t * call->a.token + c, within(c, call->width));
+        _mm512_storeu_ps(sums + c, _mm512_add_ps(x, _mm512_loadu_ps(sums + c)));
+    }
+}
+
 /* rates[t] = log softmax(a)[target]; a becomes its gradient by the logits, onehot(target) - softmax(a), where backward is asked for */
 static void loss(const struct call *call, int64_t t) {
     const int64_t width = call->width, at = t * call->a.token, target = call->targets[t];
@@ -184,13 +229,16 @@ static void work(void *given) {
     for (;;) {
         int64_t index = __atomic_fetch_add(&call->next, 1, __ATOMIC_RELAXED), first = index * block;
         if (first >= call->tokens) return;
-        float *sums = call->sums ? call->sums + index * 2 * wide : 0;
+        float *sums = call->sums ? call->sums + index * (call->work == COLUMNS ? 1 : 2) * wide : 0;
         for (int64_t t = first; t < least(first + block, call->tokens); t++) switch (call->work) {
             case NORM: norm(call, t, line); break;
             case NORM_BACK: norm_back(call, t, line, sums); break;
             case ROTATE: rotate(call, t); break;
             case GATE: gate(call, t); break;
             case GATE_BACK: gate_back(call, t); break;
+            case GELU: gelu(call, t); break;
+            case GELU_BACK: gelu_back(call, t); break;
+            case COLUMNS: columns(call, t, sums); break;
             default: loss(call, t);
             }
     }
