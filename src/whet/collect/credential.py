@@ -43,7 +43,7 @@ def secret(place: str) -> str:
             raise DataError(
                 f"{place}: the environment has no variable {name}, or it is empty. Set it where you start whet: export {name}=..."
             )
-        return found.strip()
+        return _sendable(found.strip(), place)
     try:
         with Path(name).expanduser().open(encoding="utf-8") as file:
             found = file.readline(LARGEST).strip()
@@ -54,6 +54,15 @@ def secret(place: str) -> str:
         ) from None
     if not found:
         raise DataError(f"{place}: the file with the credential begins with an empty line. Its first line is the secret.")
+    return _sendable(found, place)
+
+
+def _sendable(found: str, place: str) -> str:
+    """Return a secret that can be sent. Raises DataError, without it, where it has what no password or key holds."""
+    if not found.isprintable():
+        raise DataError(
+            f"{place}: the credential has a line break or another character in it that cannot be seen. Copy it again, on one line."
+        )
     return found
 
 

@@ -10,9 +10,11 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
@@ -76,16 +78,13 @@ def fetch(
 ) -> Answer:
     """Return the answer to one request, whatever its status, redirects followed. Raises Passing, and DataError where it must not be asked.
 
-    Headers that may hold a secret (all but user-agent and accept) go to the first host only.
+    Headers that may hold a secret (all but user-agent and accept) go to the first host only, and never from https on to http.
     """
     deadline = time.monotonic() + reach.timeout_s
-    first, sent = (
-        host_of(_checked(url, reach)),
-        {"user-agent": AGENT, **{name.lower(): one for name, one in (headers or {}).items()}},
-    )
+    first, sent = _checked(url, reach), {"user-agent": AGENT, **{name.lower(): one for name, one in (headers or {}).items()}}
     for _ in range(REDIRECTS + 1):
         parts = _checked(url, reach)
-        if host_of(parts) != first:
+        if host_of(parts) != host_of(first) or (first.scheme, parts.scheme) == ("https", "http"):
             sent = {name: one for name, one in sent.items() if name in {"user-agent", "accept"}}
         answer = _once(parts, reach, deadline, method, sent, body)
         target = answer.headers.get("location")
@@ -194,15 +193,17 @@ def _once(
     connection = http.client.HTTPConnection(host, port, timeout=_left(deadline))
     with closing(connection):
         try:
-            connection.sock = _connected(parts.scheme, host, port, _addresses(host, port, reach), deadline)
-            named = {"host": _header_host(parts), "accept-encoding": "identity", "connection": "close", **headers}
-            connection.request(method, path, body=body, headers=named)
-            response = connection.getresponse()
-            held = _read(response, reach, deadline, connection.sock, shown(url))
+            made = _connected(_addresses(host, port, reach), port, deadline)
+            with made, _cut_off(made, deadline):
+                connection.sock = _secured(made, host) if parts.scheme == "https" else made
+                named = {"host": _header_host(parts), "accept-encoding": "identity", "connection": "close", **headers}
+                _send(connection, method, path, body, named)
+                with connection.getresponse() as response:
+                    held = _read(response, reach, deadline, connection.sock, shown(url))
         except (OSError, http.client.HTTPException) as error:
-            raise Passing(_why(error)) from None
+            raise Passing(_why(error if time.monotonic() < deadline else TimeoutError())) from None
         given = {name.lower(): one for name, one in response.getheaders()}
-    return Answer(response.status, url, given, held)
+    return Answer(response.status, url, given, _unpacked(held, given.get("content-encoding", ""), reach, shown(url)))
 
 
 def _header_host(parts: SplitResult) -> str:
@@ -210,7 +211,39 @@ def _header_host(parts: SplitResult) -> str:
     return (f"[{host}]" if ":" in host else host) + host_of(parts).removeprefix(host)
 
 
-def _connected(scheme: str, host: str, port: int, addresses: list[str], deadline: float) -> socket.socket:
+@contextmanager
+def _cut_off(sock: socket.socket, deadline: float) -> Iterator[None]:
+    """Cut a connection off at its deadline, whatever is read from it just then: a head, or what follows a body, may come for ever."""
+    with sock.dup() as same:  # it stays the same connection where TLS is put around the other
+
+        def cut() -> None:
+            with suppress(OSError):
+                same.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), cut)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def _send(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> None:
+    try:
+        connection.request(method, path, body=body, headers=headers)
+    except ValueError:  # of what no line of a head can hold; its words would repeat a key
+        raise DataError(
+            f"{shown('//' + connection.host)[2:]}: a header or key for it has a line break, or letters that are not ASCII, as of quotation marks "
+            "pasted along. Copy it again; it was not sent."
+        ) from None
+
+
+def _secured(sock: socket.socket, host: str) -> socket.socket:
+    return ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+
+
+def _connected(addresses: list[str], port: int, deadline: float) -> socket.socket:
     """Return a connection to one of the addresses that were checked: no name is looked up again."""
     last: OSError = OSError("it has no address")
     for address in addresses:
@@ -220,7 +253,7 @@ def _connected(scheme: str, host: str, port: int, addresses: list[str], deadline
             last = error
             continue
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return ssl.create_default_context().wrap_socket(made, server_hostname=host) if scheme == "https" else made
+        return made
     raise last
 
 
@@ -235,12 +268,36 @@ def _read(response: http.client.HTTPResponse, reach: Reach, deadline: float, soc
             break
         held += piece
         if len(held) > reach.max_bytes:
-            raise DataError(
-                f"{where}: gives more than {reach.max_bytes:,} bytes, and is not read on. Raise max_bytes if it is meant so."
-            )
+            raise _too_much(reach, where)
     if response.length:
         raise http.client.IncompleteRead(bytes(held), response.length)
+    _left(deadline)  # an answer without a length ends where it is cut off, too
     return bytes(held)
+
+
+def _unpacked(body: bytes, coding: str, reach: Reach, where: str) -> bytes:
+    """Return a body without the packing that some servers use unasked."""
+    coding = coding.strip().casefold()
+    if coding in {"", "identity"} or not body:
+        return body
+    if coding not in {"gzip", "x-gzip", "deflate"}:
+        raise DataError(f"{where}: its answer is packed as '{coding[:40]}', though none was asked for. Download it by hand.")
+    try:
+        opened = zlib.decompressobj(47)  # of gzip and zlib, which the data tell apart
+        found = opened.decompress(body, reach.max_bytes + 1)
+    except zlib.error:
+        raise Passing("its answer is broken (packing)") from None
+    if len(found) > reach.max_bytes:
+        raise _too_much(reach, where)
+    if not opened.eof:
+        raise Passing("its answer is broken (packing cut short)")
+    return found
+
+
+def _too_much(reach: Reach, where: str) -> DataError:
+    return DataError(
+        f"{where}: gives more than {reach.max_bytes:,} bytes, and is not read on. Raise max_bytes if it is meant so."
+    )
 
 
 def _left(deadline: float) -> float:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from whet.data.json_rows import DEEPEST
 from whet.data.rows import RawRow, Reject
 
 Mark = dict[str, object]
@@ -36,16 +37,22 @@ def moment(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
 
 
-def as_json(value: object) -> object:
-    """Return a value as JSON holds it: dates by ISO 8601, decimals and bytes as text."""
+class TooDeep(ValueError):
+    """A value of more lists and objects in one another than rows may have."""
+
+
+def as_json(value: object, depth: int = 0) -> object:
+    """Return a value as JSON holds it: dates by ISO 8601, decimals and bytes as text. Raises TooDeep."""
+    if depth > DEEPEST:
+        raise TooDeep
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, Mapping):
-        return {str(key): as_json(inner) for key, inner in value.items()}
+        return {str(key): as_json(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [as_json(inner) for inner in value]
+        return [as_json(inner, depth + 1) for inner in value]
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes | bytearray | memoryview):

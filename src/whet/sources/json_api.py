@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from whet.collect.credential import Credential, hidden, secret, secret_error
 from whet.collect.fetch import Answer, Patience, Reach, shown
-from whet.collect.page import Mark, Page, as_json, now
+from whet.collect.page import Mark, Page, TooDeep, as_json, now
 from whet.collect.visits import Visits, hosts_of
 from whet.data.rows import RawRow, Reject
 from whet.errors import DataError
@@ -23,6 +23,8 @@ SECRET = re.compile(
     r"authori[sz]ation|cookie|token|secret|passw|api[-_]?key|access[-_]?key|^key$|signature|^sig$|^pat$", re.IGNORECASE
 )
 """Names of headers and parameters whose values are secrets."""
+MOST_EMPTY = 100
+"""Answers without a record in a row, after which nothing more is expected."""
 NEXT = re.compile(r'<([^>]*)>\s*;[^,]*?\brel\s*=\s*"?(?:[^",]*\s)?next(?:\s[^",]*)?"?', re.IGNORECASE)
 
 
@@ -113,14 +115,22 @@ class JsonApi(Source):
         reach = Reach(hosts_of([self.url], self.hosts), self.private, self.timeout_s, self.max_bytes)
         visits = Visits(reach, Patience(self.retries), self.delay_s, robots=False)
         mark: Mark | None = after or {"rows": 0, "at": self._begin()}
+        been: set[object] = set()
+        num_empty = 0
         while mark is not None:
+            been.add(mark["at"])
             number = int(str(mark["rows"]))
             address = self._page_of(mark["at"])
             answer = self._asked(visits, address, key)
             tree = _tree(answer, address, key)
             found = self._records(tree, address)[: self.limit - number]
             rows = tuple(self._row(record, number + place) for place, record in enumerate(found, 1))
+            num_empty = 0 if found else num_empty + 1
             at = self._next(mark["at"], tree, answer, len(found), address)
+            if at is not None and at in been:
+                raise _endless(address, "leads back to a page that was read")
+            if at is not None and num_empty > MOST_EMPTY:
+                raise _endless(address, f"gave {num_empty} pages without a record in a row")
             mark = None if at is None or number + len(rows) >= self.limit else {"rows": number + len(rows), "at": at}
             if rows or mark is None:
                 yield Page(rows, mark, now())
@@ -176,7 +186,12 @@ class JsonApi(Source):
     def _row(self, record: Any, number: int) -> RawRow | Reject:
         place = shown(self.url)
         if isinstance(record, dict):
-            return RawRow(place, number, {str(name): as_json(value) for name, value in record.items()})
+            try:
+                return RawRow(place, number, {str(name): as_json(value, 1) for name, value in record.items()})
+            except TooDeep:
+                return Reject(
+                    place, number, "a record of too many lists and objects in one another", "Ask the API for less of it."
+                )
         if isinstance(record, str):
             return RawRow(place, number, {"text": record})
         return Reject(
@@ -204,9 +219,7 @@ class JsonApi(Source):
         if isinstance(found, str) and found.startswith("http"):
             found = self._without_key(found)
         if found in (at, address):
-            raise DataError(
-                f"{shown(address)}: names itself as its next page, so it would never end. Check `paging`, `next` and `parameter`."
-            )
+            raise _endless(address, "names itself as its next page")
         return found
 
     def _without_key(self, url: str) -> str:
@@ -214,6 +227,10 @@ class JsonApi(Source):
         parts = urlsplit(url)
         kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != self.key_parameter]
         return urlunsplit(parts._replace(query=urlencode(kept), fragment=""))
+
+
+def _endless(address: str, what: str) -> DataError:
+    return DataError(f"{shown(address)}: {what}, so it would never end. Check `paging`, `next` and `parameter`.")
 
 
 def _said(value: str | int | bool) -> str:

@@ -16,6 +16,7 @@ from whet.collect.fetch import Patience, Reach, patiently, shown
 from whet.collect.visits import Visits, hosts_of
 from whet.data.rows import RawRow, Reject
 from whet.errors import DataError
+from whet.server.address import is_local
 from whet.types import Source
 
 LOOKED_AT = 2_000
@@ -85,8 +86,7 @@ def _answered(visits: Visits, url: str) -> Any:
 
 def _is_local(url: str) -> bool:
     """Whether a person who typed this address means their own machine."""
-    host = urlsplit(url).hostname or ""
-    return host == "localhost" or host.startswith("127.") or host == "::1"
+    return is_local(urlsplit(url).hostname or "")
 
 
 def _of_database(file: Path) -> dict[str, Any]:
