@@ -92,3 +92,40 @@ def test_without_gradient_nothing_is_kept():
     hidden, weight, offset, targets, _ = parts(4, torch.float32, True)
     with torch.no_grad():
         assert target_logprobs(hidden, weight, offset, targets).grad_fn is None
+
+
+@pytest.mark.parametrize("chunk", [7, 512])
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("alike", [True, False])
+def test_in_bf16_the_gradients_are_as_near_as_those_of_torchs_operators(monkeypatch, chunk, same, alike):
+    # what is said of the slopes ahead saves work, and is not believed
+    monkeypatch.setattr(losses, "CHUNK", chunk)
+    hidden, weight, _, targets, each = parts(40, torch.float32, False)
+    each = torch.full_like(each, -0.3) if same else each
+    inputs = [hidden, weight]
+    exact = torch.autograd.grad((plain(hidden, weight, None, targets, None) * each).sum(), inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs = plain(hidden, weight, None, targets, None)
+        found = target_logprobs(hidden, weight, None, targets, alike=alike)
+    theirs, ours = (torch.autograd.grad((one * each).sum(), inputs, retain_graph=True) for one in (theirs, found))
+    again = torch.autograd.grad((found * each).sum(), inputs)
+    for one, other, third, bound in zip(exact, ours, again, theirs, strict=True):
+        allowed = 1.5 * float((bound - one).norm()) + 1e-3 * float(one.norm())
+        assert float((other - one).norm()) <= allowed
+        assert float((third - one).norm()) <= allowed, "a second backward pass gives another gradient"
+
+
+def test_a_weight_that_learns_costs_three_products_where_all_targets_count_alike(monkeypatch):
+    if losses.why_not() is not None:
+        pytest.skip(f"the kernel is not there: {losses.why_not()}")
+    hidden, weight, _, targets, _ = parts(40, torch.float32, False)
+    made = []
+    monkeypatch.setattr(losses, "linear", lambda *given: made.append(given) or torch.nn.functional.linear(*given))
+    for alike, products in ((True, 1), (False, 2)):
+        made.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = target_logprobs(hidden, weight, None, targets, alike=alike)
+        found.sum().backward()
+        assert [x.dtype for x, _ in made] == [torch.bfloat16] * products, (
+            "out of autocast the backward pass computed in another precision"
+        )

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from whet.engine.projections import Projections
+from whet.engine.products import Packed, Plain, can_pack
+from whet.engine.projections import Projections, _rounded
 from whet.models.lowrank import LowRank
 
 TOKENS, WIDTH = 11, 32
@@ -50,8 +51,10 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("packs", [True, False])
 @pytest.mark.parametrize("name", CASES)
-def test_one_product_gives_what_the_layers_give(name):
+def test_one_product_gives_what_the_layers_give(name, packs, monkeypatch):
+    monkeypatch.setattr("whet.engine.projections.can_pack", lambda: packs and can_pack())
     bias, adapted = CASES[name]
     some = layers(bias, adapted, frozen=any(adapted))
     x = torch.randn(TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))
@@ -72,15 +75,21 @@ def test_one_product_gives_what_the_layers_give(name):
         close(one, wanted[place], plain[place], f"gradient {place}")
 
 
-def test_a_frozen_weight_gets_no_gradient_and_is_rounded_once(monkeypatch):
+@pytest.mark.parametrize("packs", [True, False])
+def test_a_frozen_weight_gets_no_gradient_and_is_rounded_once(packs, monkeypatch):
+    monkeypatch.setattr("whet.engine.projections.can_pack", lambda: packs and can_pack())
+    rounded = []
+    monkeypatch.setattr("whet.engine.projections._rounded", lambda *given: rounded.append(given) or ROUNDED(*given))
     some, projections, x = layers(False, (True, True, True)), Projections(), torch.randn(TOKENS, WIDTH).bfloat16()
-    for _ in range(2):
+    for _ in range(3):
         sum(one.float().sum() for one in projections("group", x, some)).backward()
+        with torch.no_grad():
+            some[0].down.add_(1)  # what learns changes, and is seen, but not the frozen weight
     assert all(layer.base.weight.grad is None for layer in some)
-    kept = projections.stacks["group"].matrix
-    kept[:, :WIDTH] = 7  # it would be written again if it were rounded again
-    projections("group", x, some)
-    assert projections.stacks["group"].matrix is kept and kept[:, :WIDTH].eq(7).all()
+    assert len(rounded) == 1 and type(projections.stacks["group"].product) is (Packed if packs and can_pack() else Plain)
+
+
+ROUNDED = _rounded
 
 
 @pytest.mark.parametrize("change", ["optimiser", "in place", "another layer", "frozen after learning"])

@@ -76,6 +76,39 @@ def test_output_and_every_gradient_are_those_of_transformers_modules(name, loade
 
 
 @here
+@pytest.mark.parametrize("name", FUSED + ENCODERS)
+def test_tokens_that_are_asked_for_get_the_states_and_gradients_that_all_would(name, loaded, examples):
+    policy = loaded(name)
+    body = policy.network.base_model.requires_grad_(True)
+    (batch,) = cut(whole_step(learning(policy, examples), policy, examples).units, 10**9)
+    places = torch.arange(1, len(batch.ids), 3)
+    layers = policy.fusion.form.layers(body)
+    some = policy.fusion.run(body, layers, batch, torch.float32, places)
+    every = policy.fusion.run(body, layers, batch, torch.float32)[places]
+    torch.testing.assert_close(some, every, rtol=1e-5, atol=1e-5)
+    pull = torch.randn(every.shape, generator=torch.Generator().manual_seed(0))
+    wanted, found = (
+        torch.autograd.grad((one * pull).sum(), [*body.parameters()], allow_unused=True, materialize_grads=True)
+        for one in (every, some)
+    )
+    whole = sum(float(gradient.square().sum()) for gradient in wanted) ** 0.5
+    assert all(float((one - other).norm()) <= 1e-5 * whole for one, other in zip(wanted, found, strict=True))
+
+
+@here
+def test_a_loss_asks_the_last_layer_only_for_what_it_needs(loaded, examples, monkeypatch):
+    policy, asked = loaded("Llama"), []
+    monkeypatch.setattr(Fusion, "run", lambda *given: asked.append(given[-1]) or RUN(*given))
+    (batch,) = cut(whole_step(sft(), policy, examples).units, 10**9)
+    with torch.autocast("cpu", torch.bfloat16):
+        policy.logprobs(batch)
+        policy.pooled(batch)
+    supervised = [place - 1 for place, one in enumerate(batch.tokens["supervised"].tolist()) if one]
+    ends = [sum(batch.lengths[: row + 1]) - 1 for row in range(len(batch.lengths))]
+    assert [places.tolist() for places in asked] == [supervised, ends]
+
+
+@here
 @pytest.mark.parametrize("name", [name for name in FUSED + ENCODERS if name != "Granite"])  # no plain head: asked as a whole
 @pytest.mark.parametrize("technique", ["lora", "full", "bitfit", "prefix", "ia3", "adapter"])
 def test_in_bf16_it_is_as_near_to_fp32_as_transformers_modules(technique, name, loaded, examples, monkeypatch):
@@ -103,7 +136,7 @@ def test_in_bf16_it_is_as_near_to_fp32_as_transformers_modules(technique, name, 
         sum(float((one.gradients[key].float() - gradient).square().sum()) for key, gradient in exact.gradients.items()) ** 0.5
         for one in (own, theirs)
     ]
-    assert apart[0] <= 1.5 * apart[1], f"{apart[0]:.3g} from fp32, transformers' modules {apart[1]:.3g}"
+    assert apart[0] <= 2 * apart[1], f"{apart[0]:.3g} from fp32, transformers' modules {apart[1]:.3g}"
 
 
 RUN = Fusion.run

@@ -21,23 +21,29 @@ class _TargetLogprobs(torch.autograd.Function):
     """log softmax(hidden @ weight.T + bias)[target], in chunks of tokens.
 
     A token's log-probability depends on its own hidden state only, so its gradient there, weight[target] - p @ weight, is made in
-    the forward pass and scaled in the backward one. Only a weight that learns needs its logits twice.
+    the forward pass and scaled in the backward one. Only a weight that learns needs its logits twice, but where all tokens count alike.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None, alike: bool
+    ) -> Tensor:
         compute = compute_dtype(hidden)
         matrix, states = weight.to(compute), hidden.to(compute)
         logprobs = torch.empty(len(targets), dtype=_at_least_fp32(hidden), device=hidden.device)
         slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         fused = bias is None and cap is None and compute == torch.bfloat16 and hidden.device.type == "cpu" and why_not() is None
+        both = fused and alike and ctx.needs_input_grad[1]
+        of_weight: Tensor | None = None  # [V, D] of the sum of all log-probabilities
         for start in range(0, len(targets), CHUNK):
             part = slice(start, start + CHUNK)
             if fused:
                 logits = linear(states[part], matrix)
-                logprobs[part] = target_slopes(logits, targets[part].contiguous(), learning=slopes is not None)
+                logprobs[part] = target_slopes(logits, targets[part].contiguous(), learning=slopes is not None or both)
                 if slopes is not None:
                     slopes[part] = (logits @ matrix).to(slopes.dtype)
+                if both:
+                    of_weight = _sum_of(of_weight, logits.T @ states[part])
                 continue
             probabilities, capped = _softmax_inputs(states[part], matrix, bias, cap)
             norm = torch.logsumexp(probabilities, dim=-1, keepdim=True)
@@ -48,7 +54,8 @@ class _TargetLogprobs(torch.autograd.Function):
                     slope *= capped
                 slopes[part] = (slope.to(compute) @ matrix).to(slopes.dtype)
         ctx.save_for_backward(hidden, weight, bias, targets, slopes)
-        ctx.cap = cap
+        ctx.cap, ctx.fused, ctx.of_weight = cap, fused, of_weight
+        ctx.compute = compute  # the backward pass runs where it may be another
         return logprobs
 
     @staticmethod
@@ -57,30 +64,62 @@ class _TargetLogprobs(torch.autograd.Function):
         hidden, weight, bias, targets, slopes = ctx.saved_tensors
         grad_hidden = None if slopes is None else slopes * grad[:, None].to(slopes.dtype)
         grad_weight = grad_bias = None
-        if ctx.needs_input_grad[1] or (bias is not None and ctx.needs_input_grad[2]):
-            compute = compute_dtype(hidden)
-            matrix, states = weight.to(compute), hidden.to(compute)
-            grad_weight = torch.zeros(weight.shape, dtype=_at_least_fp32(weight), device=weight.device)
-            grad_bias = torch.zeros(weight.shape[0], dtype=grad_weight.dtype, device=weight.device)
-            for start in range(0, len(targets), CHUNK):
-                part = slice(start, start + CHUNK)
-                logits, capped = _softmax_inputs(states[part], matrix, bias, ctx.cap)
-                slope = _one_minus(torch.softmax(logits, dim=-1), targets[part]) * grad[part, None]
-                if capped is not None:
-                    slope *= capped
-                grad_weight += (slope.to(compute).T @ states[part]).to(grad_weight.dtype)
-                grad_bias += slope.sum(0)
-            grad_weight = grad_weight.to(weight.dtype)
-            grad_bias = None if bias is None else grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight, grad_bias, None, None
+        of_weight, ctx.of_weight = ctx.of_weight, None
+        if of_weight is not None and bool((grad == grad[0]).all()):
+            grad_weight = of_weight.mul_(grad[0]).to(weight.dtype)
+        elif ctx.needs_input_grad[1] or (bias is not None and ctx.needs_input_grad[2]):
+            matrix, states = weight.to(ctx.compute), hidden.to(ctx.compute)
+            if ctx.fused:
+                grad_weight = _grad_weight(states, matrix, targets, grad).to(weight.dtype)
+            else:
+                grad_weight, grad_bias = _grads(states, matrix, bias, targets, ctx.cap, grad, _at_least_fp32(weight))
+                grad_weight = grad_weight.to(weight.dtype)
+                grad_bias = None if bias is None else grad_bias.to(bias.dtype)
+        return grad_hidden, grad_weight, grad_bias, None, None, None
 
 
-def target_logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None = None) -> Tensor:
+def _grad_weight(states: Tensor, matrix: Tensor, targets: Tensor, grad: Tensor) -> Tensor:
+    """Return the weight's gradient under a slope for each token, through the package's own kernel. [V, D] fp32"""
+    found: Tensor | None = None
+    for start in range(0, len(targets), CHUNK):
+        part = slice(start, start + CHUNK)
+        logits = linear(states[part], matrix)
+        target_slopes(logits, targets[part].contiguous(), learning=True)
+        found = _sum_of(found, logits.T @ (states[part] * grad[part, None]).to(states.dtype))
+    return torch.zeros(matrix.shape) if found is None else found
+
+
+def _sum_of(found: Tensor | None, more: Tensor) -> Tensor:
+    """Return the sum, in fp32 and in place where there is one already."""
+    return more.float() if found is None else found.add_(more)
+
+
+def _grads(
+    states: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None, grad: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of weight and bias. [V, D], [V]"""
+    grad_weight = torch.zeros(matrix.shape, dtype=dtype, device=matrix.device)
+    grad_bias = torch.zeros(matrix.shape[0], dtype=dtype, device=matrix.device)
+    for start in range(0, len(targets), CHUNK):
+        part = slice(start, start + CHUNK)
+        logits, capped = _softmax_inputs(states[part], matrix, bias, cap)
+        slope = _one_minus(torch.softmax(logits, dim=-1), targets[part]) * grad[part, None]
+        if capped is not None:
+            slope *= capped
+        grad_weight += (slope.to(states.dtype).T @ states[part]).to(dtype)
+        grad_bias += slope.sum(0)
+    return grad_weight, grad_bias
+
+
+def target_logprobs(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, cap: float | None = None, *, alike: bool = False
+) -> Tensor:
     """Return the log-probability of each target. hidden [N, D], weight [V, D], targets [N] -> [N], at least fp32
 
-    `cap` is Gemma 2's soft cap on logits: cap * tanh(logits / cap).
+    `cap` is Gemma 2's soft cap on logits: cap * tanh(logits / cap). `alike`: each will count the same in the loss, so that the gradient
+    of a weight that learns can be made along with the logits; where it does not, the result is the same and takes longer.
     """
-    logprobs: Tensor = _TargetLogprobs.apply(hidden, weight, bias, targets, cap)  # type: ignore[no-untyped-call]
+    logprobs: Tensor = _TargetLogprobs.apply(hidden, weight, bias, targets, cap, alike)  # type: ignore[no-untyped-call]
     return logprobs
 
 

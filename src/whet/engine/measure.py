@@ -21,7 +21,9 @@ def segment_sum(values: Tensor, batch: Batch) -> Tensor:
 
 def nll(policy: Policy, batch: Batch) -> Tensor:
     """Return the negative log-likelihood of the supervised tokens, summed, in nats. []"""
-    return -(policy.logprobs(batch) * batch.tokens["supervised"]).sum()
+    supervised = batch.tokens["supervised"]
+    alike = bool(((supervised == 0) | (supervised == supervised.max())).all())
+    return -(policy.logprobs(batch, alike=alike) * supervised).sum()
 
 
 def likelihoods(policy: Policy, units: Sequence[Unit]) -> dict[int, tuple[float, int]]:

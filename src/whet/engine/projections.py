@@ -1,7 +1,7 @@
-"""Linear layers that read the same input, as one matrix product each way, with their low-rank updates riding on it.
+"""Linear layers that read the same input, as one matrix product each way, to which their low-rank updates are added as it is written.
 
-[x, x A] times [W, scale B] gives base and update together; where layers share their input, W is all of theirs. A frozen weight is
-rounded once, and gets no gradient. What learns is rounded at each pass.
+Where layers share their input, W is all of theirs, and so are A and B. A frozen weight is rounded and laid out once, and gets no gradient.
+What learns is rounded at each pass.
 
 Shapes: T tokens, D width of the input, O width of all outputs together, R ranks of all updates together.
 """
@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from whet.engine.fused import column_sums, why_not
+from whet.engine.products import Packed, Plain, Product, can_pack
 from whet.models.lowrank import LowRank
 
 LEARNING = -1
@@ -46,10 +47,12 @@ class Stack:
 
     key: tuple[tuple[Tensor | None, int], ...]
     """What it was made of, and in which version; LEARNING where that says nothing."""
-    matrix: Tensor
-    """[O, D + R]"""
+    product: Product
+    """With all weights. [O, D]"""
     downs: Tensor
     """[R, D]"""
+    ups: Tensor
+    """Times their scales, each in its own rows and columns. [O, R]"""
     bias: Tensor | None
     """[O]"""
 
@@ -98,39 +101,63 @@ class Projections:
         given = [tensor for part in parts for tensor in part.tensors]
         key = tuple((tensor, _version(tensor)) for tensor in given)
         kept = self.stacks.get(name)
-        if kept is not None and (len(kept.key) != len(key) or kept.matrix.dtype != dtype):
+        if kept is not None and (len(kept.key) != len(key) or kept.downs.dtype != dtype):
             kept = None
+        keeps = torch.is_grad_enabled() or kept is not None  # what only scores and predicts keeps nothing
         with torch.no_grad():
-            stack = _fill(parts, key, dtype, kept)
-        if torch.is_grad_enabled() or kept is not None:  # what only scores and predicts keeps nothing
+            stack = _fill(parts, key, dtype, kept, packs=keeps and can_pack())
+        if keeps:
             self.stacks[name] = stack
         return stack
 
 
-def _fill(parts: Sequence[Part], key: tuple[tuple[Tensor | None, int], ...], dtype: torch.dtype, kept: Stack | None) -> Stack:
-    """Return the stack of these parts; what has not changed since `kept` was made is not rounded again."""
-    ranks = [0 if part.down is None else len(part.down) for part in parts]
-    width, num_out = parts[0].weight.shape[1], sum(len(part.weight) for part in parts)
-    if kept is not None and all(old is new for (old, _), (new, _) in zip(kept.key, key, strict=True)):
-        matrix = kept.matrix
-        changed = [new == LEARNING or new != old for (_, new), (_, old) in zip(key, kept.key, strict=True)]
+def _fill(
+    parts: Sequence[Part], key: tuple[tuple[Tensor | None, int], ...], dtype: torch.dtype, kept: Stack | None, *, packs: bool
+) -> Stack:
+    """Return the stack of these parts; weights that have not changed since `kept` was made are not rounded again."""
+    weights, before = key[::4], None if kept is None else kept.key[::4]
+    if kept is not None and before is not None and all(_same(one, other) for one, other in zip(weights, before, strict=True)):
+        product = kept.product
     else:
-        matrix, changed = torch.zeros(num_out, width + sum(ranks), dtype=dtype), [True] * len(key)
-    row, column = 0, width
-    for index, (part, rank) in enumerate(zip(parts, ranks, strict=True)):
-        rows = slice(row, row + len(part.weight))
-        if changed[4 * index]:
-            matrix[rows, :width].copy_(part.weight)
-        if part.up is not None and changed[4 * index + 3]:
-            matrix[rows, column : column + rank].copy_(part.up * part.scale)
-        row, column = rows.stop, column + rank
+        matrix = _rounded(parts, dtype, kept)
+        frozen = all(version != LEARNING for _, version in weights)
+        product = Packed(matrix) if packs and frozen else Plain(matrix)
     downs = [part.down.to(dtype) for part in parts if part.down is not None]
+    ups = [part.up * part.scale if part.up is not None else part.weight.new_empty(len(part.weight), 0) for part in parts]
     biases = [part.bias for part in parts if part.bias is not None]
     bias = None
     if biases:
         own = [part.bias if part.bias is not None else part.weight.new_zeros(len(part.weight)) for part in parts]
         bias = torch.cat(own).to(dtype)
-    return Stack(key, matrix, torch.cat(downs) if downs else matrix.new_empty(0, width), bias)
+    width = parts[0].weight.shape[1]
+    if not downs:
+        none = parts[0].weight.new_empty(0, width, dtype=dtype)
+        return Stack(key, product, none, none, bias)
+    up: Tensor = torch.block_diag(*ups)  # type: ignore[no-untyped-call]
+    return Stack(key, product, torch.cat(downs), up.to(dtype), bias)
+
+
+def _rounded(parts: Sequence[Part], dtype: torch.dtype, kept: Stack | None) -> Tensor:
+    """Return all weights beside each other; where the same ones were there before, in the same place. [O, D]
+
+    A pass whose backward is still to come finds the same numbers there: nothing learns between the two.
+    """
+    weights = [part.weight for part in parts]
+    if (
+        kept is not None
+        and type(kept.product) is Plain
+        and all(one is new for (one, _), new in zip(kept.key[::4], weights, strict=True))
+    ):
+        matrix = kept.product.matrix
+    else:
+        matrix = torch.empty(sum(map(len, weights)), weights[0].shape[1], dtype=dtype)
+    for rows, weight in zip(torch.split(matrix, [len(weight) for weight in weights]), weights, strict=True):
+        rows.copy_(weight)
+    return matrix
+
+
+def _same(one: tuple[Tensor | None, int], other: tuple[Tensor | None, int]) -> bool:
+    return one[0] is other[0] and one[1] == other[1] != LEARNING
 
 
 def _version(tensor: Tensor | None) -> int:
@@ -150,41 +177,36 @@ class _Project(torch.autograd.Function):
         scales: tuple[float, ...],
         *given: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        read = torch.cat([x, linear(x, stack.downs)], dim=1) if sum(ranks) else x  # [T, D + R]
-        out = linear(read, stack.matrix, stack.bias)
-        needed = any(ctx.needs_input_grad[5::4]) or sum(ranks) > 0  # what learns needs its input again; a bias does not
-        ctx.save_for_backward(read if needed else None)
-        ctx.stack = stack  # written again by another pass before this one's backward, but with the same numbers
+        low = linear(x, stack.downs) if sum(ranks) else None  # [T, R]
+        out = stack.product.out(x, None if low is None else linear(low, stack.ups), stack.bias)
+        needed = any(ctx.needs_input_grad[5::4]) or low is not None  # what learns needs its input again; a bias does not
+        ctx.save_for_backward(x if needed else None, low)
+        ctx.stack = stack
         ctx.sizes = (widths, ranks, scales)
         return torch.split(out, list(widths), dim=1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (read,), matrix, downs = ctx.saved_tensors, ctx.stack.matrix, ctx.stack.downs
-        widths, ranks, scales = ctx.sizes
-        needs, width = ctx.needs_input_grad[5:], downs.shape[1]
+        x, low = ctx.saved_tensors
+        stack, (widths, ranks, scales), needs = ctx.stack, ctx.sizes, ctx.needs_input_grad[5:]
         grad = _beside(grads)  # [T, O]
-        grad_x = grad_low = None
+        grad_low = None if low is None else grad @ stack.ups  # [T, R]
+        grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_read = grad @ matrix
-            grad_low = grad_read[:, width:]
-            grad_x = torch.addmm(grad_read[:, :width], grad_low, downs) if sum(ranks) else grad_read
-        elif sum(ranks):
-            grad_low = grad @ matrix[:, width:]
-        grad_downs = grad_low.T @ read[:, :width] if grad_low is not None and sum(ranks) else None
-        whole = grad.T @ read[:, :width] if len(widths) > 1 and all(needs[::4]) else None  # [O, D]
+            grad_x = stack.product.back(grad, None if grad_low is None else grad_low @ stack.downs)
+        grad_downs = None if grad_low is None else grad_low.T @ x
+        whole = grad.T @ x if len(widths) > 1 and all(needs[::4]) else None  # [O, D]
         sums = _sums(grad) if any(needs[1::4]) else None
         found: list[Tensor | None] = []
         for index, (rows, columns) in enumerate(zip(_slices(widths), _slices(ranks), strict=True)):
             weight, bias, down, up = needs[4 * index : 4 * index + 4]
             own = grad[:, rows]
-            slope = None if not weight else own.T @ read[:, :width] if whole is None else whole[rows]
+            slope = None if not weight else own.T @ x if whole is None else whole[rows]
             found.append(None if slope is None else slope.float())
             found.append(sums[rows].clone() if bias and sums is not None else None)
             found.append(grad_downs[columns].float() if down and grad_downs is not None else None)
-            low = slice(width + columns.start, width + columns.stop)
-            found.append((own.T @ read[:, low]).float().mul_(scales[index]) if up else None)
+            found.append((own.T @ low[:, columns]).float().mul_(scales[index]) if up else None)
         return grad_x, None, None, None, None, *found
 
 

@@ -70,8 +70,10 @@ class BertForm:
         known = [layer for layer in found if layer is not None]
         return known if known and len(known) == len(found) else None
 
-    def run(self, body: nn.Module, layers: Sequence[Layer], batch: Batch, dtype: torch.dtype) -> Tensor:
-        """Return the last hidden states, with products in `dtype`. [T, D]"""
+    def run(
+        self, body: nn.Module, layers: Sequence[Layer], batch: Batch, dtype: torch.dtype, places: Tensor | None = None
+    ) -> Tensor:
+        """Return the last hidden states, with products in `dtype`. [T, D], or [N, D] of the tokens at these places"""
         positions = batch.positions[None] + self.first_position
         states: Tensor = body.embeddings(input_ids=batch.ids[None], position_ids=positions)[0]  # type: ignore[operator]
         if "embeddings_project" in body._modules:
@@ -82,7 +84,10 @@ class BertForm:
                 made = project(f"{index}.heads", read, layer.heads)
                 query, key, value = (x.view(len(x), -1, self.head_width)[None].transpose(1, 2) for x in made)  # [1, H, T, d]
                 out, _ = attend_packed(layer.attention, query, key, value, None, scaling=scaling, is_causal=False)
-                (added,) = project(f"{index}.attended", out[0].flatten(1), [layer.attended])
+                attended = out[0].flatten(1)
+                if places is not None and layer is layers[-1]:
+                    states, attended = states.index_select(0, places), attended.index_select(0, places)
+                (added,) = project(f"{index}.attended", attended, [layer.attended])
                 states, read = _normed(layer.norms[0], states, added, dtype)
                 (inner,) = project(f"{index}.inner", read, [layer.inner])
                 (added,) = project(f"{index}.outer", gelu(inner), [layer.outer])

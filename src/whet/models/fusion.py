@@ -49,8 +49,10 @@ class Form(Protocol):
         """Return the layers of a body that has the family's form and that nobody hooked into; else None."""
         ...
 
-    def run(self, body: nn.Module, layers: Sequence[Any], batch: Batch, dtype: torch.dtype) -> Tensor:
-        """Return the last hidden states, with products in `dtype`. [T, D]"""
+    def run(
+        self, body: nn.Module, layers: Sequence[Any], batch: Batch, dtype: torch.dtype, places: Tensor | None = None
+    ) -> Tensor:
+        """Return the last hidden states, with products in `dtype`. [T, D], or [N, D] of the tokens at these places"""
         ...
 
 
@@ -64,20 +66,23 @@ class Fusion:
         """Return the same for a second network of the same form, with nothing kept."""
         return Fusion(self.form.another())
 
-    def states(self, network: PreTrainedModel, batch: Batch) -> Tensor | None:
+    def states(self, network: PreTrainedModel, batch: Batch, places: Tensor | None = None) -> Tensor | None:
         """Return the last hidden states of packed rows, in fp32; None where the network's own modules must be asked. [T, D]
 
+        With `places` those of these tokens only, and what the last layer does after attending it does for them only. [N, D]
         In fp32 these are asked too: what is fused pays where products are fast, and sums would be rounded in another order.
         """
         dtype, body = lowered(), network.base_model
         if dtype != torch.bfloat16 or batch.ids.device.type != "cpu" or body.training or why_not() is not None:
             return None
         layers = self.form.layers(body)
-        return None if layers is None else self.run(body, layers, batch, dtype)
+        return None if layers is None else self.run(body, layers, batch, dtype, places)
 
-    def run(self, body: nn.Module, layers: Sequence[Any], batch: Batch, dtype: torch.dtype) -> Tensor:
-        """Return the last hidden states, with products in `dtype`. [T, D]"""
-        return self.form.run(body, layers, batch, dtype)
+    def run(
+        self, body: nn.Module, layers: Sequence[Any], batch: Batch, dtype: torch.dtype, places: Tensor | None = None
+    ) -> Tensor:
+        """Return the last hidden states, with products in `dtype`. [T, D], or [N, D] of the tokens at these places"""
+        return self.form.run(body, layers, batch, dtype, places)
 
 
 def try_fusion(network: PreTrainedModel, first_position: int = 0) -> tuple[Fusion | None, str]:

@@ -83,8 +83,10 @@ class LlamaForm:
         known = [layer for layer in found if layer is not None]
         return known if known and len(known) == len(found) else None
 
-    def run(self, body: nn.Module, layers: Sequence[Layer], batch: Batch, dtype: torch.dtype) -> Tensor:
-        """Return the last hidden states, with products in `dtype`. [T, D]"""
+    def run(
+        self, body: nn.Module, layers: Sequence[Layer], batch: Batch, dtype: torch.dtype, places: Tensor | None = None
+    ) -> Tensor:
+        """Return the last hidden states, with products in `dtype`. [T, D], or [N, D] of the tokens at these places"""
         residual: Tensor = body.embed_tokens(batch.ids)  # type: ignore[operator]
         residual = residual if self.embedding_scale == 1 else residual * self.embedding_scale
         cosines, sines = (x[0].float().contiguous() for x in body.rotary_emb(residual[None], batch.positions[None]))  # type: ignore[operator]
@@ -95,6 +97,8 @@ class LlamaForm:
                 residual, read = _normed(layer.norms[0], residual, added, dtype, scale)
                 made = project(f"{index}.heads", read, layer.projections)
                 attended = _attend(layer, attending, made, cosines, sines)
+                if places is not None and layer is layers[-1]:
+                    residual, attended = residual.index_select(0, places), attended.index_select(0, places)
                 (added,) = project(f"{index}.output", attended, [layer.output])
                 residual, read = _normed(layer.norms[1], residual, added, dtype, scale)
                 gate, up = project(f"{index}.gate", read, [layer.gate, layer.up])

@@ -188,8 +188,16 @@ class Policy:
         if self.kind == "encoder-decoder":
             return self._coded(batch)
         fused = self.fusion.states(self.network, batch) if self.fusion is not None else None
-        if fused is not None:
-            return fused
+        return self._asked(batch) if fused is None else fused
+
+    def hidden_at(self, batch: Batch, places: Tensor) -> Tensor:
+        """Return the last hidden state of the tokens at these places, which is less work than `hidden` for few of them. [N, D]"""
+        fusion = None if self.kind == "encoder-decoder" else self.fusion
+        fused = None if fusion is None else fusion.states(self.network, batch, places)
+        return self.hidden(batch)[places] if fused is None else fused
+
+    def _asked(self, batch: Batch) -> Tensor:
+        """Return the last hidden state of each token by the network's own modules. [T, D]"""
         body = self.network.base_model
         if self.ability.packs:
             with packed(batch.lengths):
@@ -201,17 +209,17 @@ class Policy:
         flat: Tensor = out.last_hidden_state[mask.bool()]
         return flat
 
-    def logprobs(self, batch: Batch, states: Tensor | None = None) -> Tensor:
+    def logprobs(self, batch: Batch, states: Tensor | None = None, *, alike: bool = False) -> Tensor:
         """Return each supervised token's log-probability given what stands before it; 0 at the other tokens. [T], at least fp32
 
-        `states` are the batch's `hidden`, where they are there already.
+        `states` are the batch's `hidden`, where they are there already. `alike`: each will count the same in the loss; it saves time only.
         """
         targets = _targets(batch)  # [N]
         if self.ability.plain_head:
             head = self.network.get_output_embeddings()
             cap = getattr(self.network.config.get_text_config(), "final_logit_softcapping", None)
-            states = self.hidden(batch) if states is None else states
-            values = target_logprobs(self.head_inputs(states[targets - 1]), head.weight, self.head_bias, batch.ids[targets], cap)
+            chosen = self.head_inputs(self.hidden_at(batch, targets - 1) if states is None else states[targets - 1])
+            values = target_logprobs(chosen, head.weight, self.head_bias, batch.ids[targets], cap, alike=alike)
         else:
             values = self.distributions(batch).gather(-1, batch.ids[targets, None]).squeeze(-1)
         return torch.zeros(len(batch.ids), dtype=values.dtype, device=values.device).index_put((targets,), values)
@@ -262,11 +270,11 @@ class Policy:
 
         An encoder-decoder is asked as an encoder: its rows have no source.
         """
-        states = self.hidden(batch)
+        ends = torch.tensor(batch.lengths, device=batch.ids.device).cumsum(0)
+        states = self.hidden_at(batch, ends - 1) if self.kind == "decoder" else self.hidden(batch)
         states = states.to(torch.float64 if states.dtype == torch.float64 else torch.float32)
-        ends = torch.tensor(batch.lengths, device=states.device).cumsum(0)
         if self.kind == "decoder":
-            return states[ends - 1]
+            return states
         sizes = torch.tensor(batch.lengths, device=states.device)
         rows = torch.repeat_interleave(torch.arange(len(sizes), device=states.device), sizes)
         sums = torch.zeros(len(sizes), states.shape[-1], dtype=states.dtype, device=states.device).index_add(0, rows, states)

@@ -34,12 +34,16 @@ static inline void store(const struct tensor *t, int64_t at, __mmask16 some, __m
         _mm512_mask_storeu_ps((float *)t->data + at, some, x);
         return;
     }
+#ifdef __AVX512BF16__
+    _mm256_mask_storeu_epi16((uint16_t *)t->data + at, some, (__m256i)_mm512_cvtneps_pbh(x)); /* to the nearest, ties to even */
+#else
     __m512i bits = _mm512_castps_si512(x); /* to the nearest, ties to even */
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
     rounded = _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc00000));
     _mm512_mask_cvtepi32_storeu_epi16((uint16_t *)t->data + at, some, _mm512_srli_epi32(rounded, 16));
+#endif
 }
 
 static inline __mmask16 within(int64_t from, int64_t width) {
