@@ -79,6 +79,15 @@ def test_encodings_and_line_ends(tmp_path, encoding, end):
         assert "not UTF-8; read as Latin-1 (Windows-1252)" in notices[0]
 
 
+def test_a_mark_of_utf8_before_windows_text_is_no_part_of_a_column_name(tmp_path):
+    text = "Nr;Nachricht;Thema\r\n" + "1;Zoë – „sehr“ müde, Übergröße für ältere Gäste;ö\r\n2;Ärger über Öl – é“;ä\r\n" * 3
+    notices: list[str] = []
+    found = read(write(tmp_path, "rows.csv", b"\xef\xbb\xbf" + text.encode("cp1252")), notices)
+    assert dict(found[0].fields) == {"Nr": "1", "Nachricht": "Zoë – „sehr“ müde, Übergröße für ältere Gäste", "Thema": "ö"}
+    assert found[1].fields["Nachricht"] == "Ärger über Öl – é“"
+    assert "not UTF-8; read as Latin-1 (Windows-1252)" in notices[0]
+
+
 def test_cyrillic_of_windows_is_recognised(tmp_path):
     text = (
         "text,label\n"

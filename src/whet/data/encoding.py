@@ -134,5 +134,6 @@ def _not_utf8(name: str, window: bytes, seen: bool, newline: str, utf8: str) -> 
         if best is not None:
             return Decoding(best.encoding, "replace", newline,
                             f"{name}: not UTF-8; read as {best.encoding}. Save it as UTF-8 if letters look wrong.")  # fmt: skip
-    return Decoding("cp1252", "whet-western", newline,
+    # A byte order mark of UTF-8 before text that is not, as when an export is appended to: read as UTF-8 first, so that the mark is none of it.
+    return Decoding(utf8 if utf8 == "utf-8-sig" else "cp1252", "whet-western", newline,
                     f"{name}: not UTF-8; read as Latin-1 (Windows-1252). Save it as UTF-8 if letters look wrong.")  # fmt: skip
