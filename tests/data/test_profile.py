@@ -88,6 +88,49 @@ def test_every_file_of_the_shared_data_is_read_without_a_crash():
             assert look_at(path).num_rows > 0, path
 
 
+SAID = {
+    "Storno": "cancel my booking please",
+    "WLAN": "the wifi drops again",
+    "Lob": "thank you for everything",
+    "Zimmer": "room is cold",
+}
+
+
+def guests(stars: bool = True) -> list[RawRow]:
+    """Messages whose topic the words tell; channel and stars that follow a clock of their own."""
+    topics = list(SAID)
+    return [
+        RawRow("guests.csv", line + 2, {
+            "Nachricht": f"{SAID[topics[line % 4]]}, guest {line}",
+            "Thema": topics[line % 4] if line % 9 else topics[line % 4].upper(),
+            "Kanal": ("Mail", "Web", "Telefon")[line % 3],
+            **({"Sterne": str(line * 7 % 5)} if stars else {}),
+        })
+        for line in range(80)
+    ]  # fmt: skip
+
+
+def test_of_several_columns_with_few_values_the_label_is_the_one_that_the_texts_tell():
+    found = profile(iter(guests()))
+    assert (found.objective, found.columns) == ("classify", {"text": "Nachricht", "label": "Thema"})
+    assert "of 3 columns with few values that come again the one that the words of the texts tell best" in found.reasons[0]
+    assert "name 'Kanal' or 'Sterne' to choose otherwise" in found.reasons[0]
+    assert len(found.classes) == 4 and found.slices == ("Kanal",)
+
+
+def test_where_the_texts_tell_none_of_several_columns_the_last_is_the_label():
+    rows = [RawRow("a.csv", i, {"text": f"row number {i}", "one": "ab"[i % 2], "two": "xyz"[i % 3]}) for i in range(60)]
+    found = profile(iter(rows))
+    assert found.columns["label"] == "two" and "the one that stands last" in found.reasons[0]
+
+
+def test_columns_that_the_user_names_are_what_is_told():
+    found = profile(iter(guests()), given={"label": "Sterne", "text": "Nachricht", "labels": "no such column"})
+    assert (found.objective, found.columns) == ("classify", {"text": "Nachricht", "label": "Sterne"})
+    assert "data.label is 'Sterne': as you said." in found.reasons and set(found.classes) == {"0", "1", "2", "3", "4"}
+    assert found.slices == ("Kanal", "Thema")
+
+
 def test_tickets_of_the_example():
     found = look_at(ROOT / "examples" / "tickets" / "tickets.csv")
     assert (found.objective, found.columns) == ("classify", {"text": "message", "label": "intent"})

@@ -6,12 +6,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from whet.data.labels import label_key
 from whet.data.names import is_date, is_identifier
 from whet.data.rows import RawRow
+from whet.data.telling import told
 
 Form = Literal["text", "number", "flag", "turns", "turn", "list", "other", "empty"]
 
@@ -29,6 +30,8 @@ class Column:
     mean_words: float
     answered: bool = True
     """For conversations: whether they hold an assistant's turn."""
+    told: float = 0.0
+    """How well the texts beside it tell its values, 0 (chance) to 1; taken where several columns hold classes."""
 
     @property
     def num_distinct(self) -> int:
@@ -84,7 +87,26 @@ def look(rows: Sequence[RawRow]) -> dict[str, Column]:
     for row in rows:
         for name, value in row.fields.items():
             values.setdefault(name, []).append(value)
-    return {name: _column(name, [value for value in column if not is_empty(value)]) for name, column in values.items()}
+    columns = {name: _column(name, [value for value in column if not is_empty(value)]) for name, column in values.items()}
+    return {**columns, **_told(columns, rows)}
+
+
+def _told(columns: Mapping[str, Column], rows: Sequence[RawRow]) -> dict[str, Column]:
+    """Return the columns of classes with how well the texts tell them, where there are several."""
+    classes = [column for column in columns.values() if column.is_classes and not column.is_continuous and not column.is_about]
+    prose = [column for column in columns.values() if column.is_prose and not column.is_classes]
+    if len(classes) < 2 or not prose:
+        return {}
+    text = max(prose, key=lambda column: column.mean_characters).name
+    found = {}
+    for column in classes:
+        both = [
+            (str(row.fields[text]), str(row.fields[column.name]))
+            for row in rows
+            if not is_empty(row.fields.get(text)) and not is_empty(row.fields.get(column.name))
+        ]
+        found[column.name] = replace(column, told=told([one for one, _ in both], [value for _, value in both]))
+    return found
 
 
 def is_empty(value: object) -> bool:

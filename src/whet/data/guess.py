@@ -11,6 +11,7 @@ from whet.data.columns import Column
 
 Purpose = Literal["classify", "sft", "pretrain", "tokens"]
 Columns = Mapping[str, Column]
+TOLD, CLEARLY = 0.2, 0.1  # agreement from which texts tell a column, and by how much more than the last one
 JUDGEMENTS = ({"true", "false"}, {"good", "bad"}, {"desirable", "undesirable"})
 FIELDS = ("text", "text_pair", "label", "labels", "token_labels", "prompt", "input", "response", "system", "messages", "chosen", "rejected")  # fmt: skip
 """Keys of the recipe's `data` that name a column."""
@@ -44,8 +45,10 @@ def guess_classify(columns: Columns, given: Mapping[str, str]) -> Guess:
     if found is not None:
         key, name, why = found
         made.take(key, name, why)
-        made.shape = (
-            "text and several labels" if key == "labels" else "text and number" if columns[name].is_continuous else made.shape
+        made.shape = _shape(key, columns[name])
+    else:
+        made.shape = next(
+            (_shape(key, columns[given[key]]) for key in ("labels", "label") if given.get(key) in columns), made.shape
         )
     taken = {*made.columns.values(), *given.values()}
     by_name = {names.plain(name): name for name in columns}
@@ -62,6 +65,10 @@ def guess_classify(columns: Columns, given: Mapping[str, str]) -> Guess:
     if "text" not in given and (text := _text(columns, taken)) is not None:
         made.take("text", *text)
     return made
+
+
+def _shape(key: str, column: Column) -> str:
+    return "text and several labels" if key == "labels" else "text and number" if column.is_continuous else "text and label"
 
 
 def guess_sft(columns: Columns, given: Mapping[str, str]) -> Guess:
@@ -137,11 +144,21 @@ def _label(columns: Columns, taken: set[str]) -> tuple[str, str, str] | None:
     number = next((by_name[name] for name in names.NUMBER if name in by_name and by_name[name].is_continuous), None)
     if number is not None and not candidates:
         return "label", number.name, _number(number)
-    if candidates:
-        column = candidates[-1]
-        only = "the only column" if len(candidates) == 1 else f"the last of {len(candidates)} columns"
-        return "label", column.name, f"{only} with few values ({column.num_classes}) that come again"
-    return None
+    return _likeliest(candidates) if candidates else None
+
+
+def _likeliest(candidates: Sequence[Column]) -> tuple[str, str, str]:
+    """Return the column of classes that the texts tell clearly best, or else the last, where labels mostly stand."""
+    last, best = candidates[-1], max(candidates, key=lambda column: column.told)
+    clearly = best.told >= TOLD and best.told >= last.told + CLEARLY
+    column = best if clearly else last
+    why = f"the only column with few values ({column.num_classes}) that come again"
+    if len(candidates) > 1:
+        others = [f"'{other.name}'" for other in candidates if other is not column]
+        which = "that the words of the texts tell best" if clearly else "that stands last"
+        why = f"of {len(candidates)} columns with few values that come again the one {which} (it has {column.num_classes}"
+        why += f"; name {' or '.join(others[:3])} to choose otherwise)"
+    return "label", column.name, why
 
 
 def _class_columns(columns: Columns, taken: set[str]) -> list[Column]:

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import xxhash
 
@@ -73,17 +74,18 @@ class Profile:
     notices: tuple[str, ...]
 
 
-def profile(rows: Read, notices: Sequence[str] = ()) -> Profile:
+def profile(rows: Read, notices: Sequence[str] = (), given: Mapping[str, str] | None = None) -> Profile:
     """Return what these rows are. Raises DataError where there is no row to look at.
 
-    `notices` may still grow while `rows` are read (`read_files` fills it); it is copied at the end.
+    `notices` may still grow while `rows` are read (`read_files` fills it); it is copied at the end. `given` maps keys of the recipe's
+    `data` to the columns that the user named for a text and its label.
     """
     kept, files, num_rows, num_rejects = draw(rows)
     if not kept:
         where = ", ".join(files) or "the data"
         raise DataError(f"{where}: no row could be read ({num_rejects} rejected). Each row needs at least one text.")
     columns = look(kept)
-    objective, guess = choose(columns)
+    objective, guess = choose(columns, {key: name for key, name in (given or {}).items() if name in columns})
     texts = _texts(kept, guess.columns)
     label = guess.columns.get("label") if objective == "classify" else None
     lengths = [len(text) for text in texts] or [0]
@@ -107,9 +109,15 @@ def profile(rows: Read, notices: Sequence[str] = ()) -> Profile:
     )
 
 
-def choose(columns: Mapping[str, Column]) -> tuple[str | None, Guess]:
-    """Return the objective that these columns suggest, and its mapping."""
-    sft, classify, text = guess_sft(columns, {}), guess_classify(columns, {}), guess_text(columns, {})
+def choose(columns: Mapping[str, Column], given: Mapping[str, str] = MappingProxyType({})) -> tuple[str | None, Guess]:
+    """Return the objective that these columns suggest, and its mapping. A label among the `given` makes it classify."""
+    sft, classify, text = guess_sft(columns, {}), guess_classify(columns, given), guess_text(columns, given)
+    for key, name in given.items():
+        for made in (classify, text) if key == "text" else (classify,):
+            made.take(key, name, "as you said")
+    if {"label", "labels"} & set(given) and "text" in classify.columns:
+        classify.reasons.append("The objective is classify: there is a text and a label.")
+        return "classify", classify
     complete = {"text"} < set(classify.columns) and bool({"label", "labels"} & set(classify.columns))
     words = guess_tokens(columns, {})
     lists = [name for name in words.columns.values() if columns[name].form == "list"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from whet.display import brief, listed, name_fault, plain, quoted
 from whet.errors import DataError, RecipeError
 from whet.files import is_pattern, write_whole
 from whet.recipe import Recipe
-from whet.recipe_file import build_recipe, parse_recipe
+from whet.recipe_file import build_recipe, parse_recipe, parse_settings
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.new_source import first_rows, is_address, is_database, source_of
 
@@ -81,8 +81,8 @@ def _sources(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
     return [source_of(named[0])] if named else []
 
 
-def look(paths: Sequence[Path]) -> Profile:
-    """Return what the files hold. Raises DataError where one is a recipe."""
+def look(paths: Sequence[Path], given: Mapping[str, str] | None = None) -> Profile:
+    """Return what the files hold, with the columns that the user named. Raises DataError where one is a recipe."""
     for path in paths:
         if path.is_fifo():
             raise DataError(f"{path}: a pipe, which can be read only once. Write it to a file, and name that one.")
@@ -91,7 +91,7 @@ def look(paths: Sequence[Path]) -> Profile:
                 f"{path}: looks like a recipe, and a data file is wanted here. Train by a recipe with: whet train {quoted(path)}"
             )
     notices: list[str] = []
-    return profile(read_files(paths, notices), notices)
+    return profile(read_files(paths, notices), notices, given)
 
 
 def guess_recipe(seen: Profile, paths: Sequence[Path], test: Sequence[Path] = (), model: str | None = None) -> dict[str, Any]:
@@ -138,10 +138,17 @@ def auto_recipe(paths: Sequence[Path], test: Sequence[Path], model: str | None, 
     for path in (*paths, *test):
         if not path.exists() and not is_pattern(path):
             raise DataError(f"{path}: there is no such file. Check the spelling; you are in {Path.cwd()}.")
-    seen = fitting(look(paths), model)
+    seen = fitting(look(paths, _named(sets)), model)
     values = guess_recipe(seen, paths, test, model)
     values["train"] = {"refit": "auto"}
     return build_recipe(values, "the recipe made for you", sets), seen
+
+
+def _named(sets: Sequence[str]) -> dict[str, str]:
+    """Return the columns of a text and its label that `--set` names."""
+    said = parse_settings(sets).get("data")
+    wanted = ("text", "text_pair", "label", "labels")
+    return {key: said[key] for key in wanted if isinstance(said.get(key), str)} if isinstance(said, dict) else {}
 
 
 def tell(seen: Profile, model: str | None = None) -> str:
