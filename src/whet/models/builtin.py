@@ -36,7 +36,7 @@ BUILT_IN = {
     ),
     "seedling": BuiltIn(
         name="seedling",
-        summary="small English decoder, about 5 M parameters, to try writing and chatting on (this project's own, Apache-2.0)",
+        summary="small English decoder, 3.1 M parameters, to try writing and chatting on (this project's own, Apache-2.0)",
         package="whet",
         folder="models/seedling",
         sha256="98904989f614adb19512da3055d39072d0b892a89652497cd39bac9bcb0594a9",
