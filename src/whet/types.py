@@ -503,6 +503,9 @@ class Reward(Protocol):
 class Source(Protocol):
     """Where rows come from that are not in files of the recipe's own. Its secrets are `whet.collect.credential.Credential` settings."""
 
+    members: ClassVar[str] = ""
+    """A regular expression of the names of files with rows in the archive or folder that another tool exports; empty: it exports none."""
+
     @property
     @abstractmethod
     def origin(self) -> str:
@@ -512,6 +515,11 @@ class Source(Protocol):
     def stamp(self) -> str:
         """What tells, without collecting, that the rows have changed since, such as the date of a file; by default nothing does."""
         return ""
+
+    @classmethod
+    def recognises(cls, record: Mapping[str, object]) -> bool:
+        """Whether a file's record is one that this source turns into a row, so that `whet new FILE` chooses it; by default none is."""
+        return False
 
     @abstractmethod
     def collect(self, after: Mark | None) -> Iterator[Page]:

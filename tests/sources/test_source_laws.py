@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from exported import argilla_records, chatgpt, label_studio_tasks
 
 from whet import plugins
 from whet.collect.page import Mark, Page
@@ -36,6 +38,10 @@ def settings_of(name: str, folder: Path) -> dict[str, object]:
             lines = "".join(f"text {number}-{line},{'ab'[line % 2]}\n" for line in range(1500))
             (folder / f"part{number}.csv").write_text("text,label\n" + lines)
         return {"path": str(folder / "part*.csv")}
+    made = {"label_studio": label_studio_tasks, "argilla": argilla_records, "chatgpt": chatgpt}.get(name)
+    if made is not None:
+        (folder / "export.json").write_text(json.dumps(made(1500)))
+        return {"path": str(folder / "export.json")}
     raise AssertionError(f"say here how the source '{name}' is tried")
 
 

@@ -121,12 +121,14 @@ def is_empty(value: object) -> bool:
 
 
 def turns_of(value: object) -> list[Mapping[str, object]] | None:
-    """Return a conversation's turns, also where they are written as JSON in a text; None where it is no conversation."""
+    """Return a conversation's turns, also where they are JSON in a text, or the `messages` of an object; None where it is no conversation."""
     if isinstance(value, str) and value.lstrip().startswith("[{"):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return None
+    if isinstance(value, dict) and not is_turn(value):
+        value = value.get("messages")
     if not isinstance(value, list | tuple) or not value or not all(is_turn(item) for item in value):
         return None
     return list(value)

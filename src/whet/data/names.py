@@ -53,6 +53,7 @@ CHOSEN = (
     ("chosen_messages", "rejected_messages"),
     ("chosen_response", "rejected_response"),
     ("win", "lose"),
+    ("preferred_output", "non_preferred_output"),
 )
 PROMPT = ("prompt", "question", "instruction", "query", "input")
 ANSWER = ("response", "answer", "completion", "output", "ground_truth", "reference", "solution")

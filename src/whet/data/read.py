@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
-from pathlib import Path, PosixPath
+from pathlib import Path, PosixPath, PurePosixPath
 from typing import BinaryIO, Literal
 
 from whet.data.collected import collected_rows, is_collected
@@ -114,6 +114,8 @@ def _read_zip(piece: Piece, budget: Budget, notices: list[str], reading: Reading
         workbook, document = is_xlsx(archive), is_docx(archive)
         if not workbook and not document:
             found = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
+            if reading.members:
+                found = [info for info in found if re.fullmatch(reading.members, PurePosixPath(info.filename).name)]
             for info in belonging(found, piece.name, lambda info: info.filename):
                 with member(archive, info, piece, budget) as inner:
                     yield from _read_piece(inner, budget, notices, reading, depth + 1)

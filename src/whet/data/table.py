@@ -40,6 +40,8 @@ class Reading:
     """Whether there is one file only."""
     sheet: str | None = None
     """The sheet of a workbook that is read; none: the largest."""
+    members: str = ""
+    """A regular expression that the names of an archive's files fit, without their folders; other files are left out. Empty: any name."""
     dates: dict[str, str] = field(default_factory=dict)
     """Of each file, or place that rows were collected from: when it was written, by ISO 8601."""
     separators: dict[str, str] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from whet.data.rows import RawRow
 from whet.display import brief
 from whet.errors import DataError, installing
 from whet.plugins import beside_recipe, plugin
+from whet.types import Source
 
 PAGE = 1000
 """Rows fetched at once."""
@@ -50,7 +51,7 @@ def _without_secret(connection: str) -> str:
 
 
 @plugin
-class Sql:
+class Sql(Source):
     """Rows of a query to SQLite, or to PostgreSQL by `pip install 'whet[postgres]'`; read only, a thousand rows at a time."""
 
     connection: Annotated[str, AfterValidator(_without_secret)]

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from whet.files import is_pattern, write_whole
 from whet.recipe import Recipe
 from whet.recipe_file import build_recipe, parse_recipe, parse_settings
 from whet.stages.narrate import SILENT, Narrator
-from whet.stages.new_source import first_rows, is_address, is_database, source_of
+from whet.stages.new_source import export_in, export_of, first_rows, is_address, is_database, source_of
 
 MODELS = {
     "classify": "builtin:minilm",
@@ -30,6 +31,8 @@ MODELS = {
     "reward": "builtin:minilm",
     "tokens": "builtin:minilm",
 }
+PEEKED = 20
+"""Rows that tell which tool has written a file."""
 WHY_MODEL = {
     "builtin:minilm": "an English encoder that needs no network; good at telling classes apart",
     "builtin:seedling": "a very small decoder that needs no network; name a larger one from the hub for real answers",
@@ -50,17 +53,7 @@ def new(paths: Sequence[Path | str], *, out: Path, model: str | None = None, nar
         raise RecipeError(f"{str(out)!r}: {fault} Name another one with --out.")
     if not out.parent.is_dir():
         raise RecipeError(f"{out}: its folder {out.parent} does not exist. Make it first, or name another place with --out.")
-    sources = _sources(paths)
-    files = [Path(path) for path in paths]
-    if sources:
-        notices: list[str] = []
-        seen = fitting(profile(first_rows(sources[0]), notices), model)
-        values = guess_recipe(seen, files, model=model)
-        del values["data"]["path"]
-        values["data"] = {"sources": sources[0], **values["data"]}
-    else:
-        seen = fitting(look(files), model)
-        values = guess_recipe(seen, files, model=model)
+    values, seen = _guessed(paths, (), model)
     build_recipe(values, str(out))
     text = _commented(values, seen, out)
     parse_recipe(text, str(out))
@@ -71,14 +64,55 @@ def new(paths: Sequence[Path | str], *, out: Path, model: str | None = None, nar
     return out, seen
 
 
-def _sources(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
-    """Return the source that reads an address or a database; nothing for files. Raises DataError where several are named."""
+def _guessed(
+    paths: Sequence[Path | str], test: Sequence[Path], model: str | None, given: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], Profile]:
+    """Return the values of a recipe for files, another tool's exports, an address or a database, and what was seen in them."""
+    source = _source(paths)
+    files = [Path(path) for path in paths]
+    seen = fitting(profile(first_rows(source), given=given) if source else look(files, given), model)
+    values = guess_recipe(seen, files, test, model=model)
+    if source:
+        why = f"Read by source '{source['name']}' (data.sources), a copy of its rows is kept beside the recipe."
+        seen = replace(seen, reasons=(why, *seen.reasons))
+        values["data"] = {"sources": source, **{key: value for key, value in values["data"].items() if key != "path"}}
+    judged_on = _source(test) if test else None
+    if judged_on:
+        values["data"]["test_sources"] = judged_on
+        del values["data"]["test"]
+    return values, seen
+
+
+def _source(paths: Sequence[Path | str]) -> dict[str, Any] | None:
+    """Return the source that reads an export, an address or a database; none for files. Raises DataError where they differ in kind."""
     named = [str(path) for path in paths if is_address(path) or is_database(path)]
     if named and len(paths) > 1:
         raise DataError(
             f"{brief(named[0])}: one address or database makes one recipe. Name it alone, and add the others to data.sources of the recipe."
         )
-    return [source_of(named[0])] if named else []
+    if named:
+        return source_of(named[0])
+    tools = {str(path): _tool(Path(path)) for path in paths}
+    if len(set(tools.values())) > 1:
+        path = next(path for path, name in tools.items() if name)
+        raise DataError(
+            f"{brief(path)}: an export that source '{tools[path]}' reads, and the others are not. Name it alone, and add the others to data.path or "
+            "data.sources of the recipe."
+        )
+    name = next(iter(tools.values()))
+    return None if name is None else {"name": name, "path": next(iter(tools)) if len(tools) == 1 else list(tools)}
+
+
+def _tool(path: Path) -> str | None:
+    """Return the source that reads a file as another tool's export; none where no other tool has written it."""
+    if path.is_fifo():
+        return None
+    if packed := export_in(path):
+        return packed
+    try:
+        return export_of(list(islice(read_files([path]), PEEKED)))
+    except DataError:
+        return None  # looking at all of it says what is wrong
 
 
 def look(paths: Sequence[Path], given: Mapping[str, str] | None = None) -> Profile:
@@ -138,8 +172,7 @@ def auto_recipe(paths: Sequence[Path], test: Sequence[Path], model: str | None, 
     for path in (*paths, *test):
         if not path.exists() and not is_pattern(path):
             raise DataError(f"{path}: there is no such file. Check the spelling; you are in {Path.cwd()}.")
-    seen = fitting(look(paths, _named(sets)), model)
-    values = guess_recipe(seen, paths, test, model)
+    values, seen = _guessed(paths, test, model, _named(sets))
     values["train"] = {"refit": "auto"}
     return build_recipe(values, "the recipe made for you", sets), seen
 

@@ -1,11 +1,13 @@
-"""From an address or a database that `whet new` is given to the source that reads it, and its first rows."""
+"""From an address, a database or another tool's export that `whet new` is given to the source that reads it, and its first rows."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -46,11 +48,37 @@ def source_of(name: str) -> dict[str, Any]:
 
 
 def first_rows(settings: Mapping[str, Any]) -> Iterator[RawRow | Reject]:
-    """Yield the first rows of a source, without keeping them."""
+    """Yield the first rows of a source, without keeping them; of an export all."""
     more = {key: value for key, value in settings.items() if key != "name"}
     source: Source = plugins.build("sources", settings["name"], more)
-    pages = source.collect(None) if settings["name"] == "sql" else islice(source.collect(None), PAGES)
-    yield from islice((row for page in pages for row in page.rows), LOOKED_AT)
+    pages = source.collect(None) if settings["name"] in {"sql", *exports()} else islice(source.collect(None), PAGES)
+    yield from islice((row for page in pages for row in page.rows), None if settings["name"] in exports() else LOOKED_AT)
+
+
+@cache
+def exports() -> dict[str, type[Source]]:
+    """Return the sources that recognise the records of another tool's export, by name."""
+    found = {name: plugins.load("sources", name) for name in plugins.names("sources")}
+    return {name: source for name, source in found.items() if "recognises" in vars(source)}
+
+
+def export_in(path: Path) -> str | None:
+    """Return the source for a folder or an archive that another tool exports, by the names of its files; none where there is none."""
+    try:
+        files = [file.name for file in path.iterdir()] if path.is_dir() else []
+        if path.is_file() and zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                files = [Path(name).name for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return None  # reading it says what is wrong
+    named = {name: source for name, source in exports().items() if source.members}
+    return next((name for name, source in named.items() if any(re.fullmatch(source.members, file) for file in files)), None)
+
+
+def export_of(rows: Sequence[RawRow | Reject]) -> str | None:
+    """Return the source that recognises more than half of the first rows of a file; none where no other tool has written it."""
+    records = [row.fields for row in rows if isinstance(row, RawRow)]
+    return next((name for name, source in exports().items() if 2 * sum(map(source.recognises, records)) > len(records)), None)
 
 
 def _of_address(url: str) -> dict[str, Any]:
