@@ -36,6 +36,8 @@ def is_address(name: object) -> bool:
 def is_database(name: object) -> bool:
     """Whether this is a file of SQLite."""
     try:
+        if not Path(str(name)).is_file():
+            return False  # a pipe can be read only once
         with Path(str(name)).open("rb") as file:
             return file.read(len(SQLITE)) == SQLITE
     except (OSError, ValueError):
