@@ -29,6 +29,7 @@ from whet.stages.plan import plan as _plan
 from whet.stages.predict import Predictor
 from whet.stages.predict import load as _load
 from whet.stages.prepare import prepare_run
+from whet.stages.profile import profile_run
 from whet.stages.retrain import Promote, Start
 from whet.stages.retrain import result_of as _challenge
 from whet.stages.retrain import resume as _resume_retrain
@@ -51,13 +52,18 @@ def new(files: Place | Sequence[Place], out: Place = "recipe.yaml", model: str |
     return _new([files] if isinstance(files, str | Path) else list(files), out=Path(out), model=model)[0]
 
 
-def prepare(recipe: Recipe | Place, *, sets: Sequence[str] = (), out: Place | None = None, fresh: bool = False) -> Run:
+def prepare(
+    recipe: Recipe | Place, *, sets: Sequence[str] = (), out: Place | None = None, fresh: bool = False, profile: bool = False
+) -> Run:
     """Collect, read, clean, deduplicate and split the data of a recipe into a run. Raises DataError, RecipeError, Refused.
 
-    `fresh`: what its sources have given before is collected anew.
+    `fresh`: what its sources have given before is collected anew. `profile`: the run gets profile.html and profile.json too.
     """
     loaded, folder = _recipe(recipe, sets)
-    return prepare_run(loaded, folder=folder, out=_optional(out), fresh=fresh)
+    run = prepare_run(loaded, folder=folder, out=_optional(out), fresh=fresh)
+    if profile:
+        profile_run(run, loaded, Path("RECIPE") if isinstance(recipe, Recipe) else Path(recipe))
+    return run
 
 
 def annotate(target: Place, *, options: AnnotateOptions = AnnotateOptions()) -> None:

@@ -58,6 +58,9 @@ def prepare(
     preview: Annotated[
         bool, typer.Option("--preview", help="Show what each cleaner would change or drop, before and after. Writes nothing.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also write a page of what the rows are, and what to answer before training.")
+    ] = False,
     examples: Annotated[int, typer.Option("--examples", min=0, help="Changes of each cleaner that a preview shows.")] = 3,
     as_json: Json = False,
 ) -> None:
@@ -66,6 +69,8 @@ def prepare(
     from whet.recipe_file import load_recipe
     from whet.stages.prepare import prepare_run
 
+    if preview and profile:
+        raise typer.BadParameter("--preview writes nothing, and --profile writes a page; ask for one of them")
     if preview:
         from whet.stages.preview import preview as look
 
@@ -73,6 +78,14 @@ def prepare(
         answer(as_json, {"run": None, "preview": {name: one.record() for name, one in found.items()}})
         return
 
-    run = prepare_run(load_recipe(recipe, sets), folder=recipe.parent, out=out, narrator=narrator(), fresh=fresh)
+    loaded = load_recipe(recipe, sets)
+    run = prepare_run(loaded, folder=recipe.parent, out=out, narrator=narrator(), fresh=fresh)
     say(f"Prepared: {run.path}")
-    answer(as_json, {"run": str(run.path), "rows": json.loads((run.path / ACCOUNTING).read_text(encoding="utf-8"))["sources"]})
+    page = {}
+    if profile:
+        from whet.stages.profile import profile_run
+
+        page = {"profile": str(profile_run(run, loaded, recipe, narrator()))}
+        say(f"Profile: {page['profile']}")
+    rows = json.loads((run.path / ACCOUNTING).read_text(encoding="utf-8"))["sources"]
+    answer(as_json, {"run": str(run.path), "rows": rows, **page})

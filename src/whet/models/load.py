@@ -97,6 +97,14 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
     return policy
 
 
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of the base model called `name`, without its network. Raises ModelError."""
+    transformers.logging.set_verbosity_error()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _tokenizer(name, _place(name))
+
+
 def source_name(name: str) -> str:
     """Return how a model folder's card calls the base model `name`."""
     return name if name.startswith("builtin:") else _place(name)
