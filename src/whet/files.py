@@ -149,7 +149,7 @@ def sync_file(path: Path) -> None:
 def held_alone(path: Path) -> TextIO | None:
     """Return the open file beside it that one process holds while it is open, or None where another one does. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.with_name(f"{path.name}.lock").open("w")
+    file = path.with_name(f"{path.name}.lock").open("a")  # not "w": what a link of this name leads to stays
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobs import COLUMNS, items_for
 
 from whet.annotation import argilla, label_studio, rows_out
-from whet.annotation.exchange import Finder, Taken, characters, moment, records, take, when, words
+from whet.annotation.exchange import Finder, Incoming, Taken, characters, moment, records, take, when, words
 from whet.annotation.queue import Sharing
 from whet.annotation.store import Answer, Guess, Store
 from whet.data.dataset import gather
@@ -317,3 +317,81 @@ def test_nothing_is_written_where_nothing_was_said(make_desk, tmp_path):
     with pytest.raises(DataError, match="no row has an answer"):
         exported(desk, tmp_path, "csv")
     assert not (tmp_path / "labelled.csv").exists()
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "", 5, None, "9999-99-99"])
+def test_a_time_that_cannot_be_is_none_and_the_export_goes_on(make_desk, time):
+    assert moment(time) == 0.0
+    task = {"data": {"text": "the app crashes"}, "annotations": [{"created_at": time, "result": [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": ["bug"]}}]}]}  # fmt: skip
+    desk, taken = make_desk("label"), Taken()
+    incoming = list(label_studio.read_tasks([task], desk.job, Finder(desk.store.items()), taken, "x.json"))
+    take(desk.store, desk.job, incoming, "x.json", taken, replace=False)
+    assert taken.new == 1 and list(rows_out.history_lines(desk.store, desk.store.history()))
+
+
+def test_an_import_that_ends_half_way_has_taken_nothing(make_desk):
+    desk = make_desk("label")
+    keys = list(desk.queue.items)
+
+    def ending():
+        yield Incoming(key=keys[0], annotator="eve", action="answer", value="new label")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        take(desk.store, desk.job, ending(), "x.json", Taken(), replace=False)
+    assert desk.store.answers() == [] and desk.store.history() == []
+
+
+ODD = [None, True, -1, 10**400, float("inf"), float("nan"), "", "\x00", "9999-12-31T23:59:59-23:59", "y" * 1000, [], [None], [[]], {}, {"value": None}]  # fmt: skip
+
+
+def places(value, here=()):
+    yield here
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in inner:
+        yield from places(one, (*here, name))
+
+
+def put(value, place, new):
+    if not place:
+        return new
+    made = dict(value) if isinstance(value, dict) else list(value)
+    made[place[0]] = put(value[place[0]], place[1:], new)
+    return made
+
+
+@pytest.mark.parametrize("tool", [(label_studio.tasks, label_studio.read_tasks), (argilla.to_records, argilla.read_records)])
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_whatever_stands_anywhere_in_an_export_of_another_tool_does_no_harm(make_desk, tmp_path, kind, tool):
+    write, read = tool
+    desk = answered(make_desk, kind)
+    key = next(iter(desk.queue.items))
+    desk.save(Answer(key=key, annotator="eve", action="flag", reason="odd"))
+    whole = json.loads(json.dumps(write(records(desk.store), desk.job)[:1]))
+    with fresh(tmp_path, kind, desk) as store:
+        store._file.execute("PRAGMA synchronous = OFF")
+        for place in places(whole):
+            for odd in ODD:
+                store._file.executescript("DELETE FROM answers; DELETE FROM history;")
+                try:
+                    finder, taken = Finder(store.items()), Taken()
+                    incoming = list(read(put(whole, place, odd), desk.job, finder, taken, "x.json"))
+                    job = take(store, desk.job, incoming, "x.json", taken, replace=False)
+                except DataError:
+                    continue
+                assert all(one.annotator.isprintable() and len(one.annotator) < 400 for one in store.answers())
+                json.dumps([one.seconds for one in store.answers()], allow_nan=False)
+                write(records(store), job)
+                rows_out.collect(store, job, COLUMNS[kind], only_annotated=False)
+                list(rows_out.history_lines(store, store.history()))
+
+
+def test_half_a_character_in_an_export_of_another_tool_becomes_a_mark(make_desk, tmp_path):
+    desk = make_desk("label")
+    desk.store.close()
+    task = {"data": {"text": "the app crashes"}, "annotations": [{"completed_by": "\ud800", "result": [{"from_name": "label", "type": "choices", "value": {"choices": ["bug\udfff"]}}]}]}  # fmt: skip
+    (tmp_path / "x.json").write_text(json.dumps([task]))
+    made = stage.import_from(tmp_path / "rows.csv", tmp_path / "x.json", store=desk.store.path)
+    assert made["new"] == 1
+    stage.export(tmp_path / "rows.csv", tmp_path / "out.jsonl", store=desk.store.path)
+    assert '"bug?"' in (tmp_path / "out.jsonl").read_text(encoding="utf-8")

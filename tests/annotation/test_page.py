@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 
 import pytest
 
 from whet.annotation.gate import MAX_BODY_BYTES, Names
-from whet.annotation.sessions import MOST_FAILURES, Sessions, TooManyFailures, read_password
+from whet.annotation.sessions import MOST_FAILURES, MOST_SESSIONS, Sessions, TooManyFailures, read_password
 from whet.errors import ServerError
 
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
+from whet.annotation import listen as listening
 from whet.annotation.app import STATIC, build_app
 
 PASSWORD = "correct horse battery"
@@ -83,6 +86,7 @@ def test_a_token_of_another_session_does_not_count(page):
     [
         ({"origin": "http://evil.example"}, "wrong_origin"),
         ({"origin": "null"}, "wrong_origin"),
+        ({"origin": "http://["}, "wrong_origin"),
         ({"sec-fetch-site": "cross-site"}, "wrong_origin"),
         ({"content-type": "text/plain"}, "unsupported_media_type"),
         ({"content-type": "application/x-www-form-urlencoded"}, "unsupported_media_type"),
@@ -98,7 +102,18 @@ def test_what_a_foreign_page_can_send_is_refused(page, headers, code):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8010", "127.0.0.1.evil.example", "localhost.evil.example", "", "[", "192.168.1.5"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8010",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "",
+        "[",
+        "192.168.1.5",
+        "evil.example@127.0.0.1",
+        "127.0.0.1/x",
+    ],
 )
 def test_a_name_that_is_not_ours_is_refused(page, host):
     assert page.client.get("/api/state", headers={"host": host}).status_code == 403
@@ -302,3 +317,64 @@ def test_a_row_with_half_a_character_is_shown(make_desk):
     page.open()
     answered = page.post("/api/next", {"screen": "s"})
     assert json.loads(answered.content)["row"]["content"]["text"] == "half \ud83d"
+
+
+def test_a_full_disk_is_told_and_the_page_goes_on_once_there_is_room(page):
+    file = page.desk.store._file
+    file.execute(f"PRAGMA max_page_count = {file.execute('PRAGMA page_count').fetchone()[0]}")
+    row = first(page)
+    full = page.post("/api/save", {"key": row["key"], "action": "skip", "revision": 0, "reason": "x" * 2000})
+    for _ in range(20):
+        if full.status_code == 507:
+            break
+        revision = page.desk.store.answer(row["key"], "ada").revision
+        full = page.post("/api/save", {"key": row["key"], "action": "skip", "revision": revision, "reason": "x" * 2000})
+    assert full.status_code == 507 and "full" in full.json()["error"]["message"] and "/" not in full.json()["error"]["message"]
+    file.execute("PRAGMA max_page_count = 100000")
+    revision = page.desk.store.answer(row["key"], "ada").revision
+    assert (
+        page.post("/api/save", {"key": row["key"], "action": "answer", "value": "bug", "revision": revision}).status_code == 200
+    )
+
+
+def test_what_nobody_foresaw_is_answered_in_json_without_a_word_of_it(page, monkeypatch, capsys):
+    def broken(self, annotator):
+        raise LookupError(" ".join(["charged", "twice"]))  # words of a row
+
+    monkeypatch.setattr(type(page.desk), "state", broken)
+    answered = page.client.get("/api/state")
+    assert (answered.status_code, answered.json()["error"]["code"]) == (500, "internal_error")
+    assert "charged twice" not in answered.text + capsys.readouterr().err
+    assert page.client.get("/health").status_code == 200
+
+
+def test_pictures_on_a_foreign_page_push_nobody_out(page):
+    for _ in range(MOST_SESSIONS + 1):  # a browser says what it wants them for; its cookie stays behind, since they are foreign
+        page.sessions.begin("eve")
+        page.sessions.find(page.client.cookies["c"])
+    assert page.client.get("/api/state").status_code == 200
+    before = len(page.sessions._sessions)
+    page.client.cookies.clear()
+    assert "set-cookie" not in page.client.get("/", headers={"sec-fetch-dest": "image"}).headers
+    assert len(page.sessions._sessions) == before
+    assert "set-cookie" in page.client.get("/", headers={"sec-fetch-dest": "document"}).headers
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "\x1b[31mred", "a\x7fb", "a\x9bb"])
+def test_a_label_has_no_control_characters(page, name):
+    assert page.post("/api/label", {"name": name}).status_code == 400
+
+
+def test_a_head_that_does_not_come_in_time_is_not_waited_for(make_desk, monkeypatch):
+    monkeypatch.setattr(listening, "HEAD_TIMEOUT_S", 0.2)
+    stop, ready = threading.Event(), threading.Event()
+    app = build_app(make_desk(), Sessions(None, "ada"), LOCAL, "c")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = threading.Thread(target=listening.listen, args=(app, taken), kwargs={"on_ready": ready.set, "stop": stop})
+        server.start()
+        assert ready.wait(20)
+        with socket.create_connection(taken.getsockname(), timeout=10) as slow:
+            slow.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+            assert slow.recv(100) == b""
+        stop.set()
+        server.join(20)

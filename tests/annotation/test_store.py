@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jobs import COLUMNS, items_for
 
 from whet.annotation.items import items_of
-from whet.annotation.store import Answer, Guess, Stale, Store
+from whet.annotation.store import Answer, Guess, NotStored, Stale, Store
 from whet.data.rows import RawRow
 from whet.errors import DataError
 
@@ -228,10 +228,32 @@ def test_a_failed_change_leaves_nothing(store, monkeypatch):
             return real.execute(text, *values)
 
     monkeypatch.setattr(store, "_file", Failing())
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(NotStored):
         say(store, KEYS[0], "bug")
     monkeypatch.undo()
     assert store.answers() == []
     say(store, KEYS[0], "bug")
     assert json.dumps([one.after for one in store.history()]) == json.dumps([{"action": "answer", "value": "bug", "reason": ""}])
     assert replace(store.answers()[0], time=0).revision == 1
+
+
+def test_a_full_disk_confirms_nothing_and_loses_nothing(store):
+    most = store._file.execute("PRAGMA page_count").fetchone()[0] + 2
+    store._file.execute(f"PRAGMA max_page_count = {most}")  # SQLite says then what it says of a full disk
+    confirmed = 0
+    with pytest.raises(NotStored, match="full"):
+        for number in range(1000):
+            say(store, KEYS[0], f"{number} {'x' * 300}")
+            confirmed += 1
+    assert confirmed > 0 and store.answer(KEYS[0], "ada").revision == len(store.history()) == confirmed
+    store._file.execute("PRAGMA max_page_count = 100000")
+    assert say(store, KEYS[0], "again").revision == confirmed + 1
+    with Store(store.path, writes=False) as other:  # what is confirmed is there for others, too
+        assert other.answer(KEYS[0], "ada").value == "again"
+
+
+def test_what_a_link_in_the_place_of_the_lock_leads_to_stays(tmp_path):
+    (tmp_path / "precious.txt").write_text("precious")
+    (tmp_path / "a.sqlite.lock").symlink_to(tmp_path / "precious.txt")
+    Store(tmp_path / "a.sqlite").close()
+    assert (tmp_path / "precious.txt").read_text() == "precious"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from whet.errors import RunError, ServerError
 from whet.server import schema
 from whet.server.refusals import Refusal
+from whet.server.served import Shelf
 from whet.stages.serve import Options, prepare
 
 KEY = "a-key-for-tests-only-0123"
@@ -229,3 +230,15 @@ def test_another_address_is_fine_with_a_key(runs, start):
         url = server.url.replace("0.0.0.0", "127.0.0.1")
         assert httpx.get(f"{url}/v1/models", headers={"authorization": f"Bearer {KEY}"}).status_code == 200
         assert httpx.get(f"{url}/v1/models").status_code == 401
+
+
+def test_what_nobody_foresaw_is_an_error_like_any_other(runs, start, monkeypatch):
+    def broken(shelf):
+        raise LookupError(" ".join(["words", "of", "a", "row"]))
+
+    with start([runs.labels]) as server:
+        monkeypatch.setattr(Shelf, "names", broken)
+        refused = server.get("/v1/models")
+        assert refused.status_code == 500 and is_error(refused) and "words of a row" not in refused.text
+        monkeypatch.undo()
+        assert server.get("/v1/models").status_code == 200

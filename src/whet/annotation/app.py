@@ -18,10 +18,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from whet.annotation.desk import Desk, Unknown
-from whet.annotation.gate import MAX_BODY_BYTES, Gate, Names, as_json, too_large
+from whet.annotation.gate import MAX_BODY_BYTES, Gate, Names, as_json, failed, too_large
 from whet.annotation.kinds import NotAllowed
 from whet.annotation.sessions import Session, Sessions, TooManyFailures, is_name
-from whet.annotation.store import Answer, Stale
+from whet.annotation.store import Answer, NotStored, Stale
 from whet.server.refusals import Refusal, wrong_value
 
 BODY_TIMEOUT_S = 30.0
@@ -103,6 +103,7 @@ def build_app(desk: Desk, sessions: Sessions, names: Names, cookie: str) -> ASGI
         app.add_api_route(path, endpoint, methods=["POST"], response_class=Response)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_here)
+    app.add_exception_handler(Exception, _failed)
     return Gate(app, sessions, names, cookie)
 
 
@@ -119,7 +120,7 @@ class _Site:
     async def page(self, request: Request) -> Response:
         """Give the page; where there is no password, whoever asks is let in."""
         session, token = request.scope["whet.session"], None
-        if session is None and not self._sessions.is_closed:
+        if session is None and not self._sessions.is_closed and _is_visit(request):
             token, session = self._sessions.begin(self._sessions.annotator)
         text = self._page.render(
             title=self._desk.title if session else "whet annotate",
@@ -215,6 +216,11 @@ class _Site:
         return response
 
 
+def _is_visit(request: Request) -> bool:
+    """Whether somebody looks at the page itself, and not another page that asks for it as a picture to push sessions out."""
+    return request.headers.get("sec-fetch-dest", "document") == "document"
+
+
 async def _answer(act: Callable[..., Mapping[str, Any]], *given: Any) -> Response:
     """Return what the desk says, or why it does not do it."""
     try:
@@ -223,6 +229,12 @@ async def _answer(act: Callable[..., Mapping[str, Any]], *given: Any) -> Respons
         raise Refusal(404, "there is no such row.", code="unknown_row") from None
     except NotAllowed as error:
         raise Refusal(400, str(error), code="invalid_value") from None
+    except NotStored as error:
+        raise Refusal(
+            507,
+            f"the answer could not be stored ({error.reason}). Ask whoever runs whet annotate to look at its disk.",
+            code="not_stored",
+        ) from None
     except Stale as error:
         now = {"action": error.now.action, "value": error.now.value, "reason": error.now.reason, "revision": error.now.revision}
         said = Refusal(409, "this row was changed in another window meanwhile.", code="changed").body()
@@ -265,6 +277,11 @@ async def _read(request: Request, shape: type[Read]) -> Read:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return as_json(error.body(), error.status, error.headers())
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Answer for what nobody foresaw; the gate tells of it where the server runs."""
+    return failed()
 
 
 async def _not_here(request: Request, error: Exception) -> Response:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from whet.annotation.exchange import Finder, Incoming, Record, Taken, characters, prompt_of, words
+from whet.annotation.exchange import Finder, Incoming, Record, Taken, characters, listed, prompt_of, words
 from whet.annotation.items import Item
 from whet.annotation.kinds import Job, Kind, Value
 from whet.errors import DataError
@@ -113,12 +113,12 @@ def _answer(job: Job, item: Item, values: Mapping[str, Any]) -> Value | None:
     if job.kind == "spans" and isinstance(value, list):
         return [span for one in value if (span := _span(str(item.content["text"]), one)) is not None]
     if job.kind == "preference" and isinstance(value, list):
-        ranks = {one.get("value"): one.get("rank") for one in value if isinstance(one, dict)}
+        ranks = {str(one.get("value")): one.get("rank") for one in value if isinstance(one, dict)}
         first, second = ranks.get(FIRST), ranks.get(SECOND)
         if not isinstance(first, int) or not isinstance(second, int):
             return None
         better = "tie" if first == second else "first" if first < second else "second"
-        return {"better": better, "reasons": list(values.get(REASONS) or ()), "note": str(values.get(NOTE) or "")}
+        return {"better": better, "reasons": listed(values.get(REASONS)), "note": str(values.get(NOTE) or "")}
     return value
 
 

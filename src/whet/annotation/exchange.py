@@ -12,6 +12,9 @@ from whet.annotation.items import Item, text_of
 from whet.annotation.kinds import Job, Kind, NotAllowed, Value, checked, name_of
 from whet.annotation.store import Action, Answer, Guess, Store
 
+LONGEST_WHO = 320
+"""Characters of somebody's name in another tool, such as an address of mail."""
+LONGEST_S = 1e9
 WORD = re.compile(r"\S+")
 
 
@@ -96,31 +99,49 @@ class Finder:
 
 def take(store: Store, job: Job, found: Iterable[Incoming], source: str, taken: Taken, *, replace: bool) -> Job:
     """Store what came in, and return the job with the labels that came with it. Nothing that is here is overwritten unless `replace`."""
-    for one in found:
-        try:
-            job = job.with_labels(_labels(job.kind, one.value) if one.action == "answer" else [])
-            item = store.item(one.key)
-            value = None if one.action != "answer" or item is None else checked(job, item.content, one.value)
-        except NotAllowed as error:
-            taken.wrong += 1
-            taken.first_wrong = taken.first_wrong or str(error)
-            continue
-        before = store.answer(one.key, one.annotator)
-        if before.action == one.action and before.value == value and before.reason == one.reason:
-            taken.same += 1
-            continue
-        if before.action != "none" and not replace:
-            taken.kept += 1
-            continue
-        new = Answer(
-            key=one.key, annotator=one.annotator, revision=before.revision, action=one.action, value=value, reason=one.reason,
-            time=one.time, seconds=one.seconds,
-        )  # fmt: skip
-        store.put(new, source=source)
-        taken.new += before.action == "none"
-        taken.replaced += before.action != "none"
-    store.set_job(job)
+    with store.change():  # all of it, or, where it ends half-way, nothing
+        for one in found:
+            try:
+                _check_name(one.annotator)
+                job = job.with_labels(_labels(job.kind, one.value) if one.action == "answer" else [])
+                item = store.item(one.key)
+                value = None if one.action != "answer" or item is None else checked(job, item.content, one.value)
+            except NotAllowed as error:
+                taken.wrong += 1
+                taken.first_wrong = taken.first_wrong or str(error)
+                continue
+            before = store.answer(one.key, one.annotator)
+            if before.action == one.action and before.value == value and before.reason == one.reason:
+                taken.same += 1
+                continue
+            if before.action != "none" and not replace:
+                taken.kept += 1
+                continue
+            new = Answer(
+                key=one.key, annotator=one.annotator, revision=before.revision, action=one.action, value=value, reason=one.reason,
+                time=one.time, seconds=one.seconds,
+            )  # fmt: skip
+            store.put(new, source=source)
+            taken.new += before.action == "none"
+            taken.replaced += before.action != "none"
+        store.set_job(job)
     return job
+
+
+def listed(value: object) -> list[Any]:
+    """Return what should be a list; an empty one where it is none."""
+    return value if isinstance(value, list) else []
+
+
+def seconds_of(value: object) -> float | None:
+    """Return how long something took; None where it is no number of seconds."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < LONGEST_S else None  # type: ignore[operator, arg-type]
+
+
+def _check_name(who: str) -> None:
+    if not who.isprintable() or not 1 <= len(who) <= LONGEST_WHO:
+        raise NotAllowed(f"an annotator's name has 1 to {LONGEST_WHO} characters, on one line.")
 
 
 def characters(text: str, first: int, end: int) -> tuple[int, int]:
@@ -146,9 +167,9 @@ def moment(text: object) -> float:
         return 0.0
     try:
         found = datetime.datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC).timestamp()
+    except (ValueError, OverflowError):  # also one that another zone puts before the year 1 or after 9999
         return 0.0
-    return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
 
 
 def prompt_of(content: Mapping[str, Any]) -> str:

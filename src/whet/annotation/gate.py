@@ -52,7 +52,8 @@ class Names:
     def allow(self, host: str) -> bool:
         """Whether a Host header names this page."""
         try:
-            name = urlsplit(f"//{host}").hostname or ""
+            parts = urlsplit(f"//{host}")
+            name = "" if "@" in host or parts.path or parts.query else parts.hostname or ""
         except ValueError:
             return False
         if name in self.names:
@@ -94,8 +95,7 @@ class Gate:
             print(f"whet: {type(error).__name__} at {scope['path']!a}; answered with 500.", file=sys.stderr)
             traceback.print_tb(error.__traceback__)
             if not begun:
-                failed = Refusal(500, "the page's server failed on this. Nothing was stored; try again.", code="internal_error")
-                await as_json(failed.body(), 500)(scope, receive, tagged)
+                await failed()(scope, receive, tagged)
 
     def _check(self, scope: Scope) -> None:
         """Raise Refusal where the request must not come in. The session is put into the scope."""
@@ -120,7 +120,7 @@ class Gate:
 
     def _check_post(self, headers: Headers, host: str) -> None:
         origin = headers.get("origin")
-        if (origin is not None and urlsplit(origin).netloc != host) or headers.get("sec-fetch-site", "same-origin") not in {
+        if (origin is not None and origin.partition("://")[2] != host) or headers.get("sec-fetch-site", "same-origin") not in {
             "same-origin",
             "none",
         }:
@@ -130,6 +130,13 @@ class Gate:
         announced = headers.get("content-length", "0")
         if not announced.isdecimal() or int(announced) > MAX_BODY_BYTES:
             raise too_large()
+
+
+def failed() -> Response:
+    """Return the answer to what nobody foresaw."""
+    return as_json(
+        Refusal(500, "the page's server failed on this. Nothing was stored; try again.", code="internal_error").body(), 500
+    )
 
 
 def too_large() -> Refusal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -61,6 +62,8 @@ def name_of(label: object) -> str:
     if not isinstance(label, str) or not label.strip():
         raise NotAllowed("a label is a text that is not empty.")
     name = " ".join(label.split())
+    if any(unicodedata.category(one) in {"Cc", "Cs"} for one in name):
+        raise NotAllowed("a label has no control characters.")
     if len(name) > LONGEST_NAME:
         raise NotAllowed(f"a label has up to {LONGEST_NAME} characters, and this one {len(name):,}.")
     return name

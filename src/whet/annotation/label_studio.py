@@ -7,7 +7,19 @@ from functools import partial
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from whet.annotation.exchange import Finder, Incoming, Record, Taken, characters, moment, prompt_of, when, words
+from whet.annotation.exchange import (
+    Finder,
+    Incoming,
+    Record,
+    Taken,
+    characters,
+    listed,
+    moment,
+    prompt_of,
+    seconds_of,
+    when,
+    words,
+)
 from whet.annotation.items import Item
 from whet.annotation.kinds import Job, Value
 from whet.errors import DataError
@@ -80,22 +92,21 @@ def read_tasks(found: object, job: Job, finder: Finder, taken: Taken, name: str)
         if item is None:
             taken.unknown += 1
             continue
-        names = own.get("annotators")
-        names = names if isinstance(names, list) else []
-        for place, one in enumerate(task.get("annotations") or ()):
+        names = listed(own.get("annotators"))
+        for place, one in enumerate(listed(task.get("annotations"))):
             if isinstance(one, dict):
                 who = names[place] if place < len(names) else _who(one.get("completed_by"))
                 yield from _incoming(item, one, str(who), job)
 
 
 def _incoming(item: Item, one: Mapping[str, Any], who: str, job: Job) -> Iterator[Incoming]:
-    results = [result for result in one.get("result") or () if isinstance(result, dict) and isinstance(result.get("value"), dict)]
-    seconds = one.get("lead_time")
+    results = [
+        result for result in listed(one.get("result")) if isinstance(result, dict) and isinstance(result.get("value"), dict)
+    ]
     said = partial(
-        Incoming, key=item.key, annotator=who, time=moment(one.get("created_at")),
-        seconds=float(seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None,
-    )  # fmt: skip
-    flagged = next((result["value"].get("text") for result in results if result.get("from_name") == FLAG), None)
+        Incoming, key=item.key, annotator=who, time=moment(one.get("created_at")), seconds=seconds_of(one.get("lead_time"))
+    )
+    flagged = next((_texts(result["value"]) for result in results if result.get("from_name") == FLAG), None)
     if flagged:
         yield said(action="flag", reason=str(flagged[0]))
     elif one.get("was_cancelled"):
@@ -151,30 +162,36 @@ def _control(name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
 
 def _value(job: Job, item: Item, results: Sequence[Mapping[str, Any]]) -> Value:
     """Return the answer that results say; one of another shape is left to the job's own check."""
-    values = [(result.get("from_name"), result["value"]) for result in results]
+    values = [(str(result.get("from_name")), result["value"]) for result in results]
     plain = [value for name, value in values if name not in {REASONS, NOTE, TIE}]
     first: Mapping[str, Any] = plain[0] if plain else {}
     if job.kind == "label":
-        return (first.get("choices") or [None])[0]
+        return (listed(first.get("choices")) or [None])[0]
     if job.kind == "labels":
-        return [label for value in plain for label in value.get("choices") or ()]
+        return [label for value in plain for label in listed(value.get("choices"))]
     if job.kind == "rating":
         return first.get("rating")
     if job.kind == "text":
-        return "\n".join(map(str, first.get("text") or ()))
+        return "\n".join(map(str, _texts(first)))
     if job.kind == "preference":
         chosen = {LEFT: "first", RIGHT: "second"}.get(str(first.get("selected")), "")
         tie = any(name == TIE for name, _ in values)
-        reasons = [one for name, value in values if name == REASONS for one in value.get("choices") or ()]
-        notes = [str(one) for name, value in values if name == NOTE for one in value.get("text") or ()]
+        reasons = [one for name, value in values if name == REASONS for one in listed(value.get("choices"))]
+        notes = [str(one) for name, value in values if name == NOTE for one in _texts(value)]
         return {"better": "tie" if tie else chosen, "reasons": reasons, "note": " ".join(notes)}
     spans = []
     for value in plain:
-        start, end, labels = value.get("start"), value.get("end"), value.get("labels")
+        start, end, labels = value.get("start"), value.get("end"), listed(value.get("labels"))
         if isinstance(start, int) and isinstance(end, int) and labels:
             touched = words(str(item.content["text"]), start, end)
             spans += [] if touched is None else [{"kind": labels[0], "first": touched[0], "end": touched[1]}]
     return spans
+
+
+def _texts(value: Mapping[str, Any]) -> list[Any]:
+    """Return the texts of a field, which is a list, or one text alone."""
+    found = value.get("text")
+    return [found] if isinstance(found, str) else listed(found)
 
 
 def _who(completed_by: object) -> str:

@@ -8,11 +8,17 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from whet.server.punctual import Punctual
+
 TICK_S = 0.05
+HEAD_TIMEOUT_S = 20.0
+"""How long a connection may take to ask for something."""
 
 
 class _Server(uvicorn.Server):
@@ -24,8 +30,9 @@ class _Server(uvicorn.Server):
 
 def listen(app: ASGIApp, sock: socket.socket, *, on_ready: Callable[[], None], stop: threading.Event | None = None) -> None:
     """Serve until SIGTERM, Ctrl-C, or `stop` is set."""
+    protocol: Any = partial(Punctual, head_timeout_s=HEAD_TIMEOUT_S)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", ws="none", http="h11", loop="asyncio", server_header=False,
+        app, log_config=None, access_log=False, lifespan="off", ws="none", http=protocol, loop="asyncio", server_header=False,
         timeout_graceful_shutdown=2, h11_max_incomplete_event_size=64 * 1024,
     )  # fmt: skip
     asyncio.run(_listen(_Server(config), sock, on_ready, stop or threading.Event()))

@@ -55,7 +55,10 @@ class Sessions:
     def find(self, token: str | None) -> Session | None:
         """Return the session that a cookie stands for."""
         with self._guard:
-            return self._sessions.get(_hash(token)) if token else None
+            found = self._sessions.get(_hash(token)) if token else None
+            if token and found is not None:
+                self._sessions.move_to_end(_hash(token))  # of too many, those go that were not used for longest
+            return found
 
     def begin(self, annotator: str) -> tuple[str, Session]:
         """Return a new session and what its cookie holds."""

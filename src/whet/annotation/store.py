@@ -23,7 +23,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -127,6 +127,16 @@ class Stale(Exception):
         self.now = now
 
 
+class NotStored(DataError):
+    """The file could not be written, and holds what it held; `reason` is SQLite's."""
+
+    def __init__(self, path: Path, error: sqlite3.Error) -> None:
+        super().__init__(
+            f"{path}: could not be written ({error}), and holds what it held before. Make room there, and try again."
+        )
+        self.reason = str(error)
+
+
 class Store:
     """The file, opened. Every method may be called from any thread."""
 
@@ -165,7 +175,7 @@ class Store:
 
     def set_job(self, job: Job) -> None:
         """Say what is asked."""
-        with self._change():
+        with self.change():
             self._set_meta("job", job.record())
 
     @property
@@ -178,7 +188,7 @@ class Store:
 
     def load(self, items: Sequence[Item], sources: Mapping[str, str], columns: Data) -> Loaded:
         """Take over the rows as the files have them now; `sources` are the files' hashes. Answers follow their rows."""
-        with self._change() as file:
+        with self.change() as file:
             known = {key: bool(present) for key, present in file.execute("SELECT key, present FROM items")}
             before = self._meta("sources") or {}
             file.execute("UPDATE items SET present = 0")
@@ -242,7 +252,7 @@ class Store:
 
         Raises Stale where it is no longer that one, and KeyError for an unknown row.
         """
-        with self._change() as file:
+        with self.change() as file:
             if file.execute("SELECT 1 FROM items WHERE key = ?", (new.key,)).fetchone() is None:
                 raise KeyError(new.key)
             before = self.answer(new.key, new.annotator) if subject == "answer" else self.decision(new.key)
@@ -270,7 +280,7 @@ class Store:
 
         Only what was said on the page counts; an import is undone by importing something else.
         """
-        with self._change() as file:
+        with self.change() as file:
             last = file.execute(
                 "SELECT id, key, revision, before FROM history WHERE annotator = ? AND subject = 'answer' AND undoes IS NULL "
                 "AND source = 'page' AND id NOT IN (SELECT undoes FROM history WHERE undoes IS NOT NULL AND annotator = ?) "
@@ -300,7 +310,7 @@ class Store:
     def put_guesses(self, guesses: Iterable[Guess]) -> None:
         """Keep what a model says."""
         rows = [(one.key, one.source, _json(one.value), one.confidence, one.loss) for one in guesses]
-        with self._change() as file:
+        with self.change() as file:
             file.executemany("INSERT OR REPLACE INTO guesses VALUES (?, ?, ?, ?, ?)", rows)
 
     def vectors(self, model: str) -> dict[str, bytes]:
@@ -310,25 +320,28 @@ class Store:
 
     def put_vectors(self, model: str, vectors: Mapping[str, bytes]) -> None:
         """Keep embeddings; those of other models go."""
-        with self._change() as file:
+        with self.change() as file:
             file.execute("DELETE FROM vectors WHERE model != ?", (model,))
             rows = [(key, model, vector) for key, vector in vectors.items()]
             file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
 
     @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
+    def change(self) -> Iterator[sqlite3.Connection]:
         """Give the file within a transaction, which is on the disk at the end of the outermost block, or has never been."""
         with self._guard:
             if self._file.in_transaction:
                 yield self._file
                 return
-            self._file.execute("BEGIN IMMEDIATE")
             try:
+                self._file.execute("BEGIN IMMEDIATE")
                 yield self._file
-            except BaseException:
-                self._file.rollback()
+                self._file.commit()
+            except BaseException as error:
+                with suppress(sqlite3.Error):  # where it went wrong so far that SQLite has rolled back itself
+                    self._file.rollback()
+                if isinstance(error, sqlite3.OperationalError):  # a full disk, a broken one, a lock that another program holds
+                    raise NotStored(self.path, error) from None
                 raise
-            self._file.commit()
 
     def _meta(self, name: str) -> Any:
         with self._guard:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from whet import __version__
 from whet.server import asking, page, schema, writing
-from whet.server.gate import RETRY_AFTER_S, Gate, form_of, refuse
+from whet.server.gate import RETRY_AFTER_S, Gate, failed, form_of, refuse
 from whet.server.invoke import invoke
 from whet.server.refusals import Refusal
 from whet.server.service import Service, answer, service_of, ticket_of
@@ -51,6 +51,7 @@ def build_app(service: Service) -> ASGIApp:
         app.add_api_route(path, endpoint, methods=["GET"], response_class=Response, include_in_schema=path != "/")
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_here)
+    app.add_exception_handler(Exception, _failed)
     computing = {*POSTS} - {FEEDBACK} | ({service.agreed.predict} if service.agreed is not None else set())
     return Gate(app, service, frozenset(computing))
 
@@ -111,6 +112,11 @@ def _model(request: Request, name: str) -> dict[str, Any]:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return refuse(ticket_of(request), error, form_of(service_of(request), request.url.path))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Answer for what nobody foresaw; the gate tells of it where the server runs."""
+    return refuse(ticket_of(request), failed(), form_of(service_of(request), request.url.path))
 
 
 async def _not_here(request: Request, error: Exception) -> Response:

@@ -65,8 +65,7 @@ class Gate:
             print(f"whet: {type(error).__name__} in {scope['path']!a}; answered with 500.", file=sys.stderr)
             traceback.print_tb(error.__traceback__)
             if not begun:
-                failed = Refusal(500, "the server failed on this request.", code="internal_error")
-                await refuse(ticket, failed, self._form(scope))(scope, receive, tagged)
+                await refuse(ticket, failed(), self._form(scope))(scope, receive, tagged)
         finally:
             self._service.num_at_work -= 1
             self._note(ticket)
@@ -106,6 +105,11 @@ class Gate:
         self._service.metrics.count(record)
         if self._service.log is not None:
             self._service.log.write(record)
+
+
+def failed() -> Refusal:
+    """Return the refusal of what nobody foresaw."""
+    return Refusal(500, "the server failed on this request.", code="internal_error")
 
 
 def form_of(service: Service, path: str) -> Form:

@@ -143,6 +143,7 @@ def _recognised(file: Path, form: str | None) -> tuple[Form, object]:
         return ("csv" if form == "csv" or file.suffix.lower() in {".csv", ".tsv"} else "jsonl"), None
     try:
         found = json.loads(file.read_text(encoding="utf-8-sig"))
+        found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))  # no half of a character
     except (ValueError, RecursionError, OSError) as error:
         raise DataError(f"{file}: is no JSON ({error}). Export it again.") from None
     first = found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else {}
