@@ -150,6 +150,27 @@ def test_a_server_that_asks_to_wait_is_waited_for_and_another_is_told(server, tm
     assert KEY not in str(told.value) and "my secret text" not in str(told.value)
 
 
+def test_texts_go_to_no_host_but_the_one_that_is_named(server, tmp_path):
+    other = Server()
+    try:
+        server.plan = [(307, {"location": f"{other.url}/chat/completions"})]  # the same body, please, elsewhere
+        augmenter = built("paraphrase", tmp_path, endpoint={"url": server.url, "model": "m"})
+        with pytest.raises(DataError, match="which the recipe does not name") as refused:
+            list(augmenter.augment([Original("words of a row")]))
+        assert not other.asked and "words of a row" not in str(refused.value)
+    finally:
+        other.http.shutdown()
+        other.http.server_close()
+
+
+@pytest.mark.parametrize(("writes", "found"), [("a\u2028b\n", "a b"), ("a\x0cb", "a b"), ("a\r\n", "a")])
+def test_a_program_ends_a_line_by_a_line_end_alone(tmp_path, writes, found):
+    way = {
+        "command": [sys.executable, "-c", f"import sys; sys.stdout.reconfigure(encoding='utf-8'); sys.stdout.write({writes!r})"]
+    }
+    assert list(built("back_translation", tmp_path, there=way, back=way).augment([Original("one")])) == [found]
+
+
 def test_a_cut_answer_makes_no_row(server, tmp_path):
     server.finish = "length"
     assert list(built("paraphrase", tmp_path, endpoint={"url": server.url, "model": "m"}).augment([Original("abc")])) == [""]

@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import Field
 
 from whet.collect.credential import Credential, hidden, secret
-from whet.collect.fetch import Patience, Reach, fetch, patiently, shown
+from whet.collect.fetch import Patience, Reach, fetch, host_of, patiently, shown
 from whet.data.notices import counted
 from whet.errors import DataError, RecipeError
 from whet.plugins import started_here
@@ -118,7 +119,7 @@ def _answer(endpoint: Endpoint, question: Question, key: str) -> str:
     headers = {"content-type": "application/json", "accept": "application/json"}
     if key:
         headers["authorization"] = f"Bearer {key}"
-    reach = Reach(private=True, timeout_s=endpoint.timeout_s)
+    reach = Reach(frozenset({host_of(urlsplit(url))}), private=True, timeout_s=endpoint.timeout_s)  # texts go nowhere else
     sent = json.dumps(body).encode()
     answer = patiently(
         lambda: fetch(url, reach, method="POST", headers=headers, body=sent), Patience(endpoint.retries), shown(url)

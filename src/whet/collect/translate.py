@@ -87,7 +87,8 @@ def _by_command(translator: Command, lines: Sequence[str]) -> list[str]:
         raise DataError(f"'{name}' took more than {translator.timeout_s:g} s for {len(lines)} texts. Raise timeout_s.") from None
     except (OSError, ValueError) as error:
         raise DataError(f"'{name}' cannot be run: {error}. Write the command as a list: [PROGRAM, OPTION, ...].") from None
-    found = done.stdout.splitlines()
+    *found, rest = done.stdout.split("\n")  # and nothing else ends a line
+    found += [rest] if rest else []
     if done.returncode or len(found) != len(lines):
         raise DataError(
             f"'{name}' ended with {done.returncode} and wrote {len(found)} lines for {len(lines)} texts. It must write one line for each "
