@@ -1,6 +1,6 @@
 """Speed of duplicates and of the whole default pipeline, and how many planted near duplicates are found.
 
-    python -m bench.data --datatrove PYTHON [--rows 40000] [--rounds 2] [--out bench/results/data.json]
+    python -m bench.data --datatrove PYTHON [--rows 150000] [--rounds 3] [--out bench/results/data.json]
 
 PYTHON is the interpreter of an environment with datatrove (see of_datatrove.py). Rows of about 100 characters are drawn: some are equal to an
 earlier one, some differ from one in a word. Both read the same jsonl files and look for the same thing by their own rules: datatrove by
@@ -15,9 +15,9 @@ import json
 import os
 import platform
 import random
-import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,8 +26,6 @@ from pathlib import Path
 
 from whet.data.deduplicate import without_duplicates
 from whet.data.near import find_near
-from whet.recipe_file import build_recipe
-from whet.stages.prepare import prepare_run
 from whet.types import Example
 
 CLASSES = "abcdefgh"
@@ -95,21 +93,44 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def of_datatrove(python: str, folder: Path, work: Path) -> float:
-    script = Path(__file__).with_name("of_datatrove.py")
-    command = [python, str(script), str(folder), str(work), str(os.cpu_count() or 1)]
+def of(python: str, script: str, *arguments: object) -> dict[str, float]:
+    """Return what a script beside this one prints last, run by an interpreter in a process of its own."""
+    command = [python, str(Path(__file__).with_name(script)), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
+    said: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return said
 
 
-def pipeline(file: Path, out: Path) -> float:
-    data = {"path": str(file), "text": "text", "label": "label"}
-    recipe = build_recipe({"model": "builtin:minilm", "data": data, "objective": "classify"}, "bench")
-    return seconds(lambda: prepare_run(recipe, out=out))
+def with_interval(values: Sequence[float], seed: int = 0) -> dict[str, object]:
+    """Return the median of the rounds with its 95 % interval by the bootstrap; with few rounds that is little more than their range."""
+    drawn = random.Random(seed)
+    medians = sorted(statistics.median(drawn.choices(values, k=len(values))) for _ in range(2000))
+    return {"median": statistics.median(values), "low": medians[49], "high": medians[1949], "n": len(values)}
+
+
+def machine() -> dict[str, object]:
+    """Return what was measured on."""
+    names = [
+        line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
+    ]
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_bytes": memory,
+        "python": platform.python_version(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def commit() -> str:
+    """Return which state of the project was measured."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def measure(rows: Rows, python: str | None, rounds: int, folder: Path) -> dict[str, object]:
-    """Measure in turn: ours, datatrove's, the whole pipeline, so many times; medians."""
+    """Measure in turn: ours, datatrove's, the whole of `whet prepare`, so many times."""
     source = folder / "rows"
     source.mkdir()
     for part in range(2):
@@ -117,29 +138,40 @@ def measure(rows: Rows, python: str | None, rounds: int, folder: Path) -> dict[s
         (source / f"{part}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *((text, CLASSES[at % 8]) for at, text in enumerate(rows.texts))])
-    times: dict[str, list[float]] = {"whet duplicates": [], "datatrove duplicates": [], "whet pipeline": []}
+    size, where = len(rows.texts), machine()
+    duplicates, peers, prepared = [], [], []
     for number in range(rounds):
-        times["whet duplicates"].append(seconds(lambda: ours(source)))
+        duplicates.append(seconds(lambda: ours(source)))
         if python is not None:
-            times["datatrove duplicates"].append(of_datatrove(python, source, folder / "work"))
-        times["whet pipeline"].append(pipeline(folder / "rows.csv", folder / f"run{number}"))
-    medians = {name: statistics.median(some) for name, some in times.items() if some}
+            peers.append(of(python, "of_datatrove.py", source, folder / "work", os.cpu_count() or 1)["seconds"])
+        prepared.append(of(sys.executable, "of_whet.py", folder / "rows.csv", folder / f"run{number}"))
+        assert prepared[-1]["kept"] + prepared[-1]["dropped"] == size, "a row is missing"
+    pipeline = [one["seconds"] for one in prepared]
     return {
-        "rows": len(rows.texts),
-        "seconds": times,
-        "rows_per_second": {name: len(rows.texts) / median for name, median in medians.items()},
-        "times_datatrove": medians["datatrove duplicates"] / medians["whet duplicates"] if python is not None else None,
+        "commit": commit(),
+        "machine": where,
+        "rows": size,
+        "mean_characters": statistics.mean(map(len, rows.texts)),
+        "seconds": {"whet duplicates": duplicates, "datatrove duplicates": peers, "whet prepare": pipeline},
+        "rows_per_second": {
+            name: with_interval([size / one for one in some])
+            for name, some in {"whet duplicates": duplicates, "datatrove duplicates": peers, "whet prepare": pipeline}.items()
+            if some
+        },
+        "times_datatrove": with_interval([peer / own for peer, own in zip(peers, duplicates, strict=True)]) if peers else None,
+        "prepare": {
+            "processor_s": [one["processor_s"] for one in prepared],
+            "max_rss_bytes": max(one["max_rss_bytes"] for one in prepared),
+        },
         "near_duplicates": found_and_right(rows),
-        "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datatrove", metavar="PYTHON")
-    parser.add_argument("--rows", type=int, default=40_000)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=150_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("bench/results/data.json"))
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:

@@ -83,7 +83,10 @@ def write_lines(path: Path, records: Iterator[Mapping[str, Any]]) -> None:
 
 def lines_text(records: Iterable[Mapping[str, Any]]) -> str:
     """Return what a JSONL file holds."""
-    return "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+    return "".join(_line(record) + "\n" for record in records)
+
+
+_line = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -81,6 +81,8 @@ class Example:
     """The part that the file says."""
     made_by: str | None = None
     """The augmenter that made it of the training row at `file` and `line`; none: it is a row of the data."""
+    known_key: str | None = field(default=None, init=False, repr=False, compare=False)
+    """Its `data.keys.text_key`, once somebody has asked for it; `replace` does not hand it on, so that it never outlives its text."""
 
     @property
     def turns(self) -> tuple[Message, ...]:

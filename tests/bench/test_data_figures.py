@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.data.__main__ import draw, found_and_right, similarity
+from bench.data.__main__ import draw, found_and_right, similarity, with_interval
 
 
 def test_the_similarity_is_that_of_the_definition():
@@ -15,3 +15,10 @@ def test_the_similarity_is_that_of_the_definition():
 def test_planted_near_duplicates_are_found_and_nothing_else():
     found = found_and_right(draw(4000, seed=7))
     assert found["planted"] >= 30 and found["recall"] >= 0.97 and found["precision"] >= 0.97
+
+
+def test_an_interval_is_around_the_median_and_within_the_range():
+    found = with_interval([10.0, 11.0, 12.0, 13.0, 30.0])
+    assert found["median"] == 12.0 and found["n"] == 5
+    assert 10.0 <= found["low"] <= 12.0 <= found["high"] <= 30.0
+    assert with_interval([4.0, 4.0, 4.0]) == {"median": 4.0, "low": 4.0, "high": 4.0, "n": 3}

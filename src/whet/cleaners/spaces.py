@@ -13,4 +13,6 @@ class Spaces:
 
     def clean(self, text: str) -> str:
         """Return the text with single spaces and single line ends."""
+        if " ".join(text.split()) == text:
+            return text
         return re.sub(r"\s+", lambda match: "\n" if "\n" in match[0] else " ", text).strip()

@@ -64,15 +64,21 @@ class Cleaners:
         return text, changed
 
 
-def build_cleaners(columns: Data, folder: Path | None, rows: Iterable[RawRow | Reject] = ()) -> Cleaners:
+def build_cleaners(
+    columns: Data, folder: Path | None, rows: Iterable[RawRow | Reject] = (), key: bytes | None = None
+) -> Cleaners:
     """Return the cleaners of this mapping. `folder` is the recipe's, from where a cleaner of the user's own may come.
-    `rows` are the data to be redacted, of which the key of stand-ins is made.
+    `rows` are the data to be redacted, of which the key of stand-ins is made; or that `key` itself.
 
     `auto`: what labels are predicted from is repaired in full; what is learnt word by word (conversations, answers, plain text)
     keeps its markup and its spaces.
     """
     asked = wanted(columns)
-    redactor = None if asked is None or asked.mode == "count" else build_redactor(asked, secret_key(asked, rows, folder))
+    redactor = (
+        None
+        if asked is None or asked.mode == "count"
+        else build_redactor(asked, secret_key(asked, rows, folder) if key is None else key)
+    )
     if columns.clean == "auto":
         writing = columns.messages or columns.prompt or columns.response or columns.chosen
         names = FOR_LABELS if (columns.label or columns.labels) and not writing else FOR_WRITING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 from whet.data.accounting import ACCOUNTING, Accounting, Count, check_rejects, count
 from whet.data.alike import without_near
-from whet.data.clean import Cleaners, build_cleaners
 from whet.data.deduplicate import Conflict, conflicts, without_conflicts, without_duplicates
 from whet.data.divide import apart
 from whet.data.frozen import Frozen, read_frozen
@@ -21,18 +20,20 @@ from whet.data.hidden import ENOUGH, REFUSED, hidden_targets
 from whet.data.keys import text_key
 from whet.data.labels import labels_of, merged_labels, respelt, spellings
 from whet.data.leaks import refuse_many, told, without_leaks
+from whet.data.making import Made, Making
 from whet.data.mapping import check_columns, required, resolve
 from whet.data.notices import counted, grouped
 from whet.data.placing import by_own_part, timed
 from whet.data.read import read_files
-from whet.data.redact import Private, build_privacy
+from whet.data.redact import Privacy, Private, build_privacy, secret_key, wanted
 from whet.data.rows import RawRow, Reject
-from whet.data.shapes import to_examples
 from whet.data.split import PARTS
-from whet.data.store import example_of, example_record, examples_hash
+from whet.data.store import example_line, example_of, examples_hash
 from whet.data.table import Reading
+from whet.data.unswept import unswept
+from whet.data.workers import making_rows, workers_for
 from whet.errors import DataError, Refused
-from whet.files import read_lines, write_json, write_lines
+from whet.files import read_lines, write_json, write_lines, write_whole
 from whet.recipe import SOURCES, Data
 from whet.types import Example
 
@@ -109,16 +110,16 @@ class Dataset:
             tasks={},
         )
 
-    def write(self, folder: Path) -> None:
-        """Write data/PART.jsonl, data/accounting.json, rejects.jsonl and splits.json into a run's folder."""
+    def write(self, folder: Path, known_hash: str | None = None) -> None:
+        """Write data/PART.jsonl, data/accounting.json, rejects.jsonl and splits.json into a run's folder; `known_hash`: its `hash`."""
         (folder / "data").mkdir(parents=True, exist_ok=True)
         for part, examples in self.parts.items():
-            write_lines(folder / "data" / f"{part}.jsonl", map(example_record, examples))
+            write_whole(folder / "data" / f"{part}.jsonl", "".join(f"{example_line(example)}\n" for example in examples))
         write_lines(folder / "rejects.jsonl", map(_reject_record, self.rejects))
         shares = self.columns.split.model_dump()
         ids = {part: [example.id for example in examples] for part, examples in self.parts.items()}
         texts = {part: sorted({text_key(example) for example in examples}) for part, examples in self.parts.items()}
-        write_json(folder / "splits.json", {"settings": shares, "hash": self.hash, **ids, "texts": texts})
+        write_json(folder / "splits.json", {"settings": shares, "hash": known_hash or self.hash, **ids, "texts": texts})
         write_json(
             folder / ACCOUNTING,
             {
@@ -204,21 +205,27 @@ class Gathered:
     private: tuple[Private, ...] = ()
 
 
-def prepare(data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = ()) -> Dataset:
+def prepare(
+    data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = (), *, num_workers: int | None = None
+) -> Dataset:
     """Return the data of a run. `needs` are the objective's; `folder` is the recipe's, for cleaners of the user's own; `known` are the
     classes of the runs that it goes on from, whose spelling stays.
 
-    Paths are relative to the current directory. Raises DataError for data that cannot be used, Refused where too many training
+    Paths are relative to the current directory. Many rows are made into examples by `num_workers` processes (none named: one for each
+    processor); the result is the same for any number. Raises DataError for data that cannot be used, Refused where too many training
     rows also stand in a held-out file.
     """
-    return divide(gather(data, needs, folder, known))
+    with unswept():
+        return divide(gather(data, needs, folder, known, num_workers=num_workers))
 
 
-def gather(data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = ()) -> Gathered:
+def gather(
+    data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = (), *, num_workers: int | None = None
+) -> Gathered:
     """Return the rows of a recipe's section, as `prepare` reads them. Raises DataError, Refused."""
     work = Gathered(data, data)
     work.frozen = read_frozen(data.split.frozen) if data.split.frozen is not None else None
-    work.columns = _read(data, needs, folder, work)
+    work.columns = _read(data, needs, folder, work, num_workers)
     by_own_part(work)
     timed(work)
     num_rows = sum(work.rows.values())
@@ -260,6 +267,8 @@ def divide(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) -> 
 
 def _leave_out(work: Gathered, placed: Mapping[str, str]) -> None:
     """Take out rows whose text another task is judged on, or stops by, in a part that has a file of its own here."""
+    if not placed:
+        return
     named = set(work.named)
     for source, parts in (("path", named), ("validation", {"test"})):
         kept = [example for example in work.examples[source] if placed.get(text_key(example)) not in parts]
@@ -275,26 +284,23 @@ def _leave_out(work: Gathered, placed: Mapping[str, str]) -> None:
             )
 
 
-def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathered) -> Data:
+def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathered, num_workers: int | None) -> Data:
     """Fill in rows, examples and rejects of each source; return the final mapping."""
     raw = {source: _rows([Path(name) for name in getattr(data, source)], data, work) for source in SOURCES}
     columns = resolve(data, needs, raw["path"], work.notices)
-    cleaners, number = build_cleaners(columns, folder, chain.from_iterable(raw.values())), 0
-    privacy = build_privacy(columns, cleaners.redactor)
-    for source, rows in raw.items():
-        check_columns(required(columns), rows)
-        work.rows[source] = len(rows)
-        work.examples[source], work.rejects[source] = [], []
-        for made in to_examples(rows, columns, needs, _counting(cleaners, work, source)):
-            if isinstance(made, Reject):
-                _stop_if_strict(made, data)
-                work.rejects[source].append(made)
-                if made.by:
-                    work.dropped[made.by] += 1
-            else:
-                made = replace(made, id=number)
-                work.examples[source].append(made if privacy is None else privacy.look(made))
-                number += 1
+    asked = wanted(columns)
+    redacts = asked is not None and asked.mode != "count"
+    key = secret_key(asked, chain.from_iterable(raw.values()), folder) if asked is not None and redacts else b""
+    privacy = build_privacy(columns, None)
+    making = Making(columns, needs, folder, key)
+    num_workers = num_workers or workers_for(sum(map(len, raw.values())), making)
+    with making_rows(making, num_workers) as make:
+        for source, rows in raw.items():
+            check_columns(required(columns), rows)
+            work.rows[source] = len(rows)
+            work.examples[source], work.rejects[source] = [], []
+            for made in make(rows, source == "test", sum(map(len, work.examples.values()))):
+                _take(made, source, data, work, privacy)
     work.named = tuple(part for part in ("validation", "test") if getattr(data, part))
     for name, times in work.cleaned.items():
         work.notices.append(f"Cleaner '{name}' changed {counted(times, 'text')}.")
@@ -304,6 +310,21 @@ def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathere
         work.private = privacy.report()
         work.notices += privacy.notices()
     return columns
+
+
+def _take(made: Made, source: str, data: Data, work: Gathered, privacy: Privacy | None) -> None:
+    """Add what became of the next rows of a source."""
+    work.cleaned.update(made.changed)
+    for place, item in enumerate(made.items):
+        if isinstance(item, Reject):
+            _stop_if_strict(item, data)
+            work.rejects[source].append(item)
+            if item.by:
+                work.dropped[item.by] += 1
+            continue
+        if privacy is not None and place in made.private:
+            privacy.note(item, made.private[place])
+        work.examples[source].append(item)
 
 
 def _rows(paths: Sequence[Path], data: Data, work: Gathered) -> list[RawRow | Reject]:
@@ -319,19 +340,6 @@ def _rows(paths: Sequence[Path], data: Data, work: Gathered) -> list[RawRow | Re
 def _stop_if_strict(reject: Reject, data: Data) -> None:
     if data.strict and reject.unusable:
         raise DataError(f"{reject.sentence()} The run stops at the first such row because data.strict is true.")
-
-
-def _counting(cleaners: Cleaners, work: Gathered, source: str) -> Callable[[str], str]:
-    """Return what cleans the texts of a source, and counts what it did. Cleaners drop no row of the user's test file."""
-    repaired_by = cleaners.changes if source == "test" else cleaners.learnt
-
-    def clean(text: str) -> str:
-        repaired, changed = repaired_by(text)
-        if changed:
-            work.cleaned.update(changed)
-        return repaired
-
-    return clean
 
 
 def _name_labels(work: Gathered) -> None:

@@ -45,14 +45,21 @@ def without_duplicates(examples: Iterable[Example]) -> tuple[list[Example], list
 
 def conflicts(examples: Sequence[Example]) -> list[Conflict]:
     """Return the texts whose rows disagree about the label."""
+    first: dict[str, str] = {}
     groups: dict[str, list[Example]] = {}
     for example in examples:
         if is_labelled(example):
-            groups.setdefault(text_key(example), []).append(example)
+            key, label = text_key(example), shown_label(example)
+            if first.setdefault(key, label) != label:
+                groups[key] = []
+    if not groups:
+        return []
+    for example in examples:
+        if is_labelled(example) and (group := groups.get(text_key(example))) is not None:
+            group.append(example)
+    in_order = (groups[key] for key in first if key in groups)
     return [
-        Conflict(tuple(shown_label(one) for one in group), tuple(f"{one.file}:{one.line}" for one in group))
-        for group in groups.values()
-        if len({shown_label(one) for one in group}) > 1
+        Conflict(tuple(shown_label(one) for one in group), tuple(f"{one.file}:{one.line}" for one in group)) for group in in_order
     ]
 
 

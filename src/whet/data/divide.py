@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from whet.data.frozen import placed_by
-from whet.data.keys import text_key
+from whet.data.keys import text_key, with_id
 from whet.data.labels import labels_of
 from whet.data.notices import SHOWN, counted
 from whet.data.rows import Reject
@@ -30,7 +29,8 @@ def apart(work: Gathered, placed: Mapping[str, str]) -> dict[str, list[Example]]
     rows, settings = work.examples["path"], work.data.split
     shares = {part: getattr(settings, part) for part in PARTS if part not in work.named}
     near = _loosened(work, rows, shares)
-    units = units_of([one for one in rows if text_key(one) not in placed], near)
+    free = [one for one in rows if text_key(one) not in placed]
+    units = units_of(free, near)
     if len(units) == 1 and len(rows) > len(PARTS) and len(shares) > 1 and not placed:
         raise DataError(_inseparable(work, rows))
     if settings.folds is not None:
@@ -39,8 +39,8 @@ def apart(work: Gathered, placed: Mapping[str, str]) -> dict[str, list[Example]]
         parts = fold_of(rows, shares, settings.seed, fold, stratify=settings.stratify, near=near)
     else:
         times = work.times if work.data.time is not None else None
-        parts = split(rows, shares, settings.seed, stratify=settings.stratify, placed=placed, near=near, times=times)
-        work.notices += _large(units, [one for one in rows if text_key(one) not in placed], shares, parts)
+        parts = split(rows, shares, settings.seed, stratify=settings.stratify, placed=placed, near=near, times=times, units=units)
+        work.notices += _large(units, free, shares, parts)
     parts.update({part: work.examples[part] for part in work.named})
     empty = [part for part in PARTS if not parts[part]]
     if empty:
@@ -51,7 +51,7 @@ def apart(work: Gathered, placed: Mapping[str, str]) -> dict[str, list[Example]]
         )
     work.notices += _unjudged(work, parts)
     order = {id_: number for number, id_ in enumerate(sorted(example.id for examples in parts.values() for example in examples))}
-    return {part: [replace(example, id=order[example.id]) for example in examples] for part, examples in parts.items()}
+    return {part: [with_id(example, order[example.id]) for example in examples] for part, examples in parts.items()}
 
 
 def _frozen(work: Gathered) -> dict[str, str]:
@@ -112,6 +112,8 @@ def _large(
     """Return what to say of rows that belong together and are more than the smallest part should have."""
     least = min(share for share in shares.values() if share) / sum(shares.values()) * len(rows)
     large = [unit for unit in units if len(unit.rows) > max(least, 1)]
+    if not large:
+        return []
     where = {example.id: part for part, some in parts.items() for example in some}
     return [
         f"{counted(len(unit.rows), 'row')} belong together ({_places([rows[row] for row in unit.rows])}), more than the smallest part should "

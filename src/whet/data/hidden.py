@@ -16,6 +16,7 @@ from whet.data.notices import SHOWN, counted
 from whet.types import Example
 
 WORD = re.compile(r"[^\W_]+")
+_WORD, _DIGIT = re.compile(r"\w+"), re.compile(r"\d")
 MOST_CHECKS = 4_000_000
 """Texts times labels that are looked at; beyond, every so many rows only."""
 FEWEST = 10
@@ -46,13 +47,15 @@ class Hidden:
 def hidden_targets(examples: Sequence[Example]) -> list[Hidden]:
     """Return the ways in which the texts give away what is to be learnt of them."""
     labelled = [one for one in examples if labels_of(one) and one.messages is None]
-    found = [_written_out(labelled), _end(labelled, "first", 0), _end(labelled, "last", -1)] if labelled else []
+    found = [_written_out(labelled), *_ends(labelled)] if labelled else []
     return [one for one in (*found, _copied([one for one in examples if one.response])) if one is not None]
 
 
 def _written_out(examples: Sequence[Example]) -> Hidden | None:
     """Look for labels that stand word for word in the texts of their own class, and hardly in others'."""
     marks = {label: mark for label in {label for one in examples for label in labels_of(one)} if (mark := _mark(label))}
+    if not marks:
+        return None
     step = max(1, len(examples) * len(marks) // MOST_CHECKS)
     some = examples[::step]
     size, own, others = Counter[str](), Counter[str](), Counter[str]()
@@ -85,19 +88,27 @@ def _written_out(examples: Sequence[Example]) -> Hidden | None:
     )
 
 
-def _end(examples: Sequence[Example], which: str, place: int) -> Hidden | None:
-    """Look for a first or last word that tells the class, its digits alike."""
-    seen: dict[str, Counter[str]] = {}
-    marks = []
+def _ends(examples: Sequence[Example]) -> list[Hidden | None]:
+    """Look for a first and for a last word that tells the class."""
+    first, last = [], []
     for one in examples:
-        words = re.findall(r"\w+", shown(one).casefold())
-        mark = re.sub(r"\d", "0", words[place]) if len(words) > 1 else ""
-        marks.append(mark)
-        seen.setdefault(mark, Counter())[_class(one)] += 1
-    size, told = Counter(map(_class, examples)), Counter[str]()
+        text = shown(one).casefold()
+        begin, end = _WORD.search(text), _WORD.search(text[::-1])
+        alone = begin is None or end is None or begin.end() == len(text) - end.start()
+        first.append("" if alone or begin is None else _DIGIT.sub("0", begin[0]))
+        last.append("" if alone or end is None else _DIGIT.sub("0", end[0][::-1]))
+    classes = [_class(one) for one in examples]
+    return [_end(examples, classes, "first", first), _end(examples, classes, "last", last)]
+
+
+def _end(examples: Sequence[Example], classes: Sequence[str], which: str, marks: Sequence[str]) -> Hidden | None:
+    """Look for a mark, a text's first or last word with its digits alike, that tells the class."""
+    seen: dict[str, Counter[str]] = {}
+    size = Counter(classes)
+    for (mark, name), number in Counter(zip(marks, classes, strict=True)).items():
+        seen.setdefault(mark, Counter())[name] = number
     telling = {mark for mark, counts in seen.items() if mark and _is_telling(counts)}
-    for one, mark in zip(examples, marks, strict=True):
-        told[_class(one)] += mark in telling
+    told = Counter(name for mark, name in zip(marks, classes, strict=True) if mark in telling)
     share = sum(told.values()) / len(examples)
     large = [label for label in size if size[label] >= FEWEST]
     if len(large) < 2 or share < CERTAIN or any(told[label] < OFTEN * size[label] for label in large):

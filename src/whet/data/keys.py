@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import fields
+from functools import lru_cache
+from operator import attrgetter
 
 import xxhash
 
@@ -26,16 +29,37 @@ def content_key(example: Example) -> str:
         example.chosen,
         example.rejected,
     )
-    return _digest(unicodedata.normalize("NFKC", END.join("\x00" if part is None else part for part in parts)))
+    return _digest(_compatible(END.join("\x00" if part is None else part for part in parts)))
 
 
 def text_key(example: Example) -> str:
     """Return the key of leaks and of groups: what the model is shown (text and pair, or the turns before the last answer)."""
-    return _digest(folded(shown(example)))
+    key = example.known_key
+    if key is None:
+        key = _digest(folded(shown(example)))
+        object.__setattr__(example, "known_key", key)  # a cache of what the other fields say
+    return key
+
+
+def with_id(example: Example, number: int) -> Example:
+    """Return the row with another id; its key, once known, stays known, and for many rows this is quicker than `replace`."""
+    made = object.__new__(Example)
+    for put, value in zip(_PUT, _GET(example), strict=True):
+        put(made, value)
+    _PUT_ID(made, number)
+    return made
+
+
+_FIELDS = tuple(field.name for field in fields(Example))
+_GET = attrgetter(*_FIELDS)
+_PUT = tuple(Example.__dict__[name].__set__ for name in _FIELDS)
+_PUT_ID = Example.__dict__["id"].__set__
 
 
 def shown(example: Example) -> str:
     """Return what the model is shown of an example."""
+    if example.messages is None and example.text_pair is None and example.text is not None:
+        return example.text
     if example.messages is not None:
         last = max(
             (index for index, turn in enumerate(example.messages) if turn.role == "assistant"), default=len(example.messages)
@@ -49,6 +73,18 @@ def shown(example: Example) -> str:
 
 def target_key(example: Example) -> str:
     """Return the key of what is to be learnt of an example, whatever the case and spaces of its answers."""
+    others = (example.messages, example.labels, example.token_labels, example.value, example.chosen, example.rejected)
+    if example.label is not None and all(one is None for one in others):
+        return _label_key(example.label)
+    return _target_key(example)
+
+
+@lru_cache(maxsize=1 << 16)
+def _label_key(label: str) -> str:
+    return _target_key(Example(id=0, label=label))
+
+
+def _target_key(example: Example) -> str:
     labels = repr(tuple(sorted(example.labels or ())))
     answers = [
         None if text is None else folded(text)
@@ -60,7 +96,12 @@ def target_key(example: Example) -> str:
 
 def folded(text: str) -> str:
     """Return the text with compatible characters, case and spaces made the same."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(_compatible(text).casefold().split())
+
+
+def _compatible(text: str) -> str:
+    """Return the text with compatible characters the same; ASCII has none."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
 def _digest(text: str) -> str:

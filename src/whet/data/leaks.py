@@ -25,6 +25,8 @@ def without_leaks(examples: Sequence[Example], held_out: Iterable[Example], what
         places.setdefault(text_key(one), place)
         for group in one.group or ():
             groups.setdefault(group, place)
+    if not places:
+        return list(examples), []
     kept: list[Example] = []
     dropped: list[Reject] = []
     for example in examples:

@@ -46,6 +46,11 @@ class Privacy:
     def look(self, example: Example) -> Example:
         """Return the row as it goes on, and remember what was found in it."""
         redacted, kinds = redact_row(example, self._redactor, changes=self._mode != "count")
+        self.note(redacted, kinds)
+        return redacted
+
+    def note(self, example: Example, kinds: Sequence[str]) -> None:
+        """Remember what was found in a row."""
         if kinds:
             self._num_rows += 1
             self._rows.update(dict.fromkeys(kinds, 1))
@@ -54,7 +59,6 @@ class Privacy:
                 places = self._places.setdefault(kind, [])
                 if len(places) < SHOWN:
                     places.append(f"{example.file}:{example.line}")
-        return redacted
 
     def report(self) -> tuple[Private, ...]:
         """Return what was found, the commonest kind first."""
@@ -124,6 +128,8 @@ def secret_key(asked: Redact, rows: Iterable[RawRow | Reject], folder: Path | No
 def redact_row(example: Example, redactor: Redactor, *, changes: bool = True) -> tuple[Example, list[str]]:
     """Return the row with every text of it redacted, tags and groups too, and the kinds that were found."""
     kinds: list[str] = []
+    if example.text is not None and not _has_more(example) and not redactor.may_find(example.text):
+        return example, kinds
 
     def text(written: str | None) -> str | None:
         if not written:
@@ -148,6 +154,11 @@ def redact_row(example: Example, redactor: Redactor, *, changes: bool = True) ->
     if example.group is not None:
         made["group"] = tuple(redactor.coded(one) if changes else one for one in example.group)
     return (replace(example, **made) if kinds and changes else example), kinds  # type: ignore[arg-type]
+
+
+def _has_more(example: Example) -> bool:
+    """Whether anything but its text may hold private data."""
+    return bool(example.messages or example.text_pair or example.chosen or example.rejected or example.tags or example.group)
 
 
 def _words(text: str, redactor: Redactor, kinds: list[str], changes: bool) -> str:

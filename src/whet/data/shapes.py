@@ -35,13 +35,15 @@ class Shape:
     clean: Clean = unchanged
 
 
-def to_examples(rows: Read, columns: Data, needs: tuple[str, ...], clean: Clean = unchanged) -> Iterator[Example | Reject]:
+def to_examples(
+    rows: Read, columns: Data, needs: tuple[str, ...], clean: Clean = unchanged, first: int = 0
+) -> Iterator[Example | Reject]:
     """Yield an Example or a Reject for each row. `columns` is the final mapping; `needs` are fields that must be there.
 
-    Ids number the examples from 0. A row of preferences carries the prompt and the chosen answer in `messages`, so that
+    Ids number the examples from `first`. A row of preferences carries the prompt and the chosen answer in `messages`, so that
     `messages[:-1]` is what both answers reply to.
     """
-    shape, number = Shape(columns, needs, clean), 0
+    shape, number = Shape(columns, needs, clean), first
     for row in rows:
         made = row if isinstance(row, Reject) else example(row, shape, number)
         number += isinstance(made, Example)
@@ -98,13 +100,13 @@ def _fields(fields: Mapping[str, object], shape: Shape) -> dict[str, object]:
             made["text_pair"] = _needed(fields, columns.text_pair, shape)
     if "value" in needs and columns.label is not None:
         made["value"] = _value(fields, columns.label)
-    elif {"label", "response"} <= set(needs) and columns.label is not None:
+    elif "label" in needs and "response" in needs and columns.label is not None:
         made["label"] = _judgement(fields, columns.label)
     elif "label" in needs and columns.label is not None:
         made["label"] = _label(fields, columns.label)
     if "labels" in needs and (columns.labels or columns.label) is not None:
         made["labels"] = several(fields.get(columns.labels or columns.label or ""))
-    if CONVERSATION & set(needs):
+    if not CONVERSATION.isdisjoint(needs):
         if "label" not in needs and columns.label is not None and str(fields.get(columns.label)).strip().lower() in NO:
             raise _Unwanted
         made.update(_turns(fields, shape))
@@ -227,7 +229,7 @@ def _label(fields: Mapping[str, object], column: str) -> str:
         raise Unusable(
             f"'{column}', the label, is a list or an object", "For several labels a row, name the column as data.labels."
         )
-    return re.sub(r"\s+", " ", _text(value, column)).strip()
+    return " ".join(_text(value, column).split())
 
 
 def several(value: object) -> tuple[str, ...]:
@@ -292,6 +294,8 @@ def _tags(fields: Mapping[str, object], slices: Sequence[str]) -> dict[str, str]
 
 def _placing(fields: Mapping[str, object], columns: Data) -> dict[str, object]:
     """Return what decides about the part that a row stands in; an empty field decides nothing."""
+    if not columns.group and columns.time is None and columns.part is None:
+        return {}
     groups = tuple(f"{name}={plain(fields[name]).strip()}" for name in columns.group if not is_empty(fields.get(name)))
     single = {"time": columns.time, "part": columns.part}
     said = {

@@ -29,12 +29,13 @@ def split(
     placed: Mapping[str, str] = MappingProxyType({}),
     near: Mapping[int, int] = MappingProxyType({}),
     times: Mapping[int, float] | None = None,
+    units: Sequence[Unit] | None = None,
 ) -> dict[str, list[Example]]:
     """Return the examples of each part, in their own order. `shares` are renormalised over the parts that have one.
 
     `placed` are texts whose part is decided already, by their keys; the shares are those of the others. `near` are groups of near
     duplicates and `times` the seconds of each row, by the examples' ids. With `times`, the oldest rows are learnt from and the newest
-    tested on.
+    tested on. `units` are those of the rows whose part is not decided, where they are known already.
 
     What belongs together (`units_of`) is in one part; its place is drawn from (seed, text) alone. Class sizes follow the largest
     remainder, with what rounding left over carried to the next class, so that parts are exact as a whole too, wherever nothing belongs
@@ -42,13 +43,15 @@ def split(
     """
     exact = _exact(shares, PARTS)
     wanted = {part: share for part, share in exact.items() if share}
-    free = [example for example in examples if text_key(example) not in placed]
-    units = units_of(free, near)
+    free = [example for example in examples if text_key(example) not in placed] if placed else examples
+    units = units_of(free, near) if units is None else units
     if times is not None:
         part_of = _by_time(units, [times[example.id] for example in free], wanted)
     else:
         part_of = _drawn(units, free, wanted, seed, stratify, rare="train" if exact["train"] else None)
-        _fill_empty(units, part_of, exact, {placed[text_key(one)] for one in examples if text_key(one) in placed})
+        _fill_empty(
+            units, part_of, exact, {placed[key] for one in examples if (key := text_key(one)) in placed} if placed else set()
+        )
     at = {free[row].id: part_of[unit.key] for unit in units for row in unit.rows}
     parts: dict[str, list[Example]] = {part: [] for part in PARTS}
     for example in examples:
@@ -94,8 +97,7 @@ def _drawn(
     units: Sequence[Unit], examples: Sequence[Example], exact: Shares, seed: int, stratify: bool, rare: str | None
 ) -> dict[str, str]:
     """Return the part of each unit, by its key. `rare` is where all rows of a class go that has no more than two."""
-    order = {unit.key: (xxhash.xxh3_64_intdigest(f"{seed}:{unit.key}".encode()), unit.key) for unit in units}
-    drawn = sorted(units, key=lambda unit: order[unit.key])
+    drawn = sorted(units, key=lambda unit: (xxhash.xxh3_64_intdigest(f"{seed}:{unit.key}".encode()), unit.key))
     if stratify and any(example.labels for example in examples):
         counts = [Counter(label for row in unit.rows for label in examples[row].labels or ()) for unit in drawn]
         parts = by_labels(counts, [len(unit.rows) for unit in drawn], exact)
@@ -115,6 +117,9 @@ def _strata(drawn: Sequence[Unit], examples: Sequence[Example], stratify: bool) 
     """Return the units by the commonest label of their rows."""
     strata: dict[str, list[Unit]] = {}
     for unit in drawn:
+        if len(unit.rows) == 1:
+            strata.setdefault((examples[unit.rows[0]].label or "") if stratify else "", []).append(unit)
+            continue
         counts = Counter(label for row in unit.rows if (label := examples[row].label) is not None)
         label = min(counts, key=lambda one: (-counts[one], one)) if counts and stratify else ""
         strata.setdefault(label, []).append(unit)
@@ -143,10 +148,14 @@ def _place(units: Sequence[Unit], sizes: Mapping[str, int], part_of: dict[str, s
     room = dict(sizes)
     least = min((size for size in sizes.values() if size), default=1)
     for unit in sorted(units, key=lambda unit: -len(unit.rows) if 1 < len(unit.rows) >= least else 0):
-        fitting = [part for part in sizes if room[part] >= len(unit.rows)]
-        part = fitting[0] if fitting else max(sizes, key=lambda one: (room[one], sizes[one]))
+        number = len(unit.rows)
+        for part in sizes:
+            if room[part] >= number:
+                break
+        else:
+            part = max(sizes, key=lambda one: (room[one], sizes[one]))
         part_of[unit.key] = part
-        room[part] -= len(unit.rows)
+        room[part] -= number
     for part, left in room.items():
         carried[part] += left
 
@@ -155,9 +164,10 @@ def _fill_empty(units: Sequence[Unit], part_of: dict[str, str], exact: Shares, f
     """Move one unit, a small one, from training into a part that got none and is not `filled`, as long as training keeps one."""
     sizes = {unit.key: len(unit.rows) for unit in units}
     for part in ("validation", "test"):
-        trained = sorted((key for key, one in part_of.items() if one == "train"), key=lambda key: (-sizes[key], key))
-        if exact[part] and part not in filled and part not in part_of.values() and len(trained) > 1:
-            part_of[trained[-1]] = part
+        if exact[part] and part not in filled and part not in part_of.values():
+            trained = [key for key, one in part_of.items() if one == "train"]
+            if len(trained) > 1:
+                part_of[max(trained, key=lambda key: (-sizes[key], key))] = part
 
 
 def _by_time(units: Sequence[Unit], times: Sequence[float], exact: Shares) -> dict[str, str]:

@@ -28,16 +28,24 @@ def units_of(examples: Sequence[Example], near: Mapping[int, int] = MappingProxy
     keys = [text_key(example) for example in examples]
     first: dict[Hashable, int] = {}
     for place, example in enumerate(examples):
-        joined.join(place, first.setdefault(keys[place], place))
+        same = first.setdefault(keys[place], place)
+        if same != place:
+            joined.join(place, same)
         if example.id in near:
             joined.join(place, first.setdefault(("near", near[example.id]), place))
         for group in example.group or ():
             joined.join(place, first.setdefault(("group", group), place))
     _join_continued(examples, joined)
-    members: dict[int, list[int]] = {}
-    for place in range(len(examples)):
-        members.setdefault(joined.find(place), []).append(place)
-    return [Unit(min(keys[place] for place in rows), tuple(rows)) for rows in members.values()]
+    first_of = joined.firsts()
+    several: dict[int, list[int]] = {}
+    for place, begin in enumerate(first_of):
+        if begin != place:
+            several.setdefault(begin, [begin]).append(place)
+    return [
+        Unit(min(keys[one] for one in several[place]), tuple(several[place])) if place in several else Unit(keys[place], (place,))
+        for place, begin in enumerate(first_of)
+        if begin == place
+    ]
 
 
 def _join_continued(examples: Sequence[Example], joined: _Joined) -> None:
@@ -72,6 +80,10 @@ class _Joined:
             above[place] = above[above[place]]
             place = above[place]
         return place
+
+    def firsts(self) -> list[int]:
+        """Return of each place the first of its set."""
+        return [place if above == place else self.find(place) for place, above in enumerate(self._above)]
 
     def join(self, one: int, other: int) -> None:
         one, other = sorted((self.find(one), self.find(other)))

@@ -18,6 +18,8 @@ _NUMBER = re.compile(r"[0-9](?:[^0-9]{0,3}[0-9]){5}|[0-9]\.[0-9]{1,3}\.[0-9]|[0-
 """Six digits close together, the beginning of an IPv4 address, or what may be an IBAN."""
 _SECRET_SIGNS = re.compile(r"[0-9@#$%^&*+=~]|[!?]\w")
 """One of them at least is in every secret that only the word before it gives away."""
+_PLAIN = re.compile(r"[A-Za-z .,;'\"\n-]*")
+"""No sign in it begins a number or an address, or is in a secret."""
 _SPELT_AT = re.compile(r"[\[({<] ?[aA][tT] ?[\])}>]| AT [^.]{1,60} DOT ")
 _OTHER_SIGNS = re.compile(
     r"(?![0-9])\d|[\u00a0\u2002-\u200b\u2010-\u2015\u202f\u205f\u2060\u2212\u3000\u30fb\ufe58\ufe63\uff0b-\uff20\uff3f\u2024\ufeff\u00ad]"
@@ -41,6 +43,10 @@ class Finder:
         numbers |= {"ip": addresses, "phone": phones.spans}
         self._of_numbers = [(kind, find) for kind, find in numbers.items() if kind in kinds]
 
+    def may_find(self, text: str) -> bool:
+        """Whether any finder is worth asking; where not, nothing is found."""
+        return bool(self._worth_asking(text if text.isascii() else _in_ascii(text)))
+
     def find(self, text: str) -> list[Found]:
         """Return what is private in the text, in order, without overlaps. Of two that overlap the more certain kind is taken."""
         if not text.isascii():
@@ -59,6 +65,9 @@ class Finder:
     def _worth_asking(self, text: str) -> list[tuple[str, Callable[[str], Iterator[Span]]]]:
         """Return the finders that could find anything, the more certain ones first."""
         asked: list[tuple[str, Callable[[str], Iterator[Span]]]] = []
+        if not self.eager and _PLAIN.fullmatch(text):
+            long = self._of_words and max(map(len, text.split()), default=0) > 15
+            return [*(self._of_words if long else ()), *(self._of_signs if " AT " in text and _SPELT_AT.search(text) else ())]
         if self._of_words and (max(map(len, text.split()), default=0) > 15 or self._may_name_a_secret(text)):
             asked += self._of_words
         if self._of_signs and ("@" in text or (_has_bracket_or_capitals(text) and _SPELT_AT.search(text))):

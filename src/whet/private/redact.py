@@ -27,6 +27,10 @@ class Redactor:
         self._stand_ins = StandIns(mode, key)
         self._codes = StandIns("hash", key)
 
+    def may_find(self, text: str) -> bool:
+        """Whether `find` has to look closer: where not, it finds nothing."""
+        return self._finder.may_find(text)
+
     def find(self, text: str) -> list[Found]:
         """Return what is private in the text, in order, without overlaps."""
         return [one for one in self._finder.find(text) if not self._stand_ins.is_one(text[one.start : one.end])]

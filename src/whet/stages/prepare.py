@@ -76,9 +76,10 @@ def prepare_run(
     check_plugins(recipe, folder)
     dataset = prepare_data(recipe, folder, narrator, fresh=fresh)
     parents = [parent.record() for parent in find_parents(recipe, folder)]
-    with new_run(path, {"kind": "prepare", "parents": parents, "data_sha256": dataset.hash}) as run:
+    known_hash = dataset.hash
+    with new_run(path, {"kind": "prepare", "parents": parents, "data_sha256": known_hash}) as run:
         write_whole(run.path / "recipe.yaml", dump_recipe(recipe))
-        dataset.write(run.path)
+        dataset.write(run.path, known_hash)
     return Run(path)
 
 

@@ -1,0 +1,38 @@
+"""The process that makes examples of rows for `workers.py`: it answers on standard output what comes on standard input, and ends with it."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import sys
+from typing import BinaryIO
+
+from whet.data.making import Maker, packed_made, unpacked_rows
+
+LENGTH = struct.Struct("<q")
+"""What precedes each message: its bytes. An answer of -1 says that these rows could not be worked on here."""
+JUDGED, LEARNT = b"j", b"l"
+"""What each stretch of rows begins with."""
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer until the requests end; the first is what has to be known."""
+    maker = Maker(pickle.loads(_message(requests)))
+    while message := _message(requests):
+        try:
+            answer = packed_made(maker(unpacked_rows(message[1:]), message[:1] == JUDGED))
+        except Exception:  # whoever asked does it again, and sees what is wrong
+            answers.write(LENGTH.pack(-1))
+        else:
+            answers.write(LENGTH.pack(len(answer)) + answer)
+        answers.flush()
+
+
+def _message(stream: BinaryIO) -> bytes:
+    """Return one message; nothing where the stream ends."""
+    head = stream.read(LENGTH.size)
+    return stream.read(*LENGTH.unpack(head)) if len(head) == LENGTH.size else b""
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)
