@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from whet.models.policy import Policy
 from whet.objectives import classify
 from whet.recipe import Choice
 from whet.recipe_file import build_recipe
+from whet.report.html import dotted
 from whet.stages.predict import predict_tasks
 from whet.stages.show import show_run
 from whet.stages.train import train
@@ -135,6 +137,20 @@ def test_what_auto_became_is_stored_with_its_reason(classified):
     chosen = load_run(classified.path).recipe.train.model_dump()
     anew = {"parallel", "gradient_checkpointing"}  # of the machine, on which the run may go on elsewhere; they change no result
     assert {key for key, value in chosen.items() if value == "auto"} <= anew
+    left = {key for key, value in dotted(load_run(classified.path).recipe.model_dump(mode="json")) if value == "auto"}
+    assert left - {"continual.weights"} <= set(decisions)  # of stages that are merged, and nothing is merged here
+    assert decisions["data.duplicates.near"]["value"] == "drop" and decisions["train.gradient_checkpointing"]["value"] is False
+    written = (classified.path / "recipe.yaml").read_text(encoding="utf-8")
+    assert re.search(r"redact: auto +# auto: private data are counted", written)
+    assert re.search(r"parallel: auto +# auto: one device", written)
+
+
+def test_the_numbers_that_a_technique_goes_by_are_stored_where_the_recipe_names_none(classified):
+    decisions = {decision["key"]: decision for decision in classified.manifest["decisions"]}
+    assert decisions["technique.rank"]["value"] == 16 and decisions["technique.alpha"]["value"] == 32.0
+    assert decisions["technique.rank"]["reason"].startswith("the default of lora. Rank r of the update")
+    said = CliRunner().invoke(app, ["show", str(classified.path)], terminal_width=200)
+    assert said.exit_code == 0 and re.search(r"technique\.rank +16 +the default of lora", said.output)
 
 
 def test_judging_on_another_file_leaves_the_run_as_it_was(classified, tmp_path):

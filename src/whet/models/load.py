@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import socket
 import urllib.request
 import warnings
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 import torch
 import transformers
 from huggingface_hub import errors as hub_errors
+from huggingface_hub import get_token
 from huggingface_hub.constants import ENDPOINT
 from transformers import (
     AutoConfig,
@@ -175,7 +175,7 @@ def _reason(name: str, error: BaseException) -> str:
         current = current.__cause__ or current.__context__
     allowed = "Allowed: builtin:minilm, builtin:seedling, a folder, or a Hugging Face id."
     if any(isinstance(link, hub_errors.GatedRepoError) for link in chain):
-        token = "your token has no access to it" if os.environ.get("HF_TOKEN") else "no token is set"
+        token = "your token has no access to it" if get_token() else "no token is set"
         return f"{name}: this model is gated and {token}. Accept its terms on its page, then run: hf auth login"
     if any(isinstance(link, hub_errors.RepositoryNotFoundError) for link in chain):
         return f"{name}: the hub has no such model, or it is private. Check the spelling; for a private one run: hf auth login. {allowed}"

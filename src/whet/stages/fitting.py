@@ -10,6 +10,7 @@ from whet.engine.parallel import Way, by_first, on_this_machine, size
 from whet.errors import RecipeError
 from whet.models.memory import GIB, Load
 from whet.recipe import Recipe
+from whet.stages.decide import Decision
 from whet.stages.estimate import bits_of, estimate_job
 from whet.stages.job import Job
 from whet.stages.narrate import Narrator
@@ -64,6 +65,22 @@ def choose(job: Job, room: int) -> Fit:
     if recomputed:
         said.append(f"Gradient checkpointing: blocks are computed again in the backward pass, {why_again(again, first, room)}.")
     return Fit(way, recomputed, tuple(said))
+
+
+def decided(job: Job, chosen: Fit, room: int) -> list[Decision]:
+    """Return what came of each `auto` of the machine. The words stay in the recipe: a run may go on elsewhere, and in the same result."""
+    train, made = job.recipe.train, []
+    if train.gradient_checkpointing == "auto":
+        needed = estimate_job(replace(job, way=chosen.way, recomputed=False)).total
+        why = why_again("auto", needed, room)
+        if not chosen.recomputed:
+            fits = "without it this fits" if needed <= room else "with it this would take no less"
+            why = f"{fits}: about {needed / GIB:,.1f} GiB, and {room / GIB:,.1f} GiB are free"
+        made.append(Decision("train.gradient_checkpointing", chosen.recomputed, why))
+    if train.parallel == "auto":
+        several = f"{size()} devices, {WORDS[chosen.way]}"
+        made.append(Decision("train.parallel", chosen.way, several if size() > 1 else "one device: nothing is shared"))
+    return made
 
 
 def recomputed_load(recipe: Recipe, load: Load, room: int, total: Callable[[Load], int]) -> Load:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydantic.fields import FieldInfo
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from whet.data.clean import build_cleaners
 from whet.data.dataset import Dataset
+from whet.data.notices import counted
 from whet.data.preflight import Finding, preflight
 from whet.engine.consolidate import Anchor, all_weights, held_weights
 from whet.engine.fit import TrainPlan
@@ -24,6 +26,7 @@ from whet.models.load import KINDS, load_policy
 from whet.models.lowrank import LowRank
 from whet.models.policy import Policy
 from whet.models.save import Card
+from whet.private.kinds import plural
 from whet.recipe import Choice, Recipe
 from whet.stages.build import build_objective, build_optimiser, build_schedule, build_technique
 from whet.stages.decide import (
@@ -119,6 +122,7 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     policy = _prepared(recipe, objective, dataset.train, folder, kept)
     recipe, decisions = _choose(recipe, objective, policy, dataset, folder)
     technique = build_technique(_chosen(recipe), folder)
+    decisions += _standard(_chosen(recipe), technique)
     if recipe.parents and not technique.mergeable:
         raise RecipeError(
             f"technique '{_chosen(recipe).name}' cannot be folded into the weights, which a run that goes on from `parents` ends in. Use "
@@ -283,7 +287,36 @@ def _choose(
     if recipe.data.clean == "auto":  # the word stays: it also merges spellings of a label, which no list of cleaners says
         names = [name for name, _ in build_cleaners(dataset.columns, folder).chain]
         made.append(Decision("data.clean", names, f"{', '.join(names)}; spellings of one label become one"))
-    return recipe, made
+    return recipe, made + _of_rows(recipe, dataset)
+
+
+def _of_rows(recipe: Recipe, dataset: Dataset) -> list[Decision]:
+    """Return what came of each `auto` about rows. The words stay in the recipe: rows of another day may ask for something else."""
+    made = []
+    if recipe.data.duplicates.near == "auto":
+        num_dropped = dataset.accounting.dropped.get("near duplicate", 0)
+        why = (
+            "keep: more than half would go, so these are variations of a few texts; each group is in one part of the split"
+            if dataset.keeps_near
+            else f"drop: {counted(num_dropped, 'row')} nearly the same as an earlier one, with the same target"
+        )
+        made.append(Decision("data.duplicates.near", "keep" if dataset.keeps_near else "drop", why))
+    if recipe.data.redact == "auto":
+        found = ", ".join(plural(one.kind, one.rows) for one in dataset.private) or "none"
+        made.append(Decision("data.redact", False, f"private data are counted and told, and nothing is changed; found: {found}"))
+    return made
+
+
+def _standard(choice: Choice, technique: Technique) -> list[Decision]:
+    """Return the numbers that a technique goes by where the recipe names none, each with what it is."""
+    fields: Mapping[str, FieldInfo] = type(technique).__pydantic_fields__  # type: ignore[attr-defined]
+    return [
+        Decision(
+            f"technique.{name}", value, f"the default of {choice.name}. {(field.description or '').split('. ')[0].rstrip('.')}"
+        )
+        for name, field in fields.items()
+        if name not in choice.settings and type(value := getattr(technique, name)) in {int, float}
+    ]
 
 
 def _limit(recipe: Recipe, policy: Policy) -> int:

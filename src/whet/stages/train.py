@@ -38,7 +38,7 @@ from whet.stages.build import (
 )
 from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.estimate import Pace, estimate_job
-from whet.stages.fitting import choose, make_fit, room_here
+from whet.stages.fitting import choose, decided, make_fit, room_here
 from whet.stages.job import Job, build_job, loading, on_all_rows, refuse
 from whet.stages.lineage import as_stored, find_parents
 from whet.stages.merging import check_merge, merge_stages
@@ -93,8 +93,9 @@ def train_on(
     refuse(job.findings)
     if recipe.continual.merge != "none":
         check_merge(job, folder)
+    memory = _foreseen(job, narrator)
     manifest = _manifest(job, folder)
-    manifest["plan"]["memory"] = _foreseen(job, narrator)
+    manifest["plan"]["memory"] = memory
     taught = [name for name in manifest["learnt_from"] if is_run(name)]
     with new_run(path, manifest | {"parents": [*came_from, *parents, *taught], **noted}) as run:
         write_run(run, job.recipe, job)
@@ -252,9 +253,10 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator, load_s: 
 
 
 def _foreseen(job: Job, narrator: Narrator) -> dict[str, Any]:
-    """Return the memory that the formula foresees, and say where it is more than there is."""
+    """Return the memory that the formula foresees, say where it is more than there is, and note how the job is made to fit."""
     free = room_here(job)
     chosen = choose(job, free)
+    job.decisions += decided(job, chosen, free)
     needed = estimate_job(replace(job, way=chosen.way, recomputed=chosen.recomputed))
     if needed.total > free:
         told = f"Note: this is estimated to take {needed.total / GIB:,.1f} GiB, and {free / GIB:,.1f} GiB are free."
