@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import random
 import re
 import shutil
@@ -18,10 +19,11 @@ from whet import cli, recipe_file
 from whet.engine import checkpoint
 from whet.errors import RecipeError, Refused, RunError
 from whet.files import file_hash
+from whet.plugins import build
 from whet.recipe import Recipe
 from whet.run import Run
 from whet.stages.gate import objection, respect_gate, stored_gate
-from whet.stages.phase import Stopper
+from whet.stages.phase import Stopper, _ending, learnt_at
 from whet.stages.prepare import stored_dataset
 from whet.stages.score import scoring
 from whet.stages.tuned import load_run
@@ -257,6 +259,24 @@ def test_the_loss_is_watched_downward() -> None:
     stopper.see(0.9, 2)
     stopper.see(0.95, 3)
     assert (stopper.best_step, stopper.best_loss, stopper.done) == (2, 0.9, True)
+
+
+def test_where_nothing_is_left_to_learn_training_ends() -> None:
+    # rows that are all right for certain go on getting better by nothing that matters, epoch after epoch
+    stopper = Stopper(2, learnt=1e-4)
+    stopper.see(3e-4, 1)
+    assert not stopper.done
+    stopper.see(2e-5, 2)
+    assert stopper.done and stopper.best_step == 2
+    assert _ending(2, 15, stopper, "loss").startswith(
+        "Stopped early after step 2 of 15, since hardly anything is left to learn; "
+    )
+    unwatched = Stopper(0, learnt=1e-4)
+    unwatched.see(2e-5, 1)
+    assert not unwatched.done  # early_stopping: false trains to the planned end
+    assert learnt_at(build("objectives", "classify", {})) == 1e-4 and math.isinf(
+        learnt_at(build("objectives", "grpo", {"reward": "numeric"}))
+    )
 
 
 @pytest.mark.parametrize(("kind", "metric"), [("encoder", "macro_f1"), ("encoder", "brier"), ("decoder", "chrf")])

@@ -26,10 +26,12 @@ from whet.run import Run
 from whet.stages.job import Job
 from whet.stages.narrate import Bar, Narrator
 from whet.stages.score import Scoring
-from whet.types import Cursor, Step
+from whet.types import Cursor, Objective, Step
 
 SMOOTH = 20
 """Steps whose mean loss is shown."""
+LEARNT = 1e-4
+"""Validation loss from which on there is nothing left to learn: nats of a row or a token that is right for certain."""
 
 
 @dataclass(slots=True)
@@ -41,6 +43,8 @@ class Stopper:
     min_improvement: float = 0.0
     sign: int = -1
     """1 where higher is better, -1 where lower is."""
+    learnt: float = -math.inf
+    """Validation loss from which on nothing is left to learn."""
     best: float = -math.inf
     """Best of what is watched, times the sign."""
     best_loss: float = math.inf
@@ -58,7 +62,7 @@ class Stopper:
 
     @property
     def done(self) -> bool:
-        return self.patience > 0 and self.misses >= self.patience
+        return self.patience > 0 and (self.misses >= self.patience or self.best_loss <= self.learnt)
 
     def state(self) -> dict[str, float | None]:
         return {
@@ -119,6 +123,11 @@ def stop_signals() -> Iterator[Flag]:
             signal.signal(kind, old)
 
 
+def learnt_at(objective: Objective) -> float:
+    """Return the validation loss from which on nothing is left to learn; of rewards that are learnt from there is none."""
+    return -math.inf if objective.online else LEARNT
+
+
 def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int = 0, scoring: Scoring | None = None) -> Outcome:
     """Train `job` from where its last good checkpoint stands, to its end or an early stop, and leave the best weights in the policy.
 
@@ -131,7 +140,7 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
     early = job.recipe.train.early_stopping
     watching = bool(early) and bool(job.validation_units)
     sign = scoring.sign if scoring else -1
-    stopper = Stopper(early.patience, early.min_improvement, sign) if early and watching else Stopper(0)
+    stopper = Stopper(early.patience, early.min_improvement, sign, learnt_at(job.objective)) if early and watching else Stopper(0)
     if job.recomputed:
         recompute_blocks(job.policy)
     if job.way == "fsdp":
@@ -298,9 +307,10 @@ def _ending(step: int, num_steps: int, stopper: Stopper, watched: str) -> str:
     """Why training ended, and which weights are kept."""
     why = f"Ended after step {step:,}"
     if step < num_steps:
-        why = (
-            f"Stopped early after step {step:,} of {num_steps:,}, since {stopper.misses} validations brought no better {watched}"
-        )
+        left = f"{stopper.misses} validations brought no better {watched}"
+        if stopper.misses < stopper.patience:
+            left = "hardly anything is left to learn"
+        why = f"Stopped early after step {step:,} of {num_steps:,}, since {left}"
     if not stopper.best_step:
         return f"{why}; its weights are kept."
     best = f"step {stopper.best_step:,}, where the validation {watched} was best ({stopper.sign * stopper.best:.4f})"

@@ -18,7 +18,7 @@ from whet.recipe import Recipe
 from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.job import Job, Kept, build_job, refuse
 from whet.stages.narrate import SILENT
-from whet.stages.phase import Flag, Stopper
+from whet.stages.phase import Flag, Stopper, learnt_at
 from whet.stages.score import scoring
 from whet.types import Cursor, Unit
 
@@ -96,7 +96,8 @@ def run_trial(
     )
     sign = watch.sign if watch else -1
     by_metric = bool(watch and early)  # without early stopping, training keeps the step of the least loss
-    stopper = Stopper(early.patience, early.min_improvement, sign if by_metric else -1) if early else Stopper(0, sign=-1)
+    learnt = learnt_at(job.objective)
+    stopper = Stopper(early.patience, early.min_improvement, sign if by_metric else -1, learnt) if early else Stopper(0, sign=-1)
     if job.recipe.continual.ewc:
         key = f"{job.recipe.technique} {job.recipe.objective} {job.plan.max_length}"
         job.anchor = anchored(job, kept.fisher(key, lambda: measured_fisher(job, folder, SILENT)))
