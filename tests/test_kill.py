@@ -316,8 +316,10 @@ def test_a_stopped_run_exits_130_and_can_be_resumed(number, recipes, whet, tmp_p
     run = tmp_path / "stopped"
     code, said = whet("train", recipes / "write.yaml", "--out", run, when=at_step("fit", 5, number))
     assert code == 130 and "after step 5" in said and f"whet train --resume {run}" in said
+    before = Run(run).manifest["actual"]["train_s"]
     code, said = whet("train", "--resume", run)
     assert code == 0 and "Going on after step 5." in said
+    assert Run(run).manifest["actual"]["train_s"] > before > 0
     # the checkpoint of step 5 is one that the undisturbed run did not make; everything else is the same
     assert {file: hashed for file, hashed in end(run).items() if "step-5/" not in file} == expected
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -101,7 +102,7 @@ def train_on(
         write_run(run, job.recipe, job)
     run = Run(path)
     announce(path, folder)
-    with run.lock(), resumable(run), mirrored(run, job.recipe, folder, narrator) as watched:
+    with run.lock(), resumable(run), mirrored(run, job.recipe, folder, narrator) as watched, _timed(run):
         _train(job, watched, folder, narrator, load_s)
     _train_each_alone(run, dataset, folder, narrator)
     return run
@@ -153,7 +154,7 @@ def _gone_on(path: Path, recipe: Path | None, narrator: Narrator) -> Run:
             load_s = time.monotonic() - begun
             check_base(job.policy, manifest["base"]["sha256"])
             announce(run.path, folder)
-            with mirrored(run, stored, folder, narrator) as watched:
+            with mirrored(run, stored, folder, narrator) as watched, _timed(run):
                 _train(job, watched, folder, narrator, load_s)
     if compared(stored):
         _train_each_alone(run, stored_dataset(run), plugin_folder(run, recipe), narrator)
@@ -250,6 +251,19 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator, load_s: 
             _save(job, folder, model)
             run.note(phases=phases, trainable_parameters=learning, actual=_actual(seconds, tokens, job))
     wait()
+
+
+@contextmanager
+def _timed(run: Run) -> Iterator[None]:
+    """Within this, a run that is stopped notes how long it has trained, so that what it took in the end counts that too."""
+    begun = time.monotonic()
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        if leads():
+            so_far = run.manifest["actual"]
+            run.note(actual=so_far | {"train_s": round(so_far["train_s"] + time.monotonic() - begun, 2)})
+        raise
 
 
 def _foreseen(job: Job, narrator: Narrator) -> dict[str, Any]:
