@@ -42,6 +42,31 @@ def test_what_only_looks_private_stays():
     assert len(changed) <= len(texts) / 1000, changed[:10]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "azjatycki 8d6ba9fc-0974-4216-8ca5-773131243f80", "roskoszny 55bf55d5-0a72-4123-8f00-672790627802",
+        "order EP-08691413 has come", "the moment 2019-10-09T14:43:01.062797 is over", "19 8087 5459 3997 5329 1032 3131 9299",
+        "6473 1967 6616 5679 8127 839 339", "ean 4685921530667", "in 07522758", "0-01-868483-1", "603 12 6172 5533 2571 8984",
+        "password = getpass(prompt)", "pwd=$HOME;x=1", "called at 1371694174.123",
+    ],
+)  # fmt: skip
+def test_codes_figures_and_times_stay(text):
+    assert MASKED(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("card 4111 1111 1111 1111 12 25 123", "card [card] 12 25 123"), ("4111 1111 1111 1111 1225", "[card] 1225"),
+        ("password: UHagG(sb#5 and more", "password: [key] and more"), ("password: $sX8THYx6T", "password: [key]"),
+        ("EP-08691413 and 0171 39200123", "EP-08691413 and [phone]"),
+    ],
+)  # fmt: skip
+def test_what_stands_beside_such_is_found(text, masked):
+    assert MASKED(text) == masked
+
+
 def test_real_questions_without_private_data_stay():
     file = SHARED / "data" / "classify" / "banking77" / "train.csv"
     if not file.is_file():

@@ -5,17 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from whet.private.checksums import luhn, mod_97
+from whet.private.checksums import gs1, luhn, mod_97
 from whet.private.context import BEFORE, is_other_number
 
 Span = tuple[int, int]
-_RUN = re.compile(r"(?<![\w.,])(?<!\d[/:])[0-9](?:[ -]?[0-9]){11,}(?![\w]|[.,]\d)")
+_RUN = re.compile(r"(?<![\w.,])(?<!\d[/:])(?<![0-9a-fA-F]{4}-)[0-9](?:[ -]?[0-9]){11,}(?![\w]|[.,]\d)")
 _WRITTEN = re.compile(r"[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}(?:\1[0-9]{1,4}){0,2}|[0-9]{4}([ -])[0-9]{6}\2[0-9]{4,5}|[0-9]{12,19}")
 _CARD = re.compile(
     r"(?i)\b(?:cards?|visa|master ?card|amex|american express|discover|diners|maestro|credit|debit|kreditkarte\w*|karte\w*|carte|tarjeta|carta|"
     r"cartão|kaart|karta)\b"
 )
 _GROUP = re.compile(r"[0-9]+")
+_FIGURE_BEFORE = re.compile(r"(?<![0-9])[0-9]{1,5} $")
+_FIGURE_AFTER = re.compile(r" (?!(?:0[1-9]|1[0-2]) ?[0-9]{2}\b)(?:[0-9]{4}|[0-9]{3} [0-9]{3})(?![0-9])")
+_MAESTRO = re.compile(r"(?:5[0678]|6[37])[0-9]{12,13}")
+"""Of fourteen or fifteen digits, which few are."""
+"""Further numbers, which are no month and year and no security code."""
+LONG = frozenset({17, 18})
+"""Digits without gaps that only few cards have, and many other numbers: they must be said to be a card's."""
+SHORT = frozenset({12, 13})
+"""Digits of cards of long ago, and of articles today (UPC, EAN), which have a check digit of their own."""
 _ISSUERS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|"  # Visa; Mastercard
     r"3[47]\d{13}|3(?:0[0-5]|095|[689]\d)\d{11}|3(?:0[0-5]|[689]\d)\d{13,16}|"  # American Express; Diners Club
@@ -56,10 +65,15 @@ def cards(text: str) -> Iterator[Span]:
 
 
 def _is_card(text: str, start: int, end: int) -> bool:
-    """Whether it is written as cards are, or said to be one; a short number is none where a word says that it is something else."""
+    """Whether it is written as cards are, or said to be one; a short one is none where it is an article's or said to be another's."""
     if _CARD.search(text[max(0, start - BEFORE) : start]):
         return True
-    return bool(_WRITTEN.fullmatch(text, start, end)) and (end - start > 13 or not is_other_number(text, start, end))
+    if _FIGURE_BEFORE.search(text[max(0, start - 8) : start]) or _FIGURE_AFTER.match(text, end):
+        return False  # one of a row of figures
+    written = text[start:end]
+    if not _WRITTEN.fullmatch(written) or (written.isdigit() and (len(written) in LONG or _MAESTRO.fullmatch(written))):
+        return False
+    return len(written) not in SHORT or not (gs1(written) or is_other_number(text, start, end))
 
 
 def _card_from(text: str, groups: list[Span], first: int) -> int | None:

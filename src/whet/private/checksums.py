@@ -50,3 +50,9 @@ def verhoeff(digits: str) -> bool:
     for place, digit in enumerate(reversed(digits)):
         check = _VERHOEFF_D[check][_VERHOEFF_P[place % 8][int(digit)]]
     return check == 0
+
+
+def gs1(digits: str) -> bool:
+    """Whether the last digit is an article's check digit. GS1 General Specifications, section 7.9."""
+    total = sum(int(one) * (3, 1)[place % 2] for place, one in enumerate(reversed(digits[:-1])))
+    return (total + int(digits[-1])) % 10 == 0

@@ -41,7 +41,10 @@ _PASSWORDS = (
 _VALUE = r"([^\s\"'`,;<>()\[\]{}]{4,256})"
 _IS = r"[\"'`]?\s{0,3}(?:=>|:=|[:=]|\b(?:is|was|ist|lautet|es|est|é|è|to)\b)\s{0,3}[\"'`]?"
 _NAMED = re.compile(rf"(?i)(?<![A-Za-z])(?:{_NAMES})(?![A-Za-z]){_IS}{_VALUE}")
-_PASSWORD = re.compile(rf"(?i)(?<![A-Za-z])(?:{_PASSWORDS})(?![A-Za-z]){_IS}{_VALUE}")
+_PASSWORD = re.compile(rf"(?i)(?<![A-Za-z])(?:{_PASSWORDS})(?![A-Za-z]){_IS}([^\s\"'`<>]{{4,256}})")
+_CALL = re.compile(r"[A-Za-z_][\w.]{2,}(?=[(\[][\w.,]*[)\]]|\($)|[^;,]{4,}?(?=[;,]\w+[=:])")
+"""What stands before a bracket or the next setting: code, and not a password with such a sign."""
+_VARIABLE = re.compile(r"[$%{][$%{]?[A-Za-z_][\w.]*[}%]{0,2}")
 _BEARER = re.compile(r"(?i)\b(?:bearer|basic)\s{1,3}([A-Za-z0-9._~+/=-]{8,})")
 _RANDOM = re.compile(r"(?<![A-Za-z0-9_+/.@-])[A-Za-z0-9_+/-]{24,256}={0,2}(?![A-Za-z0-9_+/=@-])")
 _NOT_SECRET = re.compile(r"(?i)(?:sha\d{1,3}[-:=]|md5[-:=]|base64,|://[^\s]{0,200}|[/?&]v=|integrity\W{1,4}|digest\W{1,4})$")
@@ -78,7 +81,9 @@ def _named(text: str, eager: bool) -> Iterator[Span]:
     for pattern, least in ((_PASSWORD, 5), (_NAMED, 8)):
         for found in pattern.finditer(text):
             start, end = found.span(1)
-            end -= len(found[1]) - len(found[1].rstrip(".,:;"))
+            if pattern is _PASSWORD and (code := _CALL.match(found[1])):
+                end = start + len(code[0])
+            end -= len(text[start:end]) - len(text[start:end].rstrip(".,:;"))
             if text[start:end].startswith("[") or (not eager and not _looks_secret(text[start:end], least)):
                 continue
             yield start, end
@@ -89,7 +94,9 @@ def _named(text: str, eager: bool) -> Iterator[Span]:
 
 def _looks_secret(value: str, least: int) -> bool:
     """Whether it is no word of a sentence: digits among letters, capitals within, or a sign that words do not have."""
-    if len(value) < least or value.lower().startswith(("http://", "https://", "$", "%", "xxx", "***", "...")):
+    if len(value) < least or value.lower().startswith(("http://", "https://", "xxx", "***", "...")):
+        return False
+    if _VARIABLE.fullmatch(value) and not (any(map(str.isdigit, value)) and value not in {value.lower(), value.upper()}):
         return False
     digits, letters = any(map(str.isdigit, value)), any(map(str.isalpha, value))
     capitals = value != value.lower() and value[1:] != value[1:].lower() and value != value.upper()

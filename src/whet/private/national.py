@@ -11,6 +11,7 @@ from whet.private.checksums import mod_11_10, verhoeff, weighted
 from whet.private.context import NATIONAL, is_amount, is_other_number, says
 
 Span = tuple[int, int]
+_FIGURE, _FIGURES = re.compile(r"[0-9] $"), re.compile(r" [0-9]")
 _BEFORE, _AFTER = r"(?<![\w.,/-])(?<![#$€£])", r"(?![\w]|[.,/-]\d|-\w)"
 
 
@@ -31,6 +32,12 @@ class NationalId:
             if not self.test(re.sub(r"[^0-9A-Z]", "", found[0].upper())) or is_amount(text, *found.span()):
                 continue
             named = says(self.words, text, *found.span())
+            if (
+                not named
+                and " " in found[0]
+                and (_FIGURE.search(text[max(0, found.start() - 2) : found.start()]) or _FIGURES.match(text, found.end()))
+            ):
+                continue  # one of a row of figures
             if found.lastindex is not None:
                 if named or says(NATIONAL, text, *found.span()):
                     yield found.span()
@@ -155,8 +162,7 @@ NATIONAL_IDS = {
     "br_cpf": NationalId(
         _layout(
             r"[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}",
-            r"[1-9][0-9]{8}-?[0-9]{2}",
-            r"(0[0-9]{8}-?[0-9]{2})",
+            r"[0-9]{9}-?[0-9]{2}",
             r"[0-9]{3} [0-9]{3} [0-9]{3} [0-9]{2}",
         ),
         br_cpf,

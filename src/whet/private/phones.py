@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from whet.private.checksums import gs1
 from whet.private.context import follows_phone, is_amount, named
 
 Span = tuple[int, int]
@@ -37,8 +38,10 @@ REGIONS = (
 )
 """Where a number without a country's prefix may be from. Those with one are known everywhere."""
 LEAST, MOST = 7, 15  # digits; ITU-T E.164 allows 15
+BESIDE = 3
+"""Numbers before and behind a number that are looked at."""
 _RUN = re.compile(
-    r"(?<![\w.,@&=?%])(?<![\w]/)(?:\+ ?|\()?\(?[0-9](?:[ ().\/-]{0,3}[0-9]){5,}(?:(?: ?(?:x|ext\.?) ?)[0-9]{1,6})?(?!\w)"
+    r"(?<![\w.,@&=?%])(?<![\w]/)(?<![0-9][:T])(?:\+ ?|\()?\(?[0-9](?:[ ().\/-]{0,3}[0-9]){5,}(?:(?: ?(?:x|ext\.?) ?)[0-9]{1,6})?(?!\w)"
 )
 _LINK = re.compile(r"(?:wa\.me/|tel:|sms:|callto:)(\+?[0-9][0-9().-]{5,18}[0-9])")
 _PIECE = re.compile(r"[^ ]+")
@@ -67,11 +70,20 @@ _WRITTEN = tuple(
 """How national numbers without a leading 0 are written, by region."""
 _COUNTRY = re.compile(r"\([1-9][0-9]{0,2}\) ?[0-9]")
 """A country's prefix in brackets, as in (351) 937 078 599."""
-_OTHERWISE = re.compile(r"\([0-9]*\.|(?:^|[^0-9.])[0-9]\.[0-9]|^[0-9]{1,3}(?:\.[0-9]{1,3}){3}$|\)[^(]*\)|^[^(]*\)")
+_OTHERWISE = re.compile(
+    r"\([0-9]*\.|(?:^|[^0-9.])[0-9]\.[0-9]|^[0-9]{1,3}(?:\.[0-9]{1,3}){3}$|^[0-9]{9,}\.[0-9]+$|\)[^(]*\)|^[^(]*\)"
+)
 """A decimal, the four parts of an IP address, or a bracket that was never opened."""
 _DRAMA = re.compile(r"07700900\d{3}")
 """Set aside by Ofcom for films, and in many an example: valid nowhere."""
 _GROUPS = re.compile(r"[0-9]+")
+_BARE = re.compile(r"0[0-9]{9,10}|01[567][0-9]{9}")
+"""How long numbers without any gap are that nothing names; in Germany mobile ones have twelve digits."""
+_CODE = re.compile(r"(?<![A-Za-z])(?!(?:TEL|MOB|FAX|CELL)-)[A-Z]{1,5}-$|(?i:[0-9a-f]{4}-)$")
+"""What stands before the digits of a code such as EP-08691413, or of a UUID."""
+_BOOK = re.compile(r"(?:97[89]-)?[0-9]{1,5}-[0-9]{1,7}-[0-9]{1,7}-[0-9]")
+_POSTCODE = re.compile(r"[0-9]{5}-[0-9]{3}")
+"""How books' numbers (ISBN) and Brazilian postcodes are written."""
 
 
 class Phones:
@@ -107,11 +119,13 @@ class Phones:
         date = _DATE.match(text, start, pieces[-1][1])
         for last in reversed(lasts):
             begin, end = _without_open_bracket(text, start, pieces[last][1])
-            if (date is None or _DATE.match(text[start:end]) is None) and self._is_phone(text, begin, end):
+            near = (*pieces[max(0, first - BESIDE) : first], *pieces[last + 1 : last + 1 + BESIDE])
+            among = _is_table([text[slice(*piece)] for piece in near])
+            if (date is None or _DATE.match(text[start:end]) is None) and self._is_phone(text, begin, end, among):
                 return (begin, end), last + 1
         return None
 
-    def _is_phone(self, text: str, start: int, end: int) -> bool:
+    def _is_phone(self, text: str, start: int, end: int, among_numbers: bool = False) -> bool:
         written = _EXTENSION.sub("", text[start:end])
         groups = _GROUPS.findall(written)
         digits = "".join(groups)
@@ -129,6 +143,14 @@ class Phones:
         word = named(text, start)
         if not word and follows_phone(text, end):
             word = "phone"
+        if (
+            _CODE.search(text[max(0, start - 8) : start])
+            or _BOOK.fullmatch(written)
+            or (written.isdigit() and _is_article(digits))
+        ):
+            return False
+        if word != "phone" and (among_numbers or _POSTCODE.fullmatch(written)):
+            return False
         if digits.startswith("00") and len(digits) >= 10 and self._foreign(digits[2:], written, word):
             return True
         if written[0] == "(" and _COUNTRY.match(written) and _valid("+" + digits):
@@ -158,6 +180,10 @@ class Phones:
             return not behind and len(digits) <= 13 and (self.eager or self._dialled(digits))
         if word == "other":
             return False
+        if len(groups) == 1 and written[0] == "0" and not self.eager:  # what nothing names and nothing divides: mobile ones only
+            return bool(_BARE.fullmatch(digits)) and (
+                any(_valid(digits, one) and _mobile(digits, one) for one in self.regions) or bool(_DRAMA.fullmatch(digits))
+            )
         if digits[0] == "0" and 8 <= len(digits) <= 13 and (len(groups[0]) > 1 or written[0] == "("):
             grouped = 2 <= len(groups) <= 5 and len(groups[0]) <= 5 and len(digits) >= 10
             return (
@@ -178,6 +204,16 @@ class Phones:
 def _could_be_groups(groups: Sequence[str]) -> bool:
     """Whether a number is divided as phone numbers are, and not as a list of numbers."""
     return len(groups) <= 7 and sum(len(group) == 1 for group in groups) <= 2
+
+
+def _is_table(others: Sequence[str]) -> bool:
+    """Whether the numbers beside a number are more than one, or a long one: what stands among them is one of a row of figures."""
+    sizes = [sum(map(str.isdigit, one)) for one in others]
+    return sum(size > 0 for size in sizes) > 1 or any(size > 2 for size in sizes)
+
+
+def _is_article(digits: str) -> bool:
+    return len(digits) in {12, 13} and gs1(digits)
 
 
 def _without_open_bracket(text: str, start: int, end: int) -> Span:
@@ -222,3 +258,11 @@ def _possible(number: str, region: str | None = None) -> bool:
         return bool(phonenumbers.is_possible_number(phonenumbers.parse(number, region)))
     except phonenumbers.NumberParseException:
         return False
+
+
+@lru_cache(maxsize=65536)
+def _mobile(number: str, region: str) -> bool:
+    import phonenumbers
+
+    kind = phonenumbers.number_type(phonenumbers.parse(number, region))
+    return bool(kind in {phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE})
