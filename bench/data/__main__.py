@@ -1,6 +1,6 @@
 """Speed of duplicates and of the whole default pipeline, and how many planted near duplicates are found.
 
-    python -m bench.data --datatrove PYTHON [--rows 150000] [--rounds 3] [--out bench/results/data.json]
+    python -m bench.data --datatrove PYTHON [--rows 150000] [--shared-rows 50000] [--rounds 3] [--out bench/results/data.json]
 
 PYTHON is the interpreter of an environment with datatrove (see of_datatrove.py). Rows of about 100 characters are drawn: some are equal to an
 earlier one, some differ from one in a word. Both read the same jsonl files and look for the same thing by their own rules: datatrove by
@@ -129,16 +129,20 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def measure(rows: Rows, python: str | None, rounds: int, folder: Path) -> dict[str, object]:
+def measure(rows: Rows, num_shared: int, python: str | None, rounds: int, folder: Path) -> dict[str, object]:
     """Measure in turn: ours, datatrove's, the whole of `whet prepare`, so many times."""
     source = folder / "rows"
     source.mkdir()
     for part in range(2):
-        lines = (json.dumps({"id": str(place), "text": text}) for place, text in enumerate(rows.texts) if place % 2 == part)
+        lines = (
+            json.dumps({"id": str(place), "text": text})
+            for place, text in enumerate(rows.texts[:num_shared])
+            if place % 2 == part
+        )
         (source / f"{part}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *((text, CLASSES[at % 8]) for at, text in enumerate(rows.texts))])
-    size, where = len(rows.texts), machine()
+    size, where, num_shared = len(rows.texts), machine(), min(num_shared, len(rows.texts))
     duplicates, peers, prepared = [], [], []
     for number in range(rounds):
         duplicates.append(seconds(lambda: ours(source)))
@@ -146,18 +150,15 @@ def measure(rows: Rows, python: str | None, rounds: int, folder: Path) -> dict[s
             peers.append(of(python, "of_datatrove.py", source, folder / "work", os.cpu_count() or 1)["seconds"])
         prepared.append(of(sys.executable, "of_whet.py", folder / "rows.csv", folder / f"run{number}"))
         assert prepared[-1]["kept"] + prepared[-1]["dropped"] == size, "a row is missing"
-    pipeline = [one["seconds"] for one in prepared]
+    times = {"whet duplicates": duplicates, "datatrove duplicates": peers, "whet prepare": [one["seconds"] for one in prepared]}
+    sizes = {"whet duplicates": num_shared, "datatrove duplicates": num_shared, "whet prepare": size}
     return {
         "commit": commit(),
         "machine": where,
-        "rows": size,
+        "rows": sizes,
         "mean_characters": statistics.mean(map(len, rows.texts)),
-        "seconds": {"whet duplicates": duplicates, "datatrove duplicates": peers, "whet prepare": pipeline},
-        "rows_per_second": {
-            name: with_interval([size / one for one in some])
-            for name, some in {"whet duplicates": duplicates, "datatrove duplicates": peers, "whet prepare": pipeline}.items()
-            if some
-        },
+        "seconds": times,
+        "rows_per_second": {name: with_interval([sizes[name] / one for one in some]) for name, some in times.items() if some},
         "times_datatrove": with_interval([peer / own for peer, own in zip(peers, duplicates, strict=True)]) if peers else None,
         "prepare": {
             "processor_s": [one["processor_s"] for one in prepared],
@@ -171,11 +172,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datatrove", metavar="PYTHON")
     parser.add_argument("--rows", type=int, default=150_000)
+    parser.add_argument(
+        "--shared-rows", type=int, default=50_000, help="the first rows, on which duplicates are looked for beside datatrove"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("bench/results/data.json"))
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(draw(asked.rows), asked.datatrove, asked.rounds, Path(folder))
+        found = measure(draw(asked.rows), asked.shared_rows, asked.datatrove, asked.rounds, Path(folder))
     asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
 
