@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from whet import plugins
 from whet.errors import DataError, RecipeError
+from whet.stages import new_source
 
 
 def source(folder: Path, **settings):
@@ -114,3 +118,41 @@ def test_a_key_that_is_no_column(tmp_path):
         list(source(tmp_path, key="nothing").collect(None))
     with pytest.raises(RecipeError, match="plain name"):
         source(tmp_path, key='x" OR 1=1 --')
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """A database with a view that never ends."""
+    with closing(sqlite3.connect(tmp_path / "endless.db")) as database:
+        database.execute("CREATE TABLE t (text, label)")
+        database.execute("INSERT INTO t VALUES ('hello', 'a')")
+        database.execute(
+            "CREATE VIEW v AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x AS text FROM c WHERE x < 0"
+        )
+        database.commit()
+    return tmp_path / "endless.db"
+
+
+def test_a_view_that_never_ends_is_not_counted_for_ever(endless, monkeypatch):
+    monkeypatch.setattr(new_source, "COUNTED_S", 0.3)
+    with pytest.raises(DataError, match="takes longer"):
+        new_source.source_of(str(endless))
+
+
+def test_a_query_that_never_ends_is_ended_by_an_interrupt(endless):
+    source = plugins.build("sources", "sql", {"connection": str(endless), "query": "SELECT * FROM v"})
+    interrupt = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            list(source.collect(None))
+    finally:
+        interrupt.join()
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_value_larger_than_any_row_is_refused_before_it_is_made(endless):
+    source = plugins.build("sources", "sql", {"connection": str(endless), "query": "SELECT hex(zeroblob(400000000)) AS text"})
+    with pytest.raises(DataError, match="too big"):
+        list(source.collect(None))

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, field_validator
 
+from whet.collect.breakable import breakable
 from whet.collect.credential import PLACE, Credential, hidden, secret, secret_error
 from whet.collect.page import Mark, Page, moment, now
 from whet.data.rows import RawRow
@@ -118,8 +119,9 @@ class Sql(Source):
             with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=self.timeout_s)) as database:
                 database.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in READS else sqlite3.SQLITE_DENY)
                 database.text_factory = lambda content: content.decode("utf-8", "replace")
-                cursor = database.execute(query, values)
-                yield from self._pages(cursor, after, str(file), moment(file.stat().st_mtime))
+                with breakable(database):
+                    cursor = database.execute(query, values)
+                    yield from self._pages(cursor, after, str(file), moment(file.stat().st_mtime))
         except sqlite3.Error as error:
             raise DataError(
                 f"{file}: {_reason(error)}. The query may only read, and is one SELECT: data.sources query."

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from whet import plugins
+from whet.collect.breakable import breakable
 from whet.collect.fetch import Patience, Reach, patiently, shown
 from whet.collect.visits import Visits, hosts_of
 from whet.data.rows import RawRow, Reject
@@ -25,6 +26,8 @@ LOOKED_AT = 2_000
 """Rows that a recipe is guessed from."""
 PAGES = 5
 """Answers of a web server that are looked at, at most."""
+COUNTED_S = 30.0
+"""Longest that the rows of a database are counted."""
 SQLITE = b"SQLite format 3\x00"
 
 
@@ -122,7 +125,7 @@ def _is_local(url: str) -> bool:
 def _of_database(file: Path) -> dict[str, Any]:
     """Return how the largest table of a database is read, in the order of its key, where it has one."""
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database, breakable(database, COUNTED_S):
             names = [
                 name
                 for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name")
@@ -133,6 +136,11 @@ def _of_database(file: Path) -> dict[str, Any]:
                 raise DataError(f"{file}: a database without a row in any table. Check that it is the one you mean.")
             table = max(names, key=lambda name: sizes[name])
             keys = [row[1] for row in database.execute(f"PRAGMA table_info({_quoted(table)})") if row[5]]
+    except TimeoutError:
+        raise DataError(
+            f"{file}: counting its rows takes longer than {COUNTED_S:g} s, as of a view that computes for long. Name what is wanted in a recipe: "
+            "data.sources: {name: sql, connection: FILE, query: SELECT ...}"
+        ) from None
     except sqlite3.Error as error:
         raise DataError(f"{file}: cannot be read as a database ({type(error).__name__}). Open it in its own program.") from None
     keyed = {"key": keys[0]} if len(keys) == 1 and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", keys[0]) else {}
