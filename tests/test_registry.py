@@ -81,6 +81,16 @@ def test_rolling_back_twice_goes_back_twice(place):
     assert [answered("rollback", "m")["version"] for _ in range(2)] == [2, 1]
 
 
+def test_each_model_that_is_compared_with_a_version_counts_once(place):
+    answered("add", "m", "runs/one")
+    answered("add", "m", "runs/two")
+    held = Registry()
+    assert [held.note_challenger("m", 1, sha256) for sha256 in ("aa", "bb", "aa", "cc")] == [1, 2, 1, 3]
+    assert held.note_challenger("m", 2, "cc") == 1, "each champion has challengers of its own"
+    with pytest.raises(RunError, match="has no version 3"):
+        held.note_challenger("m", 3, "aa")
+
+
 def test_a_refused_run_comes_in_only_on_demand_and_that_is_recorded(place):
     before = call("add", "m", "runs/bad")
     assert isinstance(before.exception, Refused) and "Accuracy at least 90 %" in str(before.exception)

@@ -104,6 +104,8 @@ def test_a_better_challenger_is_registered_and_promoted_by_the_rule(desk: Path) 
         new["metrics"]["accuracy"]["challenger"]["value"] - new["metrics"]["accuracy"]["champion"]["value"]
     )
     held = Registry().model("words")
+    assert found["lead"]["number"] == 1 and change["value"] >= found["lead"]["needed"] > 0
+    assert held.version(1).challengers == [fingerprint(desk / "runs" / "next")] and not held.version(2).challengers
     assert held.aliases["champion"].version == held.aliases["challenger"].version == 2
     assert (
         held.history[-1].action == "promote"

@@ -53,6 +53,8 @@ class Version(_Part):
     """`passed`, `none` where there is no gate, `ignored`, or `refused`: registered so that it is known, and not to be used."""
     objection: str | None = None
     """What the gate said where it was ignored, or refused."""
+    challengers: list[str] = []
+    """Hashes of the models that were compared with it, in order: each was a try for its place."""
 
 
 class Alias(_Part):
@@ -230,6 +232,16 @@ class Registry:
                 )
             _point(model, alias, version.version, "promote", _now(), who or _person(), why, objection)
         return version
+
+    def note_challenger(self, name: str, number: int, sha256: str) -> int:
+        """Note that a model is compared with a version, before anybody knows the result. Returns the how manyth it is; the same again once noted."""
+        self.find(f"{name}@{number}")
+        with self._changing() as models:
+            held = models[name].version(number)
+            assert held is not None, f"{name}: version {number} has gone while the registry was being locked"
+            if sha256 not in held.challengers:
+                held.challengers.append(sha256)
+            return held.challengers.index(sha256) + 1
 
     def version_of(self, name: str, run: Path) -> Version | None:
         """Return the version that a run, as its model is now, is of a name; None where it is none. Raises RunError."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from whet.recipe import GateRule
 from whet.registry import CHALLENGER, CHAMPION
 from whet.report.gate import judge
+from whet.report.lead import is_better, lead_needed
 from whet.report.scores import Group, Measured, Resampling, measure
 from whet.report.verdict import Comparison, compare
 from whet.report.wording import as_json, claim, direction, interval, metric_name, rows, size, wording
@@ -51,13 +52,15 @@ def build_challenge(
     metric: str,
     resampling: Resampling,
     asked: float | None = None,
+    number: int | None = None,
     own_gate: Mapping[str, Any] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any]:
     """Everything retrain.json says of the two models. Each group's outputs are the challenger's, its one baseline the champion's.
 
     On either set the challenger passes where the whole 95 % interval of the paired difference lies above minus the tolerance:
-    not worse, for all that the rows can tell. `own_gate` is what the gate of the challenger's own recipe decided.
+    not worse, for all that the rows can tell. It is better where its lead on the new rows is also what the champion's challenger of
+    this `number` needs. `own_gate` is what the gate of the challenger's own recipe decided.
     """
     sets, rulings, compared = {}, [], {}
     for which in SETS:
@@ -80,15 +83,17 @@ def build_challenge(
     words = [ruling["decision"] for ruling in rulings]
     decision = "fail" if "fail" in words else "undecided" if "undecided" in words else "pass"
     own = None if own_gate is None else own_gate["decision"]
-    sentence = _sentence(compared, rulings, own_gate)
+    one, found, _ = compared["new"]
+    needed = None if number is None else lead_needed(one, number, resampling)
     return {
         "metric": metric_name(metric),
         "sets": sets,
         "gate": {"decision": decision, "rulings": rulings},
         "own_gate": own,
         "passed": decision == "pass" and own in {None, "pass"},
-        "better": compared["new"][1].decision == "better",
-        "sentence": sentence,
+        "better": is_better(one, found, needed),
+        "lead": {"number": number, "needed": needed if needed is not None and math.isfinite(needed) else None},
+        "sentence": _sentence(compared, rulings, own_gate) + _lead(one.name, number, needed),
     }
 
 
@@ -117,7 +122,15 @@ def _sentence(
     new = f"on the new rows {claim(one.name, reached)}, {_against(*compared['new'][:2], decided['new'])}"
     old = f"on {rows(compared['old'][2].n)} of before {_against(*compared['old'][:2], decided['old'])}"
     gate = "" if own is None else f"; {own['sentence'][0].lower()}{own['sentence'][1:].removesuffix('.')}, of its own recipe"
-    return f"{opening}: {new}; {old}{gate}."
+    return f"{opening}: {new}; {old}{gate}"
+
+
+def _lead(metric: str, number: int | None, needed: float | None) -> str:
+    """How the sentence ends: from where on a lead counts, where challengers are counted."""
+    if number is None or needed is None:
+        return "."
+    words = f"from {size(metric, needed)} on" if math.isfinite(needed) else "at no size, since chance is not known"
+    return f"; a lead on the new rows counts {words}, this being challenger {number} of the same champion."
 
 
 def _against(one: Measured, found: Comparison, ruling: Mapping[str, Any]) -> str:

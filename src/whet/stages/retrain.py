@@ -325,12 +325,16 @@ def _compare(run: Run, noted: Challenge, recipe: Path | None, narrator: Narrator
         "old": [one for one in dataset.test if one.id < noted.first_new_id],
         "new": [one for one in dataset.test if one.id >= noted.first_new_id],
     }
+    number = None
+    if noted.name is not None and noted.version is not None:
+        number = Registry(Path(noted.registry)).note_challenger(noted.name, noted.version, fingerprint(run.path))
     groups = {which: _groups(champion, challenger, sets[which], which, narrator) for which in SETS}
     found = build_challenge(
         groups=groups,
         metric=settings.metric,
         resampling=Resampling(settings.resamples, settings.seed),
         asked=noted.tolerance,
+        number=number,
         own_gate=run.report.get("gate"),
         folder=challenger.folder,
     )
