@@ -14,6 +14,8 @@ import openai
 import pytest
 
 from whet.engine.continuous import Continuous
+from whet.server.refusals import Refusal
+from whet.server.worker import LONGEST_WAIT_S, Question, Worker
 from whet.store.log import read_requests
 
 QUESTION = {"messages": [{"role": "user", "content": "where is the red card"}]}
@@ -85,6 +87,19 @@ def test_more_than_the_queue_holds_is_refused_at_once(gated):
         assert {one.result().status_code for one in taken} == {200}
         assert len({one.result().json()["choices"][0]["message"]["content"] for one in taken}) == 1
     assert server.post("/v1/chat/completions", LONG).status_code == 200, "the queue is free again"
+
+
+def test_a_crowd_is_told_to_come_back_one_after_the_other():
+    # nothing has ended yet, so a job is taken to last 1 s: places for 2 in 1 s, from 1 s on, and none further away than a minute
+    worker = Worker(Turnstile(), 1)
+    worker.submit([Question(None, "embed", [], [], lambda found: None)])
+    waits = []
+    for _ in range(200):
+        with pytest.raises(Refusal) as refused:
+            worker.check_room()
+        waits.append(refused.value.retry_after_s)
+    assert waits[0] <= 2 and waits == sorted(waits) and waits[-1] == LONGEST_WAIT_S
+    assert waits[40] in {21, 22}  # 1 + 40 / 2, and the part of a second that has gone by
 
 
 @pytest.mark.parametrize("stream", [False, True])

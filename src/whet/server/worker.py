@@ -24,7 +24,10 @@ from whet.types import Engine, Example, Generation
 
 TURN_TOKENS = 4096
 """Tokens of questions that are answered between two tokens of the texts at work."""
-LONGEST_WAIT_S = 120
+COME_BACK = 2
+"""Refused requests that are asked to come back for each place that will be free, so that no place stays empty."""
+LONGEST_WAIT_S = 60
+"""However many are refused: OpenAI's client does not wait longer, and whoever floods the server must not send the others far away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Worker(threading.Thread):
         self._closing = False
         self._abandoned: Refusal | None = None
         self._seconds_each = 1.0
+        self._last_back = 0.0
         self._last_end = time.monotonic()
 
     @property
@@ -95,9 +99,17 @@ class Worker(threading.Thread):
         return sum(generation.num_running for generation in list(self._generations.values()))
 
     def check_room(self, count: int = 1) -> None:
-        """Raise Refusal where so many more jobs would be too many."""
+        """Raise Refusal where so many more jobs would be too many.
+
+        Those that are refused are told to come back one after the other, at the pace at which jobs end: refusing costs little, and a
+        crowd that came back every second would still take what it costs from the texts at work.
+        """
         if self._open and self._open + count > self._max_open:
-            wait_s = min(LONGEST_WAIT_S, max(1, math.ceil(self._seconds_each * count)))
+            now, soonest_s = time.monotonic(), max(1.0, self._seconds_each * count)
+            self._last_back = min(
+                max(now + soonest_s, self._last_back + self._seconds_each * count / COME_BACK), now + LONGEST_WAIT_S
+            )
+            wait_s = math.ceil(self._last_back - now)
             raise Refusal(
                 429,
                 f"{self._open} requests are at work or waiting, and at most {self._max_open} are taken. Ask again in {wait_s} s.",
