@@ -1,6 +1,6 @@
 """Holds the memory that `whet plan` foresees against the peak of real runs, each in a process of its own.
 
-    python bench/plan.py [--only WORD] [--steps 6]
+    python bench/plan.py [--only WORD ...] [--steps 6] [--out bench/results/plan.json]
 
 Prints a table as Markdown: estimate, measured peak of the whole training process (VmHWM), their ratio; the ratio of what is beyond the
 program and its rows, which are measured and not estimated; and the seconds that were foreseen after the first steps beside those that
@@ -53,14 +53,15 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 def main() -> None:
     """Run the cases one after the other and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="cases whose name holds this word")
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose name holds one of these words")
+    parser.add_argument("--out", type=Path, help="keep the parts of each estimate and what was measured; what is there stays")
     parser.add_argument("--steps", type=int, default=5, help="steps of each run")
     asked = parser.parse_args()
     print("| run | estimate | measured peak | estimate / measured | without the program | seconds foreseen | taken |")
     print("|---|---|---|---|---|---|---|")
     ratios = []
     for name, (model, rows, objective, sets) in CASES.items():
-        if asked.only not in name or (model == str(STORIES) and not STORIES.is_dir()):
+        if not any(word in name for word in asked.only) or (model == str(STORIES) and not STORIES.is_dir()):
             continue
         manifest = run(
             model,
@@ -72,6 +73,7 @@ def main() -> None:
         program = manifest["plan"]["memory"]["parts"]["program and rows"]
         seconds = manifest["plan"].get("seconds", {"low": float("nan"), "high": float("nan")})
         ratios.append(planned / peak)
+        keep(asked.out, name, {"estimate": manifest["plan"]["memory"], "peak_bytes": peak})
         cells = (
             f"{planned / GIB:.2f} GiB",
             f"{peak / GIB:.2f} GiB",
@@ -82,6 +84,13 @@ def main() -> None:
         print(f"| {' | '.join((name, *cells, *times))} |", flush=True)
     if ratios:
         print(f"\n{len(ratios)} runs; estimate / measured from {min(ratios):.2f} to {max(ratios):.2f}", file=sys.stderr)
+
+
+def keep(file: Path | None, name: str, found: dict[str, Any]) -> None:
+    """Write what was found of a case beside what is there of others."""
+    if file is not None:
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        file.write_text(json.dumps({**known, name: found}, indent=2) + "\n", encoding="utf-8")
 
 
 def run(model: str, data: str, objective: str, sets: dict[str, Any]) -> dict[str, Any]:

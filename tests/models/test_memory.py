@@ -22,7 +22,8 @@ from transformers import (
 from whet import plugins
 from whet.engine.cut import pack
 from whet.engine.machine import computing, free_memory, memory_now, peak_memory
-from whet.models.memory import GIB, Load, Shape, activation_bytes, estimate, layer_bytes, weight_bytes
+from whet.models.fusion import try_fusion
+from whet.models.memory import GIB, Load, Shape, activation_bytes, estimate, fused_bytes, layer_bytes, weight_bytes
 from whet.models.policy import Policy, Source
 from whet.models.probe import probe
 from whet.models.shapes import KNOWN, shape_of, shape_of_config
@@ -98,6 +99,21 @@ def test_what_a_layer_keeps_is_what_torch_keeps(name, precision, technique, tmp_
     assert formula == pytest.approx(per_token, rel=0.25)
 
 
+@pytest.mark.parametrize("technique", ["full", "lora"])
+@pytest.mark.parametrize("name", ["bert", "llama", "qwen3"])
+def test_what_a_fused_layer_keeps_is_what_torch_keeps(name, technique, tmp_path):
+    counted = []
+    for layers in (1, 3):
+        made = policy(name, layers, tmp_path)
+        made.fusion, reason = try_fusion(made.network)
+        if made.fusion is None:
+            pytest.skip(reason)
+        plugins.build("techniques", technique, {"rank": 1} if technique == "lora" else {}).attach(made, 0)
+        counted.append(kept(made, "bf16"))
+    per_token = (counted[1] - counted[0]) / 2 / (ROWS * LENGTH)
+    assert fused_bytes(shape_of(made)) == pytest.approx(per_token, rel=0.05)
+
+
 def test_shapes_are_read_from_configurations_as_from_networks(tmp_path):
     for name in NETWORKS:
         made = policy(name, 2, tmp_path)
@@ -145,9 +161,9 @@ def test_a_step_worked_by_hand():
         "activations": 77_600,
         "logits and loss": 33_200,
     }
-    parts["kernels and gaps"] = 200 * 2**20 + 23_280  # of a decoder on the processor, with 0.3 x 77,600
+    parts["kernels and gaps"] = 96 * 2**20 + 27_160  # of a decoder on the processor, with 0.35 x 77,600
     assert dict(found.parts) == parts
-    assert found.total == found.step_bytes == 131_800 + 200 * 2**20 + 23_280
+    assert found.total == found.step_bytes == 131_800 + 96 * 2**20 + 27_160
 
 
 def test_a_checkpoint_may_be_the_moment():

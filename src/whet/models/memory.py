@@ -30,9 +30,9 @@ ACCELERATOR_PROGRAM = int(0.6 * GIB)
 PROGRAM = int(0.55 * GIB)
 """What Python, torch and a few thousand rows take, where nothing is loaded yet that could be measured."""
 
-DECODER_KERNELS, DECODER_GAPS = 200 * 2**20, 0.3
+DECODER_KERNELS, DECODER_GAPS = 96 * 2**20, 0.35
 """What the processor's kernels keep for the shapes they have met, and the share of the activations that is lost between pieces of the
-heap. Not derived: measured on two small decoders, which took so much more than everything else explains; encoders did not."""
+heap. Not derived: measured on five runs of two small decoders, in fp32 and by the fused steps; encoders did not take so much more."""
 
 Logits = Literal["none", "chunked", "whole"]
 """Scores over the vocabulary: of no token; of a chunk of tokens at a time; of all supervised tokens at once."""
@@ -115,6 +115,8 @@ class Load:
     """Weights of a second network that is kept, in bytes."""
     bits: Literal["fp32", "nf4", "int8"] = "fp32"
     """In what the linear layers are held."""
+    fused: bool = False
+    """The package's own fused steps are taken in the place of the network's modules."""
     recomputed: bool = False
     """Gradient checkpointing: blocks keep their input only."""
     shards: int = 1
@@ -195,10 +197,12 @@ def weight_bytes(shape: Shape, bits: Literal["fp32", "nf4", "int8"] = "fp32") ->
 
 def activation_bytes(shape: Shape, load: Load) -> int:
     """Return what a step keeps of its forward pass, and the few tensors of the layer that is being worked at."""
-    layer = layer_bytes(shape, load.precision, load.whole, load.row)
+    layer = fused_bytes(shape) if load.fused else layer_bytes(shape, load.precision, load.whole, load.row)
     kept = round(load.tokens * shape.layers * load.deep * (4 * shape.width if load.recomputed else layer))
     kept += round(load.tokens * layer) if load.recomputed and load.deep else 0  # of the block that is computed again
-    casts = 2 * shape.linear if load.precision == "bf16" and load.deep else 0  # the weights that products ran with
+    # the weights that products ran with; frozen ones are laid out for both directions by the fused steps
+    copies = 2 if load.fused and not load.whole else 1
+    casts = 2 * copies * shape.linear if load.precision == "bf16" and load.deep else 0
     decoded = 4 * shape.width * shape.inner * (2 if load.bits != "fp32" else 0)
     return kept + casts + decoded + _passing(shape, load, load.tokens)
 
@@ -223,6 +227,19 @@ def layer_bytes(shape: Shape, precision: Precision, whole: bool, row: int) -> fl
     attended = (2 if own and half else 4) * (2 * shape.attended + shared)
     scores = 8.0 * shape.heads * row if shape.soft_cap else 4.0 * shape.heads
     return outer * shape.width + attended + normed + inner * shape.inner + scores
+
+
+def fused_bytes(shape: Shape) -> float:
+    """Return what the fused steps keep of one token in one layer for the backward pass, in bf16.
+
+    Two sums in fp32 and their norms, 12 D; what the attention was given and gave; the inner products and the activation, 4 F, or 6 F
+    where they are gated; queries and keys before their norms. Where the package's own attention is not there, torch's keeps fp32.
+    """
+    keys = shape.kv_heads * shape.head_width
+    own = NARROWEST[torch.bfloat16] <= shape.head_width <= WIDEST and why_not() is None
+    attended = 4 * (shape.attended + keys) if own else 18 * shape.attended
+    normed = 2 * (shape.attended + keys) if shape.normed_heads else 0
+    return 12.0 * shape.width + attended + normed + (6 if shape.gated else 4) * shape.inner + 4 * shape.heads
 
 
 def logit_bytes(shape: Shape, load: Load, tokens: int, *, learning: bool) -> int:

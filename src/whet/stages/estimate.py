@@ -84,11 +84,19 @@ def job_load(
         logits=logits_of(job.objective.head),
         reference=4 * own if policy.reference is not None else 0,
         bits=bits_of(job),
+        fused=_is_fused(job, plan.precision if precision is None else precision, accelerator),
         recomputed=job.recomputed,
         shards=size() if job.way == "fsdp" else 1,
         again=job.recipe.train.refit is True and bool(job.validation_units),
         accelerator=policy.device.type != "cpu" if accelerator is None else accelerator,
     )
+
+
+def _is_fused(job: Job, precision: Precision, accelerator: bool | None) -> bool:
+    """Whether the network's steps are the package's own fused ones, with what the technique has put into it."""
+    fusion, here = job.policy.fusion, job.policy.device.type == "cpu"
+    asked = here if accelerator is None else not accelerator
+    return precision == "bf16" and asked and fusion is not None and fusion.form.layers(job.policy.network.base_model) is not None
 
 
 def logits_of(head: str) -> Logits:
