@@ -109,7 +109,7 @@ class Worker(threading.Thread):
             self._last_back = min(
                 max(now + soonest_s, self._last_back + self._seconds_each * count / COME_BACK), now + LONGEST_WAIT_S
             )
-            wait_s = math.ceil(self._last_back - now)
+            wait_s = math.ceil(round(self._last_back - now, 3))
             raise Refusal(
                 429,
                 f"{self._open} requests are at work or waiting, and at most {self._max_open} are taken. Ask again in {wait_s} s.",
