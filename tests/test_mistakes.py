@@ -21,6 +21,7 @@ import pytest
 import torch
 from rich.text import Text
 from safetensors.torch import load_file, save_file
+from typer.main import get_command
 
 from whet import cli
 from whet.data.read import read_files
@@ -471,6 +472,77 @@ MISTAKES = {
         "continual.replay",
     ),
     "prepared data are not resumed": ("train classify.yaml --out prepared", 1, "prepared: this folder exists", "--out"),
+    # the other verbs
+    "prepare, no recipe": ("prepare nosuch.yaml", 1, "nosuch.yaml", "no such recipe", "whet new"),
+    "prepare, a typo": ("prepare typo.yaml --out new", 1, "typo.yaml:3", "did you mean 'objective'"),
+    "prepare, an empty file": ("prepare classify.yaml --out new --set data.path=empty.csv", 1, "empty.csv", "empty"),
+    "prepare, a folder that exists": ("prepare classify.yaml --out notes", 1, "notes", "exists", "--out"),
+    "new, a binary file": ("new binary.csv --out new", 1, "binary.csv", "not text"),
+    "show, a file": ("show good.csv", 1, "good.csv", "not a run"),
+    "show, two runs": ("show classified written", 2, "written"),
+    "show, an unknown option": ("show --jsn", 2, "--jsn", "--json"),
+    "chat, no run": ("chat", 2, "RUN"),
+    "chat, a folder": ("chat notes hello", 1, "notes", "manifest.json"),
+    "chat, too cold": ("chat written hello --temperature -1", 2, "--temperature"),
+    "search, no recipe": ("search nosuch.yaml", 1, "nosuch.yaml", "no such recipe"),
+    "search, nothing named": ("search", 2, "--resume"),
+    "search, no space": ("search classify.yaml --out new", 1, "search", "space"),
+    "search, an unknown key": (
+        ["search", "classify.yaml", "--out", "new", "--set", "search={space: {train.learning_rat: [1, 2]}}"],
+        1,
+        "train.learning_rat",
+        "did you mean 'train.learning_rate'",
+    ),
+    "search, resume a training": ("search --resume classified", 1, "classified", "not a search", "whet train --resume"),
+    "search, a sampler": (
+        ["search", "classify.yaml", "--out", "new", "--set", "search={space: {technique.rank: [1, 2]}, sampler: tpee}"],
+        1,
+        "'tpee'",
+        "Did you mean 'tpe'",
+    ),
+    "compress, no run": ("compress nosuch int8", 1, "nosuch", "no such run"),
+    "compress, no method": ("compress classified", 2, "METHOD"),
+    "compress, an unknown method": ("compress classified int9 --out new", 1, "'int9'", "int8"),
+    "compress, prepared data": ("compress prepared int8 --out new", 1, "prepared", "no model"),
+    "compress, a folder that exists": ("compress classified int8 --out notes", 1, "notes", "exists"),
+    "compress, all of it": ("compress classified magnitude --out new --set sparsity=1.5", 1, "'sparsity' is 1.5", "less than 1"),
+    "export, no run": ("export nosuch merged", 1, "nosuch", "no such run"),
+    "export, no format": ("export classified", 2, "FORMAT"),
+    "export, an unknown format": ("export classified ggfu --out new", 1, "'ggfu'", "Did you mean 'gguf'"),
+    "export, prepared data": ("export prepared merged --out new", 1, "prepared", "no model"),
+    "export, a folder that exists": ("export classified merged --out notes", 1, "notes", "exists"),
+    "export, a setting": ("export classified merged --out new --set dtype=fp8", 1, "'dtype' is 'fp8'", "fp32"),
+    "deploy, no run": ("deploy nosuch docker", 1, "nosuch", "no such run"),
+    "deploy, no target": ("deploy classified", 2, "TARGET"),
+    "deploy, an unknown target": ("deploy classified dockr --out new", 1, "'dockr'", "Did you mean 'docker'"),
+    "deploy, a folder that exists": ("deploy classified docker --out notes", 1, "notes", "exists"),
+    "deploy, a port": ("deploy classified docker --out new --set port=99999", 1, "'port' is 99999", "65535"),
+    "serve, no run": ("serve nosuch --no-log", 1, "nosuch", "no such run"),
+    "serve, a folder": ("serve notes --no-log", 1, "notes", "not a run"),
+    "serve, for others without a key": ("serve classified --no-log --host 0.0.0.0", 1, "0.0.0.0", "API key", "127.0.0.1"),
+    "serve, an unknown engine": ("serve classified --no-log --engine trch", 1, "'trch'", "Did you mean 'torch'"),
+    "serve, a port": ("serve classified --port 99999", 2, "--port", "65535"),
+    "monitor, no run": ("monitor nosuch", 1, "nosuch", "no such run"),
+    "monitor, no log": ("monitor classified --log none.sqlite", 1, "none.sqlite", "no such request log"),
+    "monitor, another file": ("monitor classified --log good.csv", 1, "good.csv", "is no request log"),
+    "monitor, no name": ("monitor m@champion", 1, "no model 'm'"),
+    "monitor, a level": ("monitor classified --level 7", 2, "--level"),
+    "retrain, nothing new": ("retrain classified", 1, "no new rows", "--log FILE"),
+    "retrain, no run": ("retrain nosuch good.csv", 1, "nosuch", "no such run"),
+    "retrain, no file": ("retrain classified nosuch.csv --out new", 1, "nosuch.csv"),
+    "retrain, other columns": ("retrain classified other.csv --out new", 1, "other.csv", "'text'"),
+    "retrain, resume a training": ("retrain --resume classified", 1, "not begun by `whet retrain`"),
+    "registry, no run": ("registry add m nosuch", 1, "nosuch", "no such run"),
+    "registry, a name": ("registry add 2m classified", 1, "'2m' cannot be the name"),
+    "registry, no model": ("registry add m prepared", 1, "prepared", "no trained model"),
+    "registry, promote nothing": ("registry promote m 1", 1, "no model 'm'", "whet registry add m RUN"),
+    "registry, a file": ("registry list --registry file", 1, "file", "is a file"),
+    "annotate, no file": ("annotate nosuch.csv", 1, "nosuch.csv"),
+    "annotate, nothing named": ("annotate page", 2, "FILE"),
+    "annotate, an empty file": ("annotate empty.csv", 1, "empty.csv", "empty"),
+    "annotate, a binary file": ("annotate binary.csv", 1, "binary.csv"),
+    "annotate, no recipe": ("annotate nosuch.yaml", 1, "nosuch.yaml"),
+    "auto, nothing named": ("auto", 2, "FILE"),
     # usage
     "no arguments": ("train", 2, "recipe", "--resume"),
     "resume and set": ("train --resume classified --set train.epochs=3", 2, "--resume", "--set"),
@@ -482,6 +554,12 @@ MISTAKES = {
     "no run": ("evaluate", 2, "RUN"),
     "threshold above 1": ("predict classified good.csv --abstain-below 2", 2, "--abstain-below", "1"),
 }
+
+
+def test_each_verb_has_at_least_five_mistakes():
+    first = [line.split()[0] if isinstance(line, str) else line[0] for line, *_ in MISTAKES.values()]
+    few = {verb: first.count(verb) for verb in get_command(cli.app).commands if first.count(verb) < 5}
+    assert not few
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
