@@ -538,7 +538,7 @@ MISTAKES = {
     "registry, promote nothing": ("registry promote m 1", 1, "no model 'm'", "whet registry add m RUN"),
     "registry, a file": ("registry list --registry file", 1, "file", "is a file"),
     "annotate, no file": ("annotate nosuch.csv", 1, "nosuch.csv"),
-    "annotate, nothing named": ("annotate page", 2, "FILE"),
+    "annotate, nothing named": ("annotate page", 2, "FILE", "--log"),
     "annotate, an empty file": ("annotate empty.csv", 1, "empty.csv", "empty"),
     "annotate, a binary file": ("annotate binary.csv", 1, "binary.csv"),
     "annotate, no recipe": ("annotate nosuch.yaml", 1, "nosuch.yaml"),

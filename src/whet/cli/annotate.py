@@ -96,6 +96,8 @@ def annotate_page(
     from whet.annotation.kinds import REASONS
     from whet.stages import annotate as stage
 
+    if target is None and log is None:
+        raise typer.BadParameter("name a recipe or a data FILE, or a request log with --log")
     low = re.fullmatch(r"(-?\d{1,3})-(-?\d{1,3})", scale)
     if low is None:
         raise typer.BadParameter("two whole numbers, such as 1-5", param_hint="--scale")
