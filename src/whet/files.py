@@ -128,6 +128,14 @@ def whole_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def cache_folder(name: str) -> Path:
+    """Return the folder of that name in the user's cache for whet, made where it is missing. What lies there may be deleted at any time."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "whet" / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:

@@ -246,6 +246,9 @@ class Data(Section):
     none where there is a tie. drop: none stays. A text may well deserve both, so nothing leaves unless you say so."""
     redact: Auto | bool | Redact = "auto"
     """Private data: true masks it, or a section says how. auto: it is counted and told, and nothing is changed; false: nobody looks."""
+    streaming: bool = False
+    """Read the files while they are learnt from, for more text than memory holds (pretrain, sft, seq2seq; text or lines of JSON): parts by a
+    hash of each text, exact duplicates out, near ones not looked for, the check before training on a sample."""
     strict: bool = False
     """Stop at the first row that cannot be used, instead of putting it into rejects.jsonl."""
     max_reject_fraction: float = Field(0.05, ge=0, le=1)
@@ -259,6 +262,21 @@ class Data(Section):
         other = next((key for key in (*held, "part", "time") if key in held or getattr(self, key)), None)
         if self.split.folds is not None and other is not None:
             raise ValueError(f"either data.split.folds or data.{other}: folds take their test rows from data.path in turn")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _streams_alone(self) -> Data:
+        if not self.streaming:
+            return self
+        asked = {
+            "sources": self.sources, "validation": self.validation, "test": self.test, "group": self.group, "time": self.time,
+            "part": self.part, "augment": self.augment, "duplicates.semantic": self.duplicates.semantic,
+            "duplicates.near": self.duplicates.near not in {"auto", False}, "split.folds": self.split.folds, "split.frozen": self.split.frozen,
+            "redact": isinstance(self.redact, Redact) and self.redact.mode in {"replace", "hash"},
+        }  # fmt: skip
+        for key, value in asked.items():
+            if value:
+                raise ValueError(f"either data.streaming or data.{key}, which looks at all rows at once")
         return self
 
     @pydantic.model_validator(mode="after")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from whet.cli import app
 from whet.engine import compiled, fused, packed_attention
 from whet.engine.attention import attend_packed, packed
-from whet.engine.compiled import SWITCH, Unavailable, cache_folder, library, parallel
+from whet.engine.compiled import SWITCH, Unavailable, library, own_folder, parallel
 from whet.testing import write_tiny
 
 HERE = packed_attention.why_not() is None
@@ -80,7 +80,7 @@ def test_what_is_there_is_not_compiled_again(small, monkeypatch):
 @pytest.mark.parametrize("spoil", [lambda whole: whole[:-1], lambda whole: whole[:500] + b"x" + whole[501:], lambda whole: b""])
 def test_a_spoilt_file_is_made_again(small, spoil):
     library("one")
-    (file,) = cache_folder().iterdir()
+    (file,) = own_folder().iterdir()
     good = file.read_bytes()
     file.unlink()  # the one that is loaded stays as it was
     file.write_bytes(spoil(good))
@@ -114,7 +114,7 @@ def test_two_processes_compile_at_once(tmp_path, small):
     for one in both:
         _, said = one.communicate(timeout=120)
         assert one.returncode == 0, said
-    (file,) = cache_folder().iterdir()
+    (file,) = own_folder().iterdir()
     assert _is_whole(file)
 
 
@@ -148,7 +148,7 @@ def test_a_compiler_that_fails_is_torchs_kernels_and_leaves_nothing(tmp_path, mo
     (place / "cc").chmod(0o755)
     monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
     assert_torch_because("error: out of order")
-    assert list(cache_folder().iterdir()) == []
+    assert list(own_folder().iterdir()) == []
 
 
 @compiles
@@ -159,10 +159,10 @@ def test_a_cache_that_cannot_be_written_is_torchs_kernels(tmp_path):
 
 @compiles
 def test_a_cache_that_others_may_write_to_is_not_trusted():
-    cache_folder().chmod(0o777)
+    own_folder().chmod(0o777)
     assert_torch_because("others may write to")
     with pytest.raises(Unavailable):
-        cache_folder()
+        own_folder()
 
 
 @compiles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ from whet.data.redact import Privacy, Private, build_privacy, secret_key, wanted
 from whet.data.rows import RawRow, Reject
 from whet.data.split import PARTS
 from whet.data.store import example_line, example_of, examples_hash
+from whet.data.stream import Streamed, streamed_of
 from whet.data.table import Reading
 from whet.data.unswept import unswept
 from whet.data.workers import making_rows, workers_for
@@ -75,6 +77,8 @@ class Dataset:
     """Kinds of private data that the rows held, how often and where; never what it was."""
     keeps_near: bool = False
     """Near duplicates stay although the recipe leaves it to us; known while the data are prepared only."""
+    stream: Streamed | None = None
+    """What is read while it is learnt from; the rows here are then those of a sample."""
 
     @property
     def parts(self) -> dict[str, tuple[Example, ...]]:
@@ -88,7 +92,10 @@ class Dataset:
     @property
     def hash(self) -> str:
         """SHA-256 of the examples and how they are divided."""
-        return examples_hash(self.parts)
+        own = examples_hash(self.parts)
+        if self.stream is None:
+            return own
+        return hashlib.sha256(f"{own} {json.dumps(self.stream.record(), sort_keys=True)}".encode()).hexdigest()
 
     def of_task(self, name: str) -> Dataset:
         """Return what one of several tasks learns from and is judged on; rows keep their ids."""
@@ -134,6 +141,7 @@ class Dataset:
                 "hidden": self.hidden,
                 "dates": dict(self.dates),
                 "private": [asdict(one) for one in self.private],
+                **({"stream": self.stream.record()} if self.stream else {}),
                 **({"tasks": {name: _part_record(part) for name, part in self.tasks.items()}} if self.tasks else {}),
             },
         )
@@ -163,6 +171,7 @@ def read_dataset(folder: Path) -> Dataset:
         ),
         hidden=tuple(said.get("hidden", ())),
         private=tuple(Private(**{**one, "places": tuple(one["places"])}) for one in said.get("private", ())),
+        stream=streamed_of(said["stream"]) if "stream" in said else None,
         tasks={
             name: Part(Data.model_validate(one["columns"]), tuple(one["classes"])) for name, one in said.get("tasks", {}).items()
         },

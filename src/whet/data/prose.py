@@ -52,7 +52,11 @@ def documents(
         yield from (RawRow(name, number, {"text": passage}) for passage in _passages((text or "").strip("\ufeff")))
         return
     notices.append(f"{name}: {SAID[kind]}.")
-    lines = chain(first_lines, [following] if following else [], rest)
+    yield from divided(chain(first_lines, [following] if following else [], rest), kind, name)
+
+
+def divided(lines: Iterator[Line], kind: Layout, name: str) -> Iterator[RawRow | Reject]:
+    """Yield one row with the field `text` per document of lines that are laid out so."""
     if kind == "lines":
         for number, text in lines:
             if text is None:

@@ -148,7 +148,7 @@ def _read_text(piece: Piece, notices: list[str], reading: Reading) -> Iterator[R
         if is_conll(first_lines, suffix):
             yield from conll_rows(chain(first_lines, lines), name)
             return
-        kind = _format(first_lines, suffix)
+        kind = format_of(first_lines, suffix)
         if first_lines[0].text is None and _begins_with_json(path, decoding, suffix):
             kind = "JSON"  # all of it on one line
         _tell(kind, first_lines, name, suffix, notices)
@@ -163,7 +163,8 @@ def _read_text(piece: Piece, notices: list[str], reading: Reading) -> Iterator[R
     yield from json_document(partial(opened, path, decoding), decoding.newline, name, notices)
 
 
-def _format(lines: Sequence[Line], suffix: str) -> Format:
+def format_of(lines: Sequence[Line], suffix: str) -> Format:
+    """Return what the first lines of a file show that it holds."""
     texts = [text for line in lines if line.text is not None and (text := line.text.strip(" \t\ufeff"))][:20]
     told = suffix in JSON_SUFFIXES
     if not texts:

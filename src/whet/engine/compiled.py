@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from whet.engine.machine import processor_flags, processor_name
+from whet.files import cache_folder
 
 SWITCH = "WHET_KERNELS"
 """Environment variable: `off` keeps everything on torch's own kernels."""
@@ -50,7 +51,7 @@ def library(name: str) -> ctypes.CDLL:
         raise Unavailable(f"no C compiler was found ({', '.join(COMPILERS)})")
     source = b"\n".join(file.read_bytes() for file in (*sorted(SOURCES.glob("*.h")), SOURCES / f"{name}.c"))
     try:
-        file = cache_folder() / f"{name}-{_key(source, compiler)}.so"
+        file = own_folder() / f"{name}-{_key(source, compiler)}.so"
         if not _is_whole(file):
             _compile(compiler, source, file)
         return ctypes.CDLL(str(file))
@@ -73,11 +74,9 @@ def parallel() -> ctypes._FuncPointer:
         raise Unavailable("torch's threads here are not of GNU OpenMP's kind") from error
 
 
-def cache_folder() -> Path:
+def own_folder() -> Path:
     """Return the folder of compiled files, made where it is missing. Raises OSError, RuntimeError, Unavailable where others may write."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "whet" / "kernels"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = cache_folder("kernels")
     found = folder.stat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Unavailable(f"others may write to {folder}, and what lies there would be run")

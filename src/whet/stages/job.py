@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from whet.models.policy import Policy
 from whet.models.save import Card
 from whet.private.kinds import plural
 from whet.recipe import Choice, Recipe
-from whet.stages.build import build_objective, build_optimiser, build_schedule, build_technique
+from whet.stages.build import build_objective, build_optimiser, build_schedule, build_technique, plugin_files
 from whet.stages.decide import (
     Decision,
     Facts,
@@ -40,7 +40,8 @@ from whet.stages.decide import (
     steps_per_epoch,
 )
 from whet.stages.lineage import start_policy
-from whet.types import Example, Objective, Optimiser, Technique, Unit
+from whet.stages.streaming import TokenStream, as_streamed, open_stream
+from whet.types import Cursor, Example, Objective, Optimiser, State, StepRows, Technique, Unit
 
 UNCUT = 10**9
 """A row's longest length where nothing is cut."""
@@ -82,10 +83,18 @@ class Job:
     """How several devices share the model, where there are several."""
     recomputed: bool = False
     """Blocks are computed again in the backward pass (gradient checkpointing)."""
+    stream: TokenStream | None = None
+    """Where the rows that are learnt from come from, where they are streamed; `train_units` are then those of a sample."""
 
     @property
     def steps_per_epoch(self) -> int:
-        return steps_per_epoch(len(self.train_units), self.plan.batch_size)
+        return steps_per_epoch(self.stream.num_units if self.stream else len(self.train_units), self.plan.batch_size)
+
+    def steps(self, cursor: Cursor, state: State) -> Iterator[StepRows]:
+        """Yield the steps to learn from, from `cursor` on, without end."""
+        if self.stream is not None:
+            return self.stream.steps(self.plan, cursor)
+        return self.objective.steps(self.train_units, self.policy, self.plan, cursor, state)
 
     def card(self) -> Card:
         """Return what the trained model's folder says of itself."""
@@ -143,11 +152,21 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
         units = {"train": train, "validation": judged}
     learnt = {part: learnable(some) for part, some in units.items()}
     optimiser = build_optimiser(recipe.train.optimiser, folder)
+    times = dataset.stream.times if dataset.stream else 1.0
+    num_units = round(times * len(learnt["train"]))
+    if dataset.stream:
+        recipe = as_streamed(recipe, dataset.stream)
+        decisions.append(Decision("train.refit", False, "the rows are streamed"))
     recipe, made = decide(
-        recipe, _facts(policy, objective, technique, optimiser, len(dataset.train), len(learnt["train"]), longest)
+        recipe, _facts(policy, objective, technique, optimiser, round(times * len(dataset.train)), num_units, longest)
     )
-    plan = _plan(recipe, folder, planned_steps(recipe.train, len(learnt["train"])) if num_steps is None else num_steps)
+    plan = _plan(recipe, folder, planned_steps(recipe.train, num_units) if num_steps is None else num_steps)
     findings = _look(dataset, units, whole, objective, policy, plan.max_length)
+    stream = None
+    if dataset.stream:
+        own = plugin_files(recipe, folder)
+        stream = open_stream(recipe, dataset.stream, dataset.columns, objective, policy, plan.max_length, num_units, folder, own)
+        findings = [replace(one, sentence=f"In the sample: {one.sentence}") for one in findings]
     before = all_weights(policy)
     technique.attach(policy, plan.seed)
     if recipe.continual.ewc:
@@ -159,8 +178,9 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
             "Use lora, or set continual.merge to none."
         )
     return Job(
-        recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + made, findings
-    )
+        recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + made, findings,
+        stream=stream,
+    )  # fmt: skip
 
 
 def _look(

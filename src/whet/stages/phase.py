@@ -186,7 +186,7 @@ def _loop(
 ) -> None:
     if stopper.done or training.step >= job.plan.num_steps:
         return
-    steps = job.objective.steps(job.train_units, job.policy, job.plan, training.cursor, training.objective_state)
+    steps = job.steps(training.cursor, training.objective_state)
     settings, recent = job.recipe.train, deque[float](maxlen=SMOOTH)
     for step in fit(job.policy, job.objective, steps, job.plan, training, job.anchor):
         run.log(_record(name, step, job))
@@ -324,7 +324,10 @@ def _note(loss: float, stopper: Stopper) -> str:
 
 def _non_finite(error: NonFiniteLoss, job: Job) -> str:
     examples = {example.id: example for example in (*job.dataset.train, *job.dataset.validation)}
-    rows = [f"{examples[row].file}:{examples[row].line}" for row in dict.fromkeys(error.row_ids) if row in examples]
+    known = list(dict.fromkeys(error.row_ids))
+    rows = [f"{examples[row].file}:{examples[row].line}" for row in known if row in examples]
+    if job.stream is not None:
+        rows = [job.stream.place(row) for row in known[:8]] + ["..."] * max(0, len(known) - 8)
     shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
     return (
         f"Step {error.step}: the loss is not a finite number, so the update was not made. Rows of that micro-batch: {shown}. "

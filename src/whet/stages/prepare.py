@@ -10,6 +10,7 @@ from pathlib import Path
 from whet.data.accounting import ACCOUNTING
 from whet.data.dataset import Dataset, prepare, read_dataset
 from whet.data.replay import SOURCE, Past, with_past
+from whet.data.sampled import sampled
 from whet.data.tasks import prepare_tasks
 from whet.errors import RunError
 from whet.files import beside, write_whole
@@ -20,6 +21,7 @@ from whet.stages.build import build_objective, check_plugins
 from whet.stages.collect import with_collected
 from whet.stages.lineage import ancestors, find_parents
 from whet.stages.narrate import SILENT, Narrator
+from whet.stages.streaming import check_streaming
 
 
 def prepare_data(
@@ -29,6 +31,7 @@ def prepare_data(
 
     Without `spend`, no new rows are made that cost seconds or money each. Raises DataError, or Refused where test rows are learnt from.
     """
+    check_streaming(recipe, build_objective(recipe.objective, folder))
     pasts = past_of(recipe, folder)
     known = tuple(dict.fromkeys(label for past in pasts for label in past.dataset.classes))
     sections = {name: with_collected(single.data, folder, narrator, fresh=fresh) for name, single in recipe.singles.items()}
@@ -38,7 +41,12 @@ def prepare_data(
         name: (located(sections[name], folder), build_objective(single.objective, folder).needs)
         for name, single in recipe.singles.items()
     }
-    dataset = prepare_tasks(wanted, folder) if recipe.tasks else prepare(*wanted[""], folder, known)
+    if recipe.tasks:
+        dataset = prepare_tasks(wanted, folder)
+    elif recipe.data.streaming:
+        dataset = sampled(*wanted[""], folder)
+    else:
+        dataset = prepare(*wanted[""], folder, known)
     if pasts:
         dataset = with_past(dataset, pasts, recipe.continual.replay, recipe.continual.seed)
     asked = {name: section for name, (section, _) in wanted.items()}
@@ -51,6 +59,8 @@ def prepare_data(
         narrator.say(f"Note: {notice}")
     narrator.say(dataset.accounting.sentence())
     sizes = f"{len(dataset.train):,} to learn from, {len(dataset.validation):,} to stop by, {len(dataset.test):,} to be judged on"
+    if dataset.stream:
+        sizes = f"{len(dataset.train):,} looked at before training, {len(dataset.validation):,} to stop by, {len(dataset.test):,} to be judged on"
     narrator.say(f"{sizes}.")
     if pasts:
         again = dataset.accounting.sources[SOURCE].used["train"]

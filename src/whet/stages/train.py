@@ -230,6 +230,9 @@ def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator, load_s: 
         watch = scoring(watched, job.recipe, job.objective, rows, limit, folder) if watched else None
         phases["fit"] = asdict(run_phase("fit", job, run, narrator, scoring=watch))
         run.note(phases=phases)
+        if job.stream is not None:
+            narrator.say(job.stream.sentence())
+            run.note(streamed=dict(job.stream.counts))
     if refit:
         fitted = Outcome(**phases["fit"])
         num_train, num_validation = len(job.dataset.train), len(job.dataset.validation)

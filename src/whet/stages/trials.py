@@ -103,7 +103,7 @@ def run_trial(
         job.anchor = anchored(job, kept.fisher(key, lambda: measured_fisher(job, folder, SILENT)))
     training = Training.begin(job.policy, job.objective, job.plan)
     at_step: dict[int, float] = {}
-    steps = job.objective.steps(job.train_units, job.policy, job.plan, training.cursor, training.objective_state)
+    steps = job.steps(training.cursor, training.objective_state)
     assert training.cursor == Cursor()
     for step in fit(job.policy, job.objective, steps, job.plan, training, job.anchor):
         if flag.raised:
