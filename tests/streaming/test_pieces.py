@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +16,8 @@ from whet.data.pieces import large_files, pieces_of, read_piece
 from whet.data.rows import RawRow, Reject
 from whet.data.stream import keys_of, parts_of
 from whet.engine.seen import Seen
-from whet.engine.token_cache import fits, keep, kept
-from whet.errors import DataError
+from whet.engine.token_cache import fits, keep, kept, make_room
+from whet.errors import DataError, TrainingError
 from whet.recipe import Split
 from whet.types import Example, Row
 
@@ -135,11 +138,40 @@ def test_rows_are_kept_to_the_bit(largest, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["rows.safetensors"]
 
 
-def test_a_spoilt_file_of_tokens_is_none(tmp_path):
+def test_a_torn_or_altered_file_of_tokens_is_none(tmp_path):
     file = tmp_path / "rows.safetensors"
     keep(file, [(Row(0, torch.arange(9), {"supervised": torch.ones(9)}, weights={"lm": 9.0}),)], {}, {})
     whole = file.read_bytes()
-    for content in (b"", whole[:20], whole[:-3]):
+    assert kept(file) is not None
+    for content in (
+        b"",
+        whole[:20],
+        whole[:-3],
+        *(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in range(0, len(whole), 7)),
+    ):
         file.write_bytes(content)
         assert kept(file) is None
     assert kept(tmp_path / "none") is None
+
+
+def test_where_tokens_cannot_be_kept_the_folder_and_the_way_on_are_told(tmp_path):
+    (tmp_path / "tokens").write_text("a file where the folder should be")
+    with pytest.raises(TrainingError, match=r"tokens could not be kept.*XDG_CACHE_HOME.*--resume"):
+        keep(tmp_path / "tokens" / "ab" / "rows.safetensors", [], {}, {})
+
+
+def test_tokens_that_were_long_of_no_use_make_room_for_others(tmp_path, monkeypatch):
+    free = {"bytes": 10}
+    monkeypatch.setattr("whet.engine.token_cache.shutil.disk_usage", lambda folder: SimpleNamespace(free=free["bytes"] - held()))
+
+    def held():
+        return len(list(tmp_path.rglob("*.safetensors")))
+
+    for name, days in (("today", 0.1), ("week", 7), ("fortnight", 14), ("old", 31)):
+        file = tmp_path / name[:2] / f"{name}.safetensors"
+        file.parent.mkdir()
+        file.touch()
+        os.utime(file, (time.time() - 86_400 * days,) * 2)
+    assert make_room(tmp_path, 7) == 7  # the old one goes whatever is free; 10 - 3 are enough
+    assert make_room(tmp_path, 8) == 8 and not list(tmp_path.rglob("fortnight.*"))  # one more, the longest unused
+    assert make_room(tmp_path, 99) == 9 and list(tmp_path.rglob("today.*"))  # another run may be at it

@@ -13,13 +13,14 @@ from whet.data.sampled import sampled
 from whet.data.stream import streamed_of
 from whet.errors import DataError, RecipeError, RunError, WhetError
 from whet.plugins import build
+from whet.recipe import Choice
 from whet.recipe_file import load_recipe
 from whet.stages import train as training
 from whet.stages.prepare import prepare_data
 from whet.stages.streaming import open_stream
 from whet.testing.steps import tiny_plan
 from whet.testing.tiny import THINGS
-from whet.types import Cursor
+from whet.types import Cursor, Example
 
 RECIPE = """
 model: {llama}
@@ -53,13 +54,14 @@ def recipe(corpus, tiny_folder, tmp_path):
     return file
 
 
-def opened(recipe, builder, piece_bytes=700):
+def opened(recipe, builder, piece_bytes=700, model="llama", max_length=None, **columns):
     """The stream of a recipe, in many small pieces, and the texts that it holds out."""
     read = load_recipe(recipe)
-    objective, policy = build("objectives", "pretrain", {}), builder("llama")()
+    objective, policy = build("objectives", "pretrain", {}), builder(model)()
     data = sampled(read.data, objective.needs, None)
     streamed = replace(streamed_of(data.stream.record()), piece_bytes=piece_bytes)
-    stream = open_stream(read, streamed, data.columns, objective, policy, policy.context, 100, None, {})
+    mapped = data.columns.model_copy(update=columns)
+    stream = open_stream(read, streamed, mapped, objective, policy, max_length or policy.context, 100, None, {})
     return stream, {text_key(one) for one in (*data.validation, *data.test)}, tiny_plan(policy, batch_size=8)
 
 
@@ -74,8 +76,6 @@ def test_each_training_text_comes_once_an_epoch_and_no_held_out_one_ever(recipe,
         epochs.setdefault(rows.after.epoch - (rows.after.position == 0), []).extend(told(rows))
         if rows.after.epoch == 2:
             break
-    from whet.types import Example
-
     expected = sorted(
         tuple(row.ids.tolist())
         for number, text in enumerate(corpus[0])
@@ -92,13 +92,34 @@ def test_each_training_text_comes_once_an_epoch_and_no_held_out_one_ever(recipe,
 def test_from_any_step_the_same_rows_follow_and_nothing_is_tokenised_again(recipe, builder, cache):
     first, _, plan = opened(recipe, builder)
     steps = list(islice(first.steps(plan, Cursor()), 60))
-    files = {file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")}
+    files = {file: file.stat().st_ino for file in cache.rglob("*.safetensors")}
     assert len(files) > 10 and steps[-1].after.epoch == 2
     for place in (0, 3, 22, 26, 40, 55):
         again, _, _ = opened(recipe, builder)
         follow = islice(again.steps(plan, steps[place].after), 4)
         assert [told(rows) for rows in follow] == [told(rows) for rows in steps[place + 1 : place + 5]], place
-    assert {file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")} == files
+    assert {file: file.stat().st_ino for file in cache.rglob("*.safetensors")} == files
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"max_length": 30}, {"clean": (Choice(name="html"),)}, {"model": "gpt2"}, {"text": "other"}],
+    ids=lambda one: next(iter(one)),
+)
+def test_a_changed_text_setting_or_model_finds_nothing_that_was_kept(changes, recipe, corpus, builder, cache):
+    def learnt(**changes):
+        stream, _, plan = opened(recipe, builder, **changes)
+        before = set(cache.rglob("*.safetensors"))
+        steps = list(islice(stream.steps(plan, Cursor()), 24))  # the first window has all of so small a file
+        return sorted(ids for rows in steps for _, ids in told(rows)), len(set(cache.rglob("*.safetensors")) - before)
+
+    first, made = learnt()
+    assert made > 10 and learnt() == (first, 0)
+    if "text" in changes:
+        corpus[1].write_text(corpus[1].read_text().replace("in box", "of box"))
+        changes = {}
+    found, again = learnt(**changes)
+    assert again == made and (found != first or "clean" in changes)
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_bytes(recipe, tmp_path, monkeypatch):
@@ -126,6 +147,18 @@ def _failing_after(number):
         saved.append(save(*arguments))
 
     return write
+
+
+def test_an_encoder_decoder_learns_from_a_stream_of_its_kind(tiny_folder, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    pairs = [
+        {"q": f"what is in box {number}?", "a": f"a {THINGS[number % len(THINGS)]} of box {number}"} for number in range(150)
+    ]
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    text = RECIPE.format(llama=tiny_folder("t5"), file=file).replace("streaming:", "prompt: q, response: a, streaming:")
+    (tmp_path / "recipe.yaml").write_text(text.replace("objective: pretrain", "objective: seq2seq"))
+    run = training.train(load_recipe(tmp_path / "recipe.yaml"), out=tmp_path / "run")
+    assert run.model.exists() and run.manifest["streamed"]["to learn from"] > 100
 
 
 def test_each_departure_is_said_aloud(recipe):

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from whet.errors import TrainingError
 from whet.files import sync_file
 from whet.types import Row, Unit
 
 FORMAT = "whet tokens 1"
 WORDS = ((torch.uint8, 1 << 8), (torch.uint16, 1 << 16), (torch.int32, 1 << 31))
 """In what ids are kept: the first type that holds the largest."""
+UNUSED_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,29 @@ class Tokenised:
         return Row(row_id, ids, tokens, numbers["scalars"], weights=numbers["weights"], source=source)
 
 
+def make_room(folder: Path, needed: int) -> int:
+    """Return the bytes that are free where tokens are kept, after removing what no run needs any more.
+
+    Tokens that were of no use for a month are removed; others that were of none for a day only where `needed` bytes are not free, the
+    longest unused first. What is removed is made again where a run asks for it.
+    """
+    used = sorted((file.stat().st_mtime, file) for file in folder.rglob("*.safetensors"))
+    for when, file in used:
+        days = (time.time() - when) / 86_400
+        if days > UNUSED_DAYS or (days > 1 and shutil.disk_usage(folder).free < needed):
+            file.unlink(missing_ok=True)
+    return shutil.disk_usage(folder).free
+
+
+def stored_bytes(units: Sequence[Unit]) -> int:
+    """Return about how many bytes units take, when they are kept."""
+    return sum(
+        len(row.ids) * (2 + len(row.tokens)) + 2 * (0 if row.source is None else len(row.source)) + 40
+        for unit in units
+        for row in unit
+    )
+
+
 def fits(units: Sequence[Unit]) -> bool:
     """Whether such units can be kept: single rows that hold tokens and numbers, and nothing that is scored later."""
     return all(len(unit) == 1 and unit[0].example is None and not unit[0].vectors for unit in units)
@@ -80,23 +109,43 @@ def keep(file: Path, units: Sequence[Unit], noted: Mapping[str, NDArray[Any]], f
         found["source"], found["source_starts"] = _small(_joined(sources)), _starts([len(one) for one in sources])
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        save_file(found, partial, {"format": FORMAT, "facts": json.dumps(facts)})
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        save_file(found, partial, {"format": FORMAT, "facts": json.dumps(facts), "digest": _digest(found, json.dumps(facts))})
         sync_file(partial)
         partial.replace(file)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{file.parent.parent}: tokens could not be kept: {getattr(error, 'strerror', None) or error}. Make room or mend it, or name a "
+            "folder elsewhere by XDG_CACHE_HOME, and go on with: whet train --resume"
+        ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def kept(file: Path) -> Tokenised | None:
-    """Return what a file holds, mapped into memory; none where there is no such file, or it is spoilt."""
+    """Return what a file holds, mapped into memory; none where there is no such file, or it is torn or was altered."""
     try:
         with safe_open(file, "pt") as opened:
             about = opened.metadata() or {}
             if about.get("format") != FORMAT:
                 return None
-            return Tokenised({name: opened.get_tensor(name) for name in opened.keys()}, json.loads(about["facts"]))  # noqa: SIM118
+            found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        if about.get("digest") != _digest(found, about["facts"]):
+            return None
+        os.utime(file)  # when it was last of use
+        return Tokenised(found, json.loads(about["facts"]))
     except (OSError, SafetensorError, ValueError, KeyError):
         return None
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """Return 128 bits of what is held, by which altered bytes are noticed."""
+    found = xxhash.xxh3_128(facts.encode())
+    for name in sorted(tensors):
+        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)} ".encode())
+        found.update(np.ascontiguousarray(tensors[name].numpy()).data)
+    return str(found.hexdigest())
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:

@@ -167,6 +167,7 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
         own = plugin_files(recipe, folder)
         stream = open_stream(recipe, dataset.stream, dataset.columns, objective, policy, plan.max_length, num_units, folder, own)
         findings = [replace(one, sentence=f"In the sample: {one.sentence}") for one in findings]
+        findings.append(stream.room(learnt["train"]))
     before = all_weights(policy)
     technique.attach(policy, plan.seed)
     if recipe.continual.ewc:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -17,21 +18,26 @@ from numpy.typing import NDArray
 from whet.data.clean import Cleaners, build_cleaners
 from whet.data.notices import counted
 from whet.data.pieces import Content, Piece, read_piece
+from whet.data.preflight import Finding
 from whet.data.rows import Reject
 from whet.data.sampled import rows_of
 from whet.data.stream import ROWS_OF_PIECE, Streamed, keys_of, parts_of
 from whet.engine.order import permutation
 from whet.engine.parallel import rank, size, wait
 from whet.engine.seen import Seen
-from whet.engine.token_cache import Tokenised, fits, keep, kept
+from whet.engine.token_cache import Tokenised, fits, keep, kept, make_room, stored_bytes
 from whet.errors import DataError, RecipeError
 from whet.files import cache_folder
 from whet.models.policy import Policy
 from whet.recipe import Data, Recipe
+from whet.stages.token_key import token_key
 from whet.types import Cursor, Example, Objective, Plan, StepRows, Unit
 
 WINDOW = 16
 """Pieces whose rows are mixed with each other; the pieces themselves come in an order drawn over all of them."""
+
+LARGE = 1 << 30
+"""Bytes of tokens from which on they are worth a word."""
 
 
 @dataclass(slots=True)
@@ -41,6 +47,7 @@ class TokenStream:
     streamed: Streamed
     objective: Objective
     policy: Policy
+    """Has a tokenizer of its own, which a thread uses."""
     columns: Data
     cleaners: Cleaners
     max_length: int
@@ -62,7 +69,7 @@ class TokenStream:
         """Yield steps of `plan.batch_size` units without end; each epoch has an order of its own, and its last step may be smaller."""
         if cursor.epoch:
             for number in self.order:  # what is a duplicate was decided in the first epoch's order
-                self._units_of(int(number))
+                self._units_of(int(number), self._tokenised(int(number)))
         for epoch in count(cursor.epoch):
             position = cursor.position if epoch == cursor.epoch else 0
             held: list[Unit] = []
@@ -78,6 +85,19 @@ class TokenStream:
             elif empty:
                 raise DataError("data.streaming: no row of the files has anything to learn from. Look at some with: whet prepare")
 
+    def room(self, sample: Sequence[Unit]) -> Finding:
+        """Make room for the tokens of all rows, and say how much they take, as the sample lets expect."""
+        folder, needed = cache_folder("tokens"), round(self.streamed.times * stored_bytes(sample))
+        free = make_room(folder, needed)
+        said = f"Tokens are kept in {folder}: about {needed / 2**30:,.1f} GiB for all rows, of {free / 2**30:,.1f} GiB that are free."
+        if needed > free:
+            return Finding(
+                "warn", said, "Make room, or name a folder on another disk by XDG_CACHE_HOME; a full disk stops the run."
+            )
+        return Finding(
+            "warn" if needed > LARGE else "note", said, "No run makes them again; the folder may be deleted at any time."
+        )
+
     def sentence(self) -> str:
         """Return what became of all rows that were read so far."""
         said = ", ".join(f"{number:,} {what}" for what, number in self.counts.items() if what not in {"rows", "units"})
@@ -90,27 +110,47 @@ class TokenStream:
         return next((f"{one.file}:{one.line}" for one in made if one.id & ((1 << ROWS_OF_PIECE) - 1) == inside), "?")
 
     def _windows(self, epoch: int, skipped: int) -> Iterator[list[Unit]]:
-        """Yield the units of an epoch, window by window, each in a drawn order; without the first ones, which are not even read."""
-        order, done = permutation(self.seed, epoch, len(self.pieces)), 0
-        for window, begin in enumerate(range(0, len(order), WINDOW)):
-            numbers = [int(number) for number in order[begin : begin + WINDOW]]
-            self._prepare(numbers)
-            places = [(number, int(unit)) for number in numbers for unit in self._units_of(number)]
-            before, done = done, done + len(places)
-            if done <= skipped:
-                continue
-            files = {number: self._tokenised(number) for number in numbers}
-            drawn = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 1, window, epoch])).permutation(len(places))
-            yield [self._unit(files, *places[place]) for place in drawn[max(0, skipped - before) :]]
+        """Yield the units of an epoch, window by window, each in a drawn order; without the first ones, which are not even read.
+
+        While one window is learnt from, a thread makes the next one, so that learning does not wait for tokens.
+        """
+        order, done = [int(number) for number in permutation(self.seed, epoch, len(self.pieces))], 0
+        windows = [order[begin : begin + WINDOW] for begin in range(0, len(order), WINDOW)]
+        ahead = ThreadPoolExecutor(1, "tokens")
+        try:
+            coming = self._begun(ahead, windows[0])
+            for window, numbers in enumerate(windows):
+                files = self._finished(coming, numbers)
+                coming = self._begun(ahead, windows[window + 1]) if window + 1 < len(windows) else {}
+                places = [(number, int(unit)) for number in numbers for unit in self._units_of(number, files[number])]
+                before, done = done, done + len(places)
+                if done <= skipped:
+                    continue
+                drawn = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 1, window, epoch])).permutation(
+                    len(places)
+                )
+                yield [self._unit(files, *places[place]) for place in drawn[max(0, skipped - before) :]]
+        finally:
+            ahead.shutdown(cancel_futures=True)
+
+    def _begun(self, ahead: ThreadPoolExecutor, numbers: Sequence[int]) -> dict[int, Future[Tokenised]]:
+        """Let a thread make pieces; of several processes each makes a share."""
+        return {number: ahead.submit(self._tokenised, number) for number in numbers[rank() :: size()]}
+
+    def _finished(self, coming: Mapping[int, Future[Tokenised]], numbers: Sequence[int]) -> dict[int, Tokenised]:
+        """Return these pieces, once every process has made its share."""
+        own = {number: future.result() for number, future in coming.items()}
+        wait()
+        return {number: own[number] if number in own else self._tokenised(number) for number in numbers}
 
     def _unit(self, files: Mapping[int, Tokenised], number: int, place: int) -> Unit:
         inside = int(files[number].numbers("example")[place])
         return (files[number].row(place, (number << ROWS_OF_PIECE) + inside),)
 
-    def _units_of(self, number: int) -> NDArray[np.int64]:
+    def _units_of(self, number: int, found: Tokenised) -> NDArray[np.int64]:
         """Return the units of a piece that are learnt from; the first time, its texts are compared with all that were met before."""
         if number not in self.chosen:
-            self._enter(number, self._tokenised(number))
+            self._enter(number, found)
         return np.flatnonzero(np.unpackbits(self.chosen[number]))
 
     def _enter(self, number: int, found: Tokenised) -> None:
@@ -128,23 +168,16 @@ class TokenStream:
         self.counts.update(found.facts["dropped"])
         self.counts["units"] += int(units.sum())
 
-    def _prepare(self, numbers: Sequence[int]) -> None:
-        """Let several processes tokenise a share of these pieces each."""
-        if size() > 1:
-            for number in numbers[rank() :: size()]:
-                self._tokenised(number)
-            wait()
-
     def _tokenised(self, number: int) -> Tokenised:
         """Return the rows of a piece: those that are kept, or else made now and kept."""
         content = read_piece(self.pieces[number])
         key = hashlib.sha256(
-            f"{self.key} {len(content.held)} {content.cut} {content.first == 0} ".encode() + content.held
+            f"{self.key} {content.piece.file.kind} {len(content.held)} {content.cut} {content.first == 0} ".encode()
+            + content.held
         ).hexdigest()
         file = cache_folder("tokens") / key[:2] / f"{key}.safetensors"
         found = kept(file)
         if found is None:
-            file.parent.mkdir(exist_ok=True)
             self._tokenise(number, content, file)
             found = kept(file)
             assert found is not None, "what was written a moment ago is not there"
@@ -182,7 +215,8 @@ def check_streaming(recipe: Recipe, objective: Objective) -> None:
     if not recipe.data.streaming:
         return
     whole = {"label", "labels", "token_labels", "value", "chosen"} & set(objective.needs)
-    if objective.reference or objective.online or not objective.mixes or whole:
+    only_orders = getattr(objective, "mixes", False) or recipe.objective.name == "seq2seq"  # a plugin need not name the protocol
+    if objective.reference or objective.online or not only_orders or whole:
         raise RecipeError(_CANNOT.format(name=recipe.objective.name))
     if recipe.parents:
         raise RecipeError("data.streaming is for a run that begins with a base model: take out `parents`, or data.streaming.")
@@ -208,17 +242,11 @@ def open_stream(
     """Return the training rows of a run. `columns` is the final mapping, `files` the user's own plugins by their hash. Raises RunError where a file has changed."""
     streamed.check()
     pieces = streamed.pieces
-    depends = {
-        "base": policy.source.sha256,
-        "objective": recipe.objective.model_dump(mode="json"),
-        "max_length": max_length,
-        "virtual": policy.num_virtual,
-        "columns": columns.model_dump(mode="json", exclude={"path", "split", "max_reject_fraction", "max_leak_fraction"}),
-        "files": dict(files),
-        "kinds": sorted({file.kind for file in streamed.files}),
-    }
-    key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    read = columns.model_dump(mode="json", exclude={"path", "split", "max_reject_fraction", "max_leak_fraction"})
+    key = token_key(recipe.objective, policy, max_length, files, {"columns": read})
     seed = int(recipe.train.seed)
+    policy = copy.copy(policy)
+    policy.tokenizer = copy.deepcopy(policy.tokenizer)
     return TokenStream(
         streamed=streamed, objective=objective, policy=policy, columns=columns, cleaners=build_cleaners(columns, folder),
         max_length=max_length, key=key, num_units=num_units, seed=seed, pieces=pieces, order=permutation(seed, 0, len(pieces)),
