@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from whet import plugins
 from whet.engine.fit import NonFiniteLoss, Training, fit, validate
 from whet.testing.steps import ready, same_bytes, slope, tiny_plan, train, whole_step
-from whet.types import Cursor, Row, StepRows
+from whet.types import Cursor, Example, Message, Row, StepRows
 
 
 @pytest.fixture
@@ -112,17 +114,67 @@ def test_a_step_says_what_it_did(builder, examples, sft):
     assert made[2].cursor == Cursor(2, 0) and training.cursor == Cursor(3, 0)
 
 
-def test_losses_are_the_mean_over_supervised_tokens(builder, examples, sft):
-    policy = ready(sft, builder("llama"), examples)
-    rows = whole_step(sft, policy, examples)
+def mean_loss(policy, rows: StepRows) -> float:
+    """The mean over the supervised tokens of a step, by the network alone, row by row."""
     total = count = 0.0
     with torch.no_grad():
         for (row,) in rows.units:
-            logits = policy.network(input_ids=row.ids[None]).logits[0, :-1]
-            losses = torch.nn.functional.cross_entropy(logits, row.ids[1:], reduction="none")
+            losses = torch.nn.functional.cross_entropy(
+                policy.network(input_ids=row.ids[None]).logits[0, :-1], row.ids[1:], reduction="none"
+            )
             total += float((losses * row.tokens["supervised"][1:]).sum())
-            count += float(row.tokens["supervised"].sum())
-    assert slope(sft, policy, rows, max_tokens=60).loss == pytest.approx(total / count, rel=1e-5)
+            count += float(row.tokens["supervised"][1:].sum())
+    return total / count
+
+
+def test_losses_are_the_mean_over_supervised_tokens(builder, examples, sft):
+    policy = ready(sft, builder("llama"), examples)
+    rows = whole_step(sft, policy, examples)
+    assert slope(sft, policy, rows, max_tokens=60).loss == pytest.approx(mean_loss(policy, rows), rel=1e-5)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 60, 10**6])
+def test_the_smaller_last_step_of_an_epoch_is_the_mean_over_its_own_tokens(builder, examples, sft, max_tokens):
+    # a window of accumulation that the epoch does not fill is where others divide by the rows of a full one
+    policy = ready(sft, builder("llama"), examples)
+    plan = tiny_plan(policy, batch_size=len(examples) - 3)
+    whole, last = islice(sft.steps(sft.units(examples, policy, 64), policy, plan, Cursor(), {}), 2)
+    assert (len(whole.units), len(last.units), last.after) == (len(examples) - 3, 3, Cursor(1, 0))
+    for rows in (whole, last):
+        assert slope(sft, policy, rows, max_tokens=max_tokens).loss == pytest.approx(mean_loss(policy, rows), rel=1e-5)
+
+
+def test_padding_with_the_token_that_ends_a_text_changes_no_loss(builder, examples, sft):
+    policy = ready(sft, builder("llama"), examples)
+    policy.tokenizer.pad_token = policy.tokenizer.eos_token
+    policy.network.config.pad_token_id = policy.tokenizer.eos_token_id
+    rows = whole_step(sft, policy, examples)
+    ends = [float(row.tokens["supervised"][row.ids == policy.end_id].sum()) for (row,) in rows.units]
+    assert all(ends), "the end of each answer is learnt"
+    for padded in (False, True):
+        assert slope(sft, policy, rows, padded=padded).loss == pytest.approx(mean_loss(policy, rows), rel=1e-5)
+
+
+def test_an_evaluation_never_holds_the_logits_of_all_tokens(builder, sft):
+    class Largest(TorchDispatchMode):
+        most = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            made = func(*args, **(kwargs or {}))
+            vocabulary = len(policy.tokenizer)
+            for one in made if isinstance(made, tuple | list) else [made]:
+                if isinstance(one, torch.Tensor) and one.ndim and one.shape[-1] == vocabulary:
+                    self.most = max(self.most, one.numel() // vocabulary)
+            return made
+
+    policy = ready(sft, builder("llama"), [])
+    turns = (Message("user", "where is my card"), Message("assistant", "it is on its way to you " * 3))
+    examples = [Example(id=number, messages=turns) for number in range(100)]
+    tokens = sum(int(unit[0].tokens["supervised"].sum()) for unit in sft.units(examples, policy, policy.context))
+    policy.max_tokens = 10**6  # all rows at once
+    with Largest() as seen:
+        scored = list(sft.outputs(policy, examples, policy.context))
+    assert len(scored) == 100 and 0 < seen.most < tokens / 3
 
 
 def test_validation_leaves_no_gradient_and_no_trace(builder, examples, classify):

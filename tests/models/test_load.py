@@ -213,6 +213,16 @@ def test_full_weights_that_do_not_fit_are_refused(folder, tmp_path):
             technique.load(policy, tmp_path)
 
 
+def test_tokens_without_a_row_in_the_weights_are_refused(folder):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<new>"])  # and nobody saved the rows of the embedding that were learnt for it
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"its tokenizer has tokens up to number .* rows for"):
+        load_policy(str(folder))
+
+
 def test_tied_embeddings_stay_tied_and_are_saved_once(tmp_path, examples):
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -77,6 +77,15 @@ def test_the_end_of_each_answer_is_learnt(tokenizer, template):
     assert {tokenizer.convert_ids_to_tokens(chat.ids[index]) for index in ends} == {expected}
 
 
+def test_an_end_that_is_also_the_padding_is_learnt(tokenizer):
+    # pad = eos is where others mask the end away with the padding, and the model never stops
+    expected = encode_chat(tokenizer, CHAT)
+    tokenizer.pad_token = tokenizer.eos_token
+    found = encode_chat(tokenizer, CHAT)
+    assert (found.ids, found.supervised) == (expected.ids, expected.supervised)
+    assert found.ids[-1] == tokenizer.pad_token_id and found.supervised[-1] == 1.0
+
+
 @pytest.mark.parametrize("template", [PLAIN_TEMPLATE, CHATML, NO_END])
 def test_nothing_behind_the_end_of_an_answer_is_learnt(tokenizer, template):
     # generation stops at the end token, so what a template puts behind it is never written by the model

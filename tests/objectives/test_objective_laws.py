@@ -95,3 +95,22 @@ def test_objective_keeps_the_law(law, name, settings, architecture, builder, exa
     settings = {key: str(teacher) if value == TEACHER else value for key, value in settings.items()}
     made = EXAMPLES[name]() if name in EXAMPLES else examples
     law(plugins.build("objectives", name, settings), builder(architecture), made)
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [
+        ("sft", "llama"),
+        ("pretrain", "llama"),
+        ("dpo", "llama"),
+        ("classify", "bert"),
+        ("masked", "masked-bert"),
+        ("seq2seq", "t5"),
+    ],
+)
+def test_no_row_is_longer_than_it_may_be(name, architecture, builder, examples):
+    objective, policy = plugins.build("objectives", name, {}), builder(architecture)()
+    objective.prepare(policy, examples)
+    lengths = {limit: [row.length for unit in objective.units(examples, policy, limit) for row in unit] for limit in (9, 10**9)}
+    assert max(lengths[10**9]) > 9, "nothing needs to be cut, so this has shown nothing"
+    assert max(lengths[9]) <= 9
