@@ -1,7 +1,7 @@
 """Measures `data.streaming` on text that it writes: python bench/streaming.py FOLDER --gib 5 --out bench/results/streaming.json.
 
 A run that streams is begun with nothing kept, and killed with SIGKILL behind its first checkpoint; it goes on, and is held against one that nobody
-killed. Its memory is compared with that of the same run on a text of 4 MiB, also streamed. Apart from that, all of a text of 48 MiB is read
+killed. Its memory is compared with that of the same run on a text of 4 MiB, also streamed. Apart from that, all of a text of 12 MiB is read
 without learning, and gone on with in the second epoch.
 
 Words come from a made-up vocabulary by Zipf's law, in paragraphs of some hundred words, one on each line; one line in fifty is an exact copy
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench/results/streaming.json"))
     asked = parser.parse_args()
     folder: Path = asked.folder.resolve()
-    for name, gib in (("big", asked.gib), ("middle", 48 / 1024), ("little", 4 / 1024)):
+    for name, gib in (("big", asked.gib), ("middle", 12 / 1024), ("little", 4 / 1024)):
         file = folder / f"{name}.txt"
         if not file.exists():
             print(f"Writing {file} ...", flush=True)
