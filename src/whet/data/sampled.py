@@ -40,6 +40,7 @@ def rows_of(
     """Yield the examples of piece `number`, with the ids that they have wherever they are met, and what cannot be used."""
     rows = list(content.rows())
     check_columns(required(columns), rows)
+
     def clean(text: str) -> str:
         repaired = cleaners.learnt(text)[0]
         return repaired if cleaners.redactor is None else cleaners.redactor(repaired)

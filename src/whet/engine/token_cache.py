@@ -69,8 +69,11 @@ def make_room(folder: Path, needed: int) -> int:
     Tokens that were of no use for a month are removed; others that were of none for a day only where `needed` bytes are not free, the
     longest unused first. What is removed is made again where a run asks for it.
     """
-    used = sorted((file.stat().st_mtime, file) for file in folder.rglob("*.safetensors"))
-    for when, file in used:
+    used: list[tuple[float, Path]] = []
+    for file in folder.rglob("*.safetensors"):
+        with suppress(FileNotFoundError):  # another run makes room too
+            used.append((file.stat().st_mtime, file))
+    for when, file in sorted(used):
         days = (time.time() - when) / 86_400
         if days > UNUSED_DAYS or (days > 1 and shutil.disk_usage(folder).free < needed):
             file.unlink(missing_ok=True)
