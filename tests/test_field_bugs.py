@@ -109,7 +109,7 @@ GUARDS = {
 
 
 @cache
-def tests_of(file: str) -> frozenset[str]:
+def named_in(file: str) -> frozenset[str]:
     tree = ast.parse((HERE / file).read_text(encoding="utf-8"))
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
@@ -118,4 +118,4 @@ def tests_of(file: str) -> frozenset[str]:
 def test_each_bug_has_tests_that_are_there(bug):
     for guard in GUARDS[bug]:
         file, name = guard.split("::")
-        assert name in tests_of(file), f"{guard} is gone; name what took its place"
+        assert name in named_in(file), f"{guard} is gone; name what took its place"
