@@ -321,6 +321,7 @@ MISTAKES = {
     "--set without value": (f"{TRAIN} train.epochs", 1, "--set train.epochs", "key=value"),
     "--set without key": (f"{TRAIN} =3", 1, "--set =3", "key=value"),
     "--set unknown": (f"{TRAIN} train.epoch=3", 1, "train.epoch", "did you mean 'train.epochs'"),
+    "a key without its section": (f"{TRAIN} seed=3", 1, "unknown key 'seed'", "one of ", "'train.seed'"),
     "--set not YAML": (f"{TRAIN} train.epochs=[1", 1, "train.epochs=[1", "not valid YAML"),
     "--set control character": ([*TRAIN.split(), "train.epochs=\x01"], 1, "train.epochs", "not valid YAML"),
     "--set wrong type": (f"{TRAIN} train.learning_rate=fast", 1, "train.learning_rate", "'fast'", "number"),

@@ -223,7 +223,10 @@ def _problems(error: pydantic.ValidationError, where: str, lines: Mapping[tuple[
         if item["type"] == "recipe_sentence":
             sentences.append(f"{place}: {item['msg']}")
         elif item["type"] == "extra_forbidden":
-            sentences.append(f"{place}: {unknown_key(dotted, [*_prefixed(path, section)])}")
+            same = [f"'{key}'" for key in _named(dotted)]
+            which = "one of " * (len(same) > 1) + ", ".join(same)
+            asked = f"unknown key '{dotted}'; did you mean {which}?" if same else unknown_key(dotted, _prefixed(path, section))
+            sentences.append(f"{place}: {asked}")
         elif item["type"] == "missing" and path[-1] == "name":
             plugin = ".".join(path[:-1])
             sentences.append(
@@ -291,3 +294,14 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 def _prefixed(path: tuple[str, ...], section: type[BaseModel]) -> list[str]:
     prefix = ".".join(path[:-1])
     return [f"{prefix}.{name}" if prefix else name for name in section.model_fields]
+
+
+def _named(name: str, section: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+    """Return the keys with that name in the sections of the recipe, such as train.seed; those of tasks are none of them."""
+    found = []
+    for key, field in section.model_fields.items():
+        if key == name and prefix:
+            found.append(prefix + key)
+        inner = [] if key == "tasks" else _sections(field.annotation)
+        found += [one for kind in inner for one in _named(name, kind, f"{prefix}{key}.")]
+    return list(dict.fromkeys(found))
