@@ -76,7 +76,7 @@ class Dataset:
     private: tuple[Private, ...] = ()
     """Kinds of private data that the rows held, how often and where; never what it was."""
     keeps_near: bool = False
-    """Near duplicates stay although the recipe leaves it to us; known while the data are prepared only."""
+    """Near duplicates stay although the recipe leaves it to us."""
     stream: Streamed | None = None
     """What is read while it is learnt from; the rows here are then those of a sample."""
 
@@ -141,6 +141,7 @@ class Dataset:
                 "hidden": self.hidden,
                 "dates": dict(self.dates),
                 "private": [asdict(one) for one in self.private],
+                **({"keeps_near": True} if self.keeps_near else {}),
                 **({"stream": self.stream.record()} if self.stream else {}),
                 **({"tasks": {name: _part_record(part) for name, part in self.tasks.items()}} if self.tasks else {}),
             },
@@ -171,6 +172,7 @@ def read_dataset(folder: Path) -> Dataset:
         ),
         hidden=tuple(said.get("hidden", ())),
         private=tuple(Private(**{**one, "places": tuple(one["places"])}) for one in said.get("private", ())),
+        keeps_near=said.get("keeps_near", False),
         stream=streamed_of(said["stream"]) if "stream" in said else None,
         tasks={
             name: Part(Data.model_validate(one["columns"]), tuple(one["classes"])) for name, one in said.get("tasks", {}).items()
