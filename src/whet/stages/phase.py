@@ -30,6 +30,8 @@ from whet.types import Cursor, Objective, Step
 
 SMOOTH = 20
 """Steps whose mean loss is shown."""
+NAMED = 8
+"""Rows named where a loss is not finite."""
 LEARNT = 1e-4
 """Validation loss from which on there is nothing left to learn: nats of a row or a token that is right for certain."""
 
@@ -324,11 +326,11 @@ def _note(loss: float, stopper: Stopper) -> str:
 
 def _non_finite(error: NonFiniteLoss, job: Job) -> str:
     examples = {example.id: example for example in (*job.dataset.train, *job.dataset.validation)}
-    known = list(dict.fromkeys(error.row_ids))
-    rows = [f"{examples[row].file}:{examples[row].line}" for row in known if row in examples]
-    if job.stream is not None:
-        rows = [job.stream.place(row) for row in known[:8]] + ["..."] * max(0, len(known) - 8)
-    shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+    known = [row for row in dict.fromkeys(error.row_ids) if job.stream is not None or row in examples]
+    places = [
+        f"{examples[row].file}:{examples[row].line}" if job.stream is None else job.stream.place(row) for row in known[:NAMED]
+    ]
+    shown = ", ".join(places) + (f" and {len(known) - NAMED} more" if len(known) > NAMED else "")
     return (
         f"Step {error.step}: the loss is not a finite number, so the update was not made. Rows of that micro-batch: {shown}. "
         f"Look at those rows, and train again with a lower rate (--set train.learning_rate={job.plan.learning_rate / 5:g}) "
