@@ -85,7 +85,7 @@ def test_trained_judged_and_asked_on_the_command_line(name, architecture, recipe
     reasons = [
         record["reason"]
         for record in json.loads((run / "manifest.json").read_text())["decisions"]
-        if "learning_rate" in record["key"]
+        if record["key"] == "train.learning_rate"
     ]
     assert len(reasons) == 1 and len(reasons[0]) > 20
     if architecture == "bert":
