@@ -188,7 +188,7 @@ CASES = {
 }
 
 
-QUICK = {"in the second phase"}
+QUICK = {"twice"}
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES])

@@ -55,7 +55,7 @@ MESSY = st.lists(
 
 
 @pytest.mark.parametrize("name", plugins.names("cleaners"))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=MESSY)
 def test_cleaning_twice_is_cleaning_once(name, text):
     cleaning_twice_is_cleaning_once(plugins.build("cleaners", name, {}), [text])

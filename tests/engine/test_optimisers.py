@@ -33,7 +33,7 @@ def started(builder, name, technique="full", settings=None, architecture="llama"
 
 
 @pytest.mark.parametrize("name", names("optimisers"))
-@pytest.mark.parametrize(("technique", "settings"), [("full", {}), ("lora", LORA)])
+@pytest.mark.parametrize(("technique", "settings"), [pytest.param("full", {}, marks=pytest.mark.slow), ("lora", LORA)])
 def test_a_run_that_was_killed_ends_in_the_same_bytes(builder, examples, tmp_path, name, technique, settings):
     policy, objective, plan, whole = started(builder, name, technique, settings)
     train(objective, policy, examples, replace(plan, num_steps=2), whole)

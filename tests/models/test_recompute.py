@@ -33,8 +33,8 @@ CASES = {
     "t5": ("seq2seq", ["full", "lora", "prefix"]),
     "bart": ("seq2seq", ["full", "lora"]),
 }
-LONG = {"t5", "bart", "gpt2"}
-"""Tried in the slow part, but for T5 with LoRA."""
+QUICK = {("llama", "full"), ("llama", "lora"), ("llama", "prefix"), ("bert", "lora"), ("t5", "lora")}
+"""The others are tried in the slow part."""
 
 
 def attached(builder, examples, architecture, name):
@@ -51,7 +51,7 @@ def attached(builder, examples, architecture, name):
 @pytest.mark.parametrize(
     ("architecture", "name"),
     [
-        pytest.param(one, name, marks=[pytest.mark.slow] if one in LONG and (one, name) != ("t5", "lora") else [])
+        pytest.param(one, name, marks=[] if (one, name) in QUICK else [pytest.mark.slow])
         for one, (_, names) in CASES.items()
         for name in names
     ],

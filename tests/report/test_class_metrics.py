@@ -108,6 +108,7 @@ def test_brier_equals_scikit_learn(num_classes: int) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "num_classes"), [("matthews_correlation", 77), ("brier", 77), ("auroc", 2), ("auroc", 77)])
 def test_a_thousand_resamples_of_3080_rows_take_about_a_second(name: str, num_classes: int) -> None:
     chosen = metric(name)

@@ -246,6 +246,7 @@ def test_a_missing_dictionary_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 # All of them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bleu", "chrf", "rouge_2", "rouge_lsum", "meteor"])
 def test_a_thousand_resamples_of_3080_answers_take_about_a_second(name: str) -> None:
     chosen = metric(name)
