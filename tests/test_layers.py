@@ -32,7 +32,7 @@ PLUGINS = {
     "trackers",
 }
 LAYERS = {
-    **dict.fromkeys(["", "errors", "types", "files", "display"], 0),
+    **dict.fromkeys(["", "errors", "types", "files", "display", "kinds"], 0),
     **dict.fromkeys(["recipe", "recipe_file", "plugins", "run", "registry", "tracked"], 1),
     **dict.fromkeys(["models", "engine", "stats", "words", "wordwise", "speech", "thesaurus", "drift", "bundle", "private"], 2),
     **dict.fromkeys(["data", "collect"], 3),
@@ -171,6 +171,9 @@ def test_imports_stand_at_the_top():
 
 
 def test_the_package_and_the_command_line_load_no_torch():
+    script = "import sys, whet.cli; print(sorted({'torch', 'transformers', 'polars', 'pydantic'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert found.stdout.strip() == "[]", found.stderr  # `whet --help` is there at once
     script = "import sys, whet, whet.cli, whet.recipe, whet.plugins, whet.run; print(sorted({'torch', 'transformers', 'polars'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 0, found.stderr

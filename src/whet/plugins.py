@@ -21,28 +21,10 @@ import pydantic
 
 from whet.errors import RecipeError, RunError
 from whet.files import beside
+from whet.kinds import KINDS as KINDS
+from whet.kinds import names as names
 
 T = TypeVar("T")
-KINDS = (
-    "objectives",
-    "techniques",
-    "optimisers",
-    "schedules",
-    "metrics",
-    "sources",
-    "cleaners",
-    "augmenters",
-    "compressors",
-    "exporters",
-    "engines",
-    "rewards",
-    "checks",
-    "samplers",
-    "pruners",
-    "targets",
-    "trackers",
-)
-PACKAGE = Path(__file__).parent
 _folder: contextvars.ContextVar[Path | None] = contextvars.ContextVar("whet_recipe_folder", default=None)
 """The recipe's, while a plugin is built, for the plugins that its settings name."""
 
@@ -81,11 +63,6 @@ def pinned(folder: Path, hashes: Mapping[str, str]) -> Pinned:
     made = Pinned(folder)
     made.hashes = {str((folder / name).resolve()): sha256 for name, sha256 in hashes.items()}
     return made
-
-
-def names(kind: str) -> list[str]:
-    """Return the built-in plugins of a kind, by file name. Loads nothing."""
-    return sorted(path.stem for path in (PACKAGE / kind).glob("*.py") if not path.stem.startswith("_"))
 
 
 def load(kind: str, name: str, folder: Path | None = None) -> type[Any]:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from whet import plugins
+from whet import kinds
 
 
 def one_of(kind: str) -> str:
     """Return the built-in plugins of a kind in words."""
-    *names, last = plugins.names(kind)
+    *names, last = kinds.names(kind)
     return f"{', '.join(names)} or {last}."
 
 
