@@ -148,9 +148,11 @@ def test_what_auto_became_is_stored_with_its_reason(classified):
 def test_the_numbers_that_a_technique_goes_by_are_stored_where_the_recipe_names_none(classified):
     decisions = {decision["key"]: decision for decision in classified.manifest["decisions"]}
     assert decisions["technique.rank"]["value"] == 16 and decisions["technique.alpha"]["value"] == 32.0
-    assert decisions["technique.rank"]["reason"].startswith("the default of lora. Rank r of the update")
+    assert "would fit in rank 1; 16 is the least that is taken" in decisions["technique.rank"]["reason"]
+    assert decisions["technique.alpha"]["reason"].startswith("the default of lora. The update is scaled by alpha / rank")
+    assert load_run(classified.path).recipe.technique.settings == {"rank": 16}
     said = CliRunner().invoke(app, ["show", str(classified.path)], terminal_width=200)
-    assert said.exit_code == 0 and re.search(r"technique\.rank +16 +the default of lora", said.output)
+    assert said.exit_code == 0 and re.search(r"technique\.alpha +32\.0 +the default of lora", said.output)
 
 
 def test_judging_on_another_file_leaves_the_run_as_it_was(classified, tmp_path):

@@ -420,6 +420,16 @@ class Technique(Protocol):
     def load(self, policy: Policy, folder: Path) -> None: ...
 
 
+@runtime_checkable
+class Sized(Protocol):
+    """A technique with settings that follow from the model and from how much there is to learn; it is also a Technique."""
+
+    @abstractmethod
+    def sized(self, policy: Policy, bits: float) -> Mapping[str, tuple[float, str]]:
+        """What each setting that is `auto` becomes, and why, where about so many bits are to be learnt."""
+        ...
+
+
 class Optimiser(Protocol):
     """How parameters step. All state lies in `state` of what `build` returns, as tensors, numbers and mappings of them."""
 

@@ -7,13 +7,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pydantic.fields import FieldInfo
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from whet.data.clean import build_cleaners
 from whet.data.dataset import Dataset
-from whet.data.notices import counted
 from whet.data.preflight import Finding, preflight
 from whet.engine.consolidate import Anchor, all_weights, held_weights
 from whet.engine.fit import TrainPlan
@@ -26,20 +23,18 @@ from whet.models.load import KINDS, load_policy
 from whet.models.lowrank import LowRank
 from whet.models.policy import Policy
 from whet.models.save import Card
-from whet.private.kinds import plural
 from whet.recipe import Choice, Recipe
 from whet.stages.build import build_objective, build_optimiser, build_schedule, build_technique, plugin_files
 from whet.stages.decide import (
     Decision,
     Facts,
     choose_max_tokens,
-    choose_metric,
-    choose_technique,
     decide,
     planned_steps,
     steps_per_epoch,
 )
 from whet.stages.lineage import start_policy
+from whet.stages.settle import bits_to_learn, chosen, settle, size
 from whet.stages.streaming import TokenStream, as_streamed, open_stream
 from whet.types import Cursor, Example, Objective, Optimiser, State, StepRows, Technique, Unit
 
@@ -129,12 +124,11 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     """
     objective = build_objective(recipe.objective, folder)
     policy = _prepared(recipe, objective, dataset.train, folder, kept)
-    recipe, decisions = _choose(recipe, objective, policy, dataset, folder)
-    technique = build_technique(_chosen(recipe), folder)
-    decisions += _standard(_chosen(recipe), technique)
+    recipe, decisions = settle(recipe, objective, policy, dataset, folder)
+    technique = build_technique(chosen(recipe), folder)
     if recipe.parents and not technique.mergeable:
         raise RecipeError(
-            f"technique '{_chosen(recipe).name}' cannot be folded into the weights, which a run that goes on from `parents` ends in. Use "
+            f"technique '{chosen(recipe).name}' cannot be folded into the weights, which a run that goes on from `parents` ends in. Use "
             "lora, full, bitfit, ia3 or head."
         )
     policy.num_virtual = getattr(technique, "num_virtual", 0)  # rows leave room for them; a plugin need not say that it has none
@@ -154,6 +148,8 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     optimiser = build_optimiser(recipe.train.optimiser, folder)
     times = dataset.stream.times if dataset.stream else 1.0
     num_units = round(times * len(learnt["train"]))
+    recipe, technique, sized = size(recipe, technique, policy, times * bits_to_learn(policy, learnt["train"]), folder)
+    decisions += sized
     if dataset.stream:
         recipe = as_streamed(recipe, dataset.stream)
         decisions.append(Decision("train.refit", False, "the rows are streamed"))
@@ -175,7 +171,7 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     updates = [layer.base for _, layer in placed(policy, LowRank)]
     if recipe.continual.merge != "none" and not (updates and all(isinstance(base, nn.Linear | Conv1D) for base in updates)):
         raise RecipeError(
-            f"continual.merge folds adapters of several stages together, and technique '{_chosen(recipe).name}' makes none that can be. "
+            f"continual.merge folds adapters of several stages together, and technique '{chosen(recipe).name}' makes none that can be. "
             "Use lora, or set continual.merge to none."
         )
     return Job(
@@ -231,7 +227,7 @@ def on_all_rows(job: Job, folder: Path | None, epochs: float) -> Job:
     """Return a fresh job that learns from training and validation rows together, for so many epochs."""
     both: tuple[Example, ...] = (*job.dataset.train, *job.dataset.validation)
     policy = _prepared(job.recipe, job.objective, both, folder)
-    technique = build_technique(_chosen(job.recipe), folder)
+    technique = build_technique(chosen(job.recipe), folder)
     technique.attach(policy, job.plan.seed)
     with computing(job.plan.precision, policy.device):
         units = learnable(job.objective.units(both, policy, job.plan.max_length))
@@ -290,56 +286,6 @@ def _accelerated(policy: Policy) -> bool:
     return policy.device.type != "cpu"
 
 
-def _choose(
-    recipe: Recipe, objective: Objective, policy: Policy, dataset: Dataset, folder: Path | None
-) -> tuple[Recipe, list[Decision]]:
-    """Return the recipe with technique and metric chosen, and what each `auto` outside `train` became."""
-    made: list[Decision] = []
-    if recipe.technique == "auto":
-        choice, reason = choose_technique(policy.num_parameters, len(dataset.train), policy.kind, objective.head)
-        recipe = recipe.model_copy(update={"technique": choice})
-        made.append(Decision("technique", choice.name, reason))
-    if recipe.tasks is not None:  # each task's metric and cleaners are its own
-        return recipe, made
-    if recipe.evaluate.metric == "auto":
-        metric, reason = choose_metric((*objective.metrics, *objective.written_metrics), dataset.originals)
-        recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"metric": metric})})
-        made.append(Decision("evaluate.metric", metric, reason))
-    if recipe.data.clean == "auto":  # the word stays: it also merges spellings of a label, which no list of cleaners says
-        names = [name for name, _ in build_cleaners(dataset.columns, folder).chain]
-        made.append(Decision("data.clean", names, f"{', '.join(names)}; spellings of one label become one"))
-    return recipe, made + _of_rows(recipe, dataset)
-
-
-def _of_rows(recipe: Recipe, dataset: Dataset) -> list[Decision]:
-    """Return what came of each `auto` about rows. The words stay in the recipe: rows of another day may ask for something else."""
-    made = []
-    if recipe.data.duplicates.near == "auto":
-        num_dropped = dataset.accounting.dropped.get("near duplicate", 0)
-        why = (
-            "keep: more than half would go, so these are variations of a few texts; each group is in one part of the split"
-            if dataset.keeps_near
-            else f"drop: {counted(num_dropped, 'row')} nearly the same as an earlier one, with the same target"
-        )
-        made.append(Decision("data.duplicates.near", "keep" if dataset.keeps_near else "drop", why))
-    if recipe.data.redact == "auto":
-        found = ", ".join(plural(one.kind, one.rows) for one in dataset.private) or "none"
-        made.append(Decision("data.redact", False, f"private data are counted and told, and nothing is changed; found: {found}"))
-    return made
-
-
-def _standard(choice: Choice, technique: Technique) -> list[Decision]:
-    """Return the numbers that a technique goes by where the recipe names none, each with what it is."""
-    fields: Mapping[str, FieldInfo] = type(technique).__pydantic_fields__  # type: ignore[attr-defined]
-    return [
-        Decision(
-            f"technique.{name}", value, f"the default of {choice.name}. {(field.description or '').split('. ')[0].rstrip('.')}"
-        )
-        for name, field in fields.items()
-        if name not in choice.settings and type(value := getattr(technique, name)) in {int, float}
-    ]
-
-
 def _limit(recipe: Recipe, policy: Policy) -> int:
     """Return the tokens of the longest row. Raises RecipeError where the model cannot read so many."""
     asked = recipe.train.max_length
@@ -358,11 +304,6 @@ def _longest(whole: Sequence[Unit]) -> int:
             "no training row has anything to learn from. Look at the rows with: whet prepare, and name the columns in `data:`."
         )
     return max(lengths)
-
-
-def _chosen(recipe: Recipe) -> Choice:
-    assert isinstance(recipe.technique, Choice)
-    return recipe.technique
 
 
 def _facts(

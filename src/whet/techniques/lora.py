@@ -12,6 +12,7 @@ from whet.models.blocks import pattern_of
 from whet.models.linear import choose_layers, placed, set_matrix, take_off
 from whet.models.lowrank import LowRank, Start, attach_low_rank, load_low_rank, read_low_rank, save_low_rank
 from whet.models.policy import Policy
+from whet.models.rank import Rank, rank_for, set_rank
 from whet.plugins import plugin
 
 
@@ -19,9 +20,9 @@ from whet.plugins import plugin
 class Lora:
     """Low-rank adaptation. Hu et al. 2022 (arXiv:2106.09685), eq. 3; scale alpha / rank."""
 
-    rank: int = Field(16, ge=1)
-    """Rank r of the update. Parameters and memory grow linearly with it."""
-    alpha: float = Field(32.0, gt=0)
+    rank: Rank = "auto"
+    """Rank r of the update; parameters and memory grow linearly with it. auto: 16 to 64, as much as the rows have to say."""
+    alpha: float = Field(default=32.0, gt=0)
     """The update is scaled by alpha / rank; by alpha / sqrt(rank) with rslora."""
     targets: str | list[str] = "all-linear"
     """Layers to adapt: all-linear (all but the output head), a regular expression over names, or a list of name endings."""
@@ -40,9 +41,14 @@ class Lora:
         if self.variant == "dora" and self.init == "pissa":
             raise RecipeError("techniques 'lora': variant 'dora' and init 'pissa' do not go together. Choose one of them.")
 
+    def sized(self, policy: Policy, bits: float) -> dict[str, tuple[float, str]]:
+        if self.rank != "auto":
+            return {}
+        return {"rank": rank_for(policy, choose_layers(policy, self.targets, "lora"), bits)}
+
     def attach(self, policy: Policy, seed: int) -> None:
         chosen = choose_layers(policy, self.targets, "lora")
-        attach_low_rank(policy, chosen, self.rank, self.alpha, self.variant, self.init, seed, self.learning_rate_ratio)
+        attach_low_rank(policy, chosen, set_rank(self.rank), self.alpha, self.variant, self.init, seed, self.learning_rate_ratio)
         policy.heads.requires_grad_(True)
 
     def detach(self, policy: Policy) -> None:

@@ -14,6 +14,7 @@ from whet.models.load import load_policy
 from whet.models.lowrank import LowRank, attach_low_rank, load_low_rank, read_low_rank, save_low_rank
 from whet.models.policy import Policy
 from whet.models.quantised import Bits, Quantised
+from whet.models.rank import Rank, rank_for, set_rank
 from whet.plugins import plugin
 
 
@@ -27,8 +28,8 @@ class QLora:
 
     bits: Literal["nf4", "int8"] = "nf4"
     """nf4: 4.1 bits a weight, scales themselves in 8 bits. int8: one scale a row; twice the memory, a tenth of the error."""
-    rank: int = Field(default=16, ge=1)
-    """Rank r of the update. Parameters and memory grow linearly with it."""
+    rank: Rank = "auto"
+    """Rank r of the update; parameters and memory grow linearly with it. auto: 16 to 64, as much as the rows have to say."""
     alpha: float = Field(default=32.0, gt=0)
     """The update is scaled by alpha / rank."""
     targets: str | list[str] = "all-linear"
@@ -43,10 +44,15 @@ class QLora:
     learning_rates: ClassVar[tuple[tuple[float, float], ...]] = ((100, 1e-3), (1000, 4e-4), (math.inf, 2e-4))
     why_rates: ClassVar[str] = "as with LoRA: adapters start from zero and want larger steps than the weights themselves"
 
+    def sized(self, policy: Policy, bits: float) -> dict[str, tuple[float, str]]:
+        if self.rank != "auto":
+            return {}
+        return {"rank": rank_for(policy, choose_layers(policy, self.targets, "qlora"), bits)}
+
     def attach(self, policy: Policy, seed: int) -> None:
         chosen = choose_layers(policy, self.targets, "qlora")
         _quantise(policy, self.bits)
-        attach_low_rank(policy, chosen, self.rank, self.alpha, self.variant, "default", seed, self.learning_rate_ratio)
+        attach_low_rank(policy, chosen, set_rank(self.rank), self.alpha, self.variant, "default", seed, self.learning_rate_ratio)
         policy.heads.requires_grad_(True)
 
     def detach(self, policy: Policy) -> None:

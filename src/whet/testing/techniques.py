@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from whet.models.save import Card, load_tuned, save_policy
 from whet.testing.agreement import same_slope
 from whet.testing.steps import ALL_TOKENS, BuildPolicy, same_bytes, slope, tiny_plan, train, whole_step
 from whet.testing.tiny import as_float64
-from whet.types import Cursor, Example, Objective, Row, Technique
+from whet.types import Cursor, Example, Objective, Row, Sized, Technique
 
 MERGED = 1e-5
 """Largest difference of merged from unmerged, over the spread of the output."""
@@ -40,6 +40,22 @@ def check_technique(technique: Technique, build_policy: BuildPolicy, objective: 
     """Raise AssertionError at the first law that does not hold. A class with `identity = False` may change the output at attach."""
     for law in TECHNIQUE_LAWS:
         law(technique, build_policy, objective, examples)
+
+
+def what_follows_from_the_rows_is_its_own_setting(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
+    """Where it is Sized, it names settings which are `auto`, with values that it takes and a reason; and then nothing is left to say."""
+    if not isinstance(technique, Sized):
+        return
+    policy = _prepared(build_policy, objective, examples)
+    for bits in (1.0, 1e12):
+        found = technique.sized(policy, bits)
+        wrong = sorted(name for name in found if getattr(technique, name, None) != "auto")
+        assert not wrong, f"sized() sets {wrong}, which are not auto"
+        assert all(why for _, why in found.values()), "sized() sets a number without a reason"
+        again = replace(technique, **{name: value for name, (value, _) in found.items()})  # type: ignore[type-var]
+        assert not again.sized(policy, bits), "sized() has something to say of numbers that are set"
 
 
 def attaching_changes_no_output(
@@ -229,6 +245,7 @@ def killed_and_resumed_gives_the_same_bytes(
 
 
 TECHNIQUE_LAWS: tuple[TechniqueLaw, ...] = (
+    what_follows_from_the_rows_is_its_own_setting,
     attaching_changes_no_output,
     same_seed_same_start,
     only_trainable_weights_move,

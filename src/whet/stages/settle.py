@@ -1,0 +1,98 @@
+"""What each `auto` outside `train` became: technique, its numbers, metric, and what was done to the rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from whet.data.clean import build_cleaners
+from whet.data.dataset import Dataset
+from whet.data.notices import counted
+from whet.models.policy import Policy
+from whet.private.kinds import plural
+from whet.recipe import Choice, Recipe
+from whet.stages.build import build_technique
+from whet.stages.decide import Decision, choose_metric, choose_technique
+from whet.types import Objective, Sized, Technique, Unit
+
+
+def settle(
+    recipe: Recipe, objective: Objective, policy: Policy, dataset: Dataset, folder: Path | None
+) -> tuple[Recipe, list[Decision]]:
+    """Return the recipe with technique and metric chosen, and what each `auto` of these and of `data` became."""
+    made: list[Decision] = []
+    if recipe.technique == "auto":
+        choice, reason = choose_technique(policy.num_parameters, len(dataset.train), policy.kind, objective.head)
+        recipe = recipe.model_copy(update={"technique": choice})
+        made.append(Decision("technique", choice.name, reason))
+    if recipe.tasks is not None:  # each task's metric and cleaners are its own
+        return recipe, made
+    if recipe.evaluate.metric == "auto":
+        metric, reason = choose_metric((*objective.metrics, *objective.written_metrics), dataset.originals)
+        recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"metric": metric})})
+        made.append(Decision("evaluate.metric", metric, reason))
+    if recipe.data.clean == "auto":  # the word stays: it also merges spellings of a label, which no list of cleaners says
+        names = [name for name, _ in build_cleaners(dataset.columns, folder).chain]
+        made.append(Decision("data.clean", names, f"{', '.join(names)}; spellings of one label become one"))
+    return recipe, made + _of_rows(recipe, dataset)
+
+
+def _of_rows(recipe: Recipe, dataset: Dataset) -> list[Decision]:
+    """Return what came of each `auto` about rows. The words stay in the recipe: rows of another day may ask for something else."""
+    made = []
+    if recipe.data.duplicates.near == "auto":
+        num_dropped = dataset.accounting.dropped.get("near duplicate", 0)
+        why = (
+            "keep: more than half would go, so these are variations of a few texts; each group is in one part of the split"
+            if dataset.keeps_near
+            else f"drop: {counted(num_dropped, 'row')} nearly the same as an earlier one, with the same target"
+        )
+        made.append(Decision("data.duplicates.near", "keep" if dataset.keeps_near else "drop", why))
+    if recipe.data.redact == "auto":
+        found = ", ".join(plural(one.kind, one.rows) for one in dataset.private) or "none"
+        made.append(Decision("data.redact", False, f"private data are counted and told, and nothing is changed; found: {found}"))
+    return made
+
+
+def bits_to_learn(policy: Policy, units: Sequence[Unit]) -> float:
+    """Return about how much these say: log2 of the classes for each label; a bit for each token of text, pair of answers, or rating."""
+    return sum(
+        sum(row.weights.values()) * math.log2(max(2, len((policy.tasks[row.task] if row.task else policy).classes)))
+        for unit in units
+        for row in unit
+    )
+
+
+def size(
+    recipe: Recipe, technique: Technique, policy: Policy, bits: float, folder: Path | None
+) -> tuple[Recipe, Technique, list[Decision]]:
+    """Return recipe and technique with the numbers that follow from the model and from how much is to be learnt, and what each number is."""
+    choice = chosen(recipe)
+    found = technique.sized(policy, bits) if isinstance(technique, Sized) else {}
+    made = [Decision(f"technique.{name}", value, reason) for name, (value, reason) in found.items()]
+    if found:
+        choice = Choice(name=choice.name, **choice.settings | {name: value for name, (value, _) in found.items()})
+        recipe = recipe.model_copy(update={"technique": choice})
+        technique = build_technique(choice, folder)
+    return recipe, technique, made + _standard(choice, technique)
+
+
+def _standard(choice: Choice, technique: Technique) -> list[Decision]:
+    """Return the numbers that a technique goes by where the recipe names none, each with what it is."""
+    fields: Mapping[str, FieldInfo] = type(technique).__pydantic_fields__  # type: ignore[attr-defined]
+    return [
+        Decision(
+            f"technique.{name}", value, f"the default of {choice.name}. {(field.description or '').split('. ')[0].rstrip('.')}"
+        )
+        for name, field in fields.items()
+        if name not in choice.settings and type(value := getattr(technique, name)) in {int, float}
+    ]
+
+
+def chosen(recipe: Recipe) -> Choice:
+    """Return the technique of a recipe in which it is settled."""
+    assert isinstance(recipe.technique, Choice)
+    return recipe.technique
