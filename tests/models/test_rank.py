@@ -12,7 +12,9 @@ from whet.models.rank import BITS_PER_WEIGHT, LEAST, MOST, UNSIZED, rank_for
 from whet.stages.settle import bits_to_learn
 
 
-@pytest.mark.parametrize(("asked_for", "expected"), [(0.1, LEAST), (16, 16), (16.1, 32), (32, 32), (33, 64), (64, 64), (1000, MOST)])
+@pytest.mark.parametrize(
+    ("asked_for", "expected"), [(0.1, LEAST), (16, 16), (16.1, 32), (32, 32), (33, 64), (64, 64), (1000, MOST)]
+)
 def test_a_rank_is_the_least_power_of_two_that_holds_what_is_to_be_learnt(builder, asked_for, expected):
     policy = builder("llama")()
     layers = choose_layers(policy, "all-linear", "lora")
