@@ -65,7 +65,12 @@ def xml_events(stream: IO[bytes], name: str, budget: Budget) -> Iterator[Event]:
             held.clear()
             if not chunk:
                 return
-    except (expat.ExpatError, *BROKEN) as error:
+    except (
+        expat.ExpatError,
+        LookupError,
+        ValueError,
+        *BROKEN,
+    ) as error:  # the two are of an encoding that nobody knows or can read
         raise DataError(
             f"{name}: broken, or not what its name says ({type(error).__name__}). Open it in its own program, and save it again."
         ) from None
