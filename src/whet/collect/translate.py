@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import tempfile
+import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -18,6 +24,8 @@ from whet.models.policy import Policy
 from whet.plugins import Place, started_here
 
 SYSTEM = "You are a translator. You answer with the translation alone: no introduction, no quotes, no comment."
+TIMES, MOST_BYTES = 64, 1 << 20
+"""A program may write so many times what it reads, and so many bytes more. Beyond, something is wrong with it."""
 FORBID = pydantic.ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
@@ -78,23 +86,65 @@ def translated(translator: Model | Command | Asked, texts: Sequence[str]) -> lis
 
 def _by_command(translator: Command, lines: Sequence[str]) -> list[str]:
     name = translator.command[0]
-    try:
-        done = subprocess.run(
-            translator.command, input="\n".join(lines) + "\n", capture_output=True, text=True, encoding="utf-8",
-            timeout=translator.timeout_s, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise DataError(f"'{name}' took more than {translator.timeout_s:g} s for {len(lines)} texts. Raise timeout_s.") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"'{name}' cannot be run: {error}. Write the command as a list: [PROGRAM, OPTION, ...].") from None
-    *found, rest = done.stdout.split("\n")  # and nothing else ends a line
-    found += [rest] if rest else []
-    if done.returncode or len(found) != len(lines):
+    asked_for = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+    most = MOST_BYTES + TIMES * len(asked_for)
+    status, written = _run(translator, asked_for, most)
+    if status is None:
+        raise DataError(f"'{name}' took more than {translator.timeout_s:g} s for {len(lines)} texts. Raise timeout_s.")
+    if len(written) > most:
         raise DataError(
-            f"'{name}' ended with {done.returncode} and wrote {len(found)} lines for {len(lines)} texts. It must write one line for each "
+            f"'{name}' wrote more than {most:,} bytes for {len(lines)} texts of {len(asked_for):,} bytes, and was ended. It must write one line "
+            "for each line that it reads, and end. Try it by hand on a file of lines."
+        )
+    try:
+        *found, rest = written.decode("utf-8").replace("\r\n", "\n").split("\n")  # and nothing else ends a line
+    except UnicodeDecodeError:
+        raise DataError(f"'{name}' wrote what is no UTF-8. Let it write UTF-8.") from None
+    found += [rest] if rest else []
+    if status or len(found) != len(lines):
+        raise DataError(
+            f"'{name}' ended with {status} and wrote {len(found)} lines for {len(lines)} texts. It must write one line for each "
             "line that it reads, in order, and end with 0. Try it by hand on a file of lines."
         )
     return [" ".join(line.split()) for line in found]
+
+
+def _run(translator: Command, asked_for: bytes, most: int) -> tuple[int | None, bytes]:
+    """Return how the program ended, and what it wrote; of more than `most` bytes one more. None: its time was over. It is always ended."""
+    deadline = time.monotonic() + translator.timeout_s
+    with tempfile.TemporaryFile() as lines:
+        lines.write(asked_for)
+        lines.seek(0)
+        try:
+            process = subprocess.Popen(
+                translator.command, stdin=lines, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"'{translator.command[0]}' cannot be run: {error}. Write the command as a list: [PROGRAM, OPTION, ...]."
+            ) from None
+        over = threading.Timer(translator.timeout_s, _end, [process])
+        over.start()
+        try:
+            assert process.stdout is not None
+            written = process.stdout.read(most + 1)
+            if len(written) > most:
+                return 0, written
+            status = process.wait(max(0.0, deadline - time.monotonic()))
+            return (status, written) if time.monotonic() < deadline else (None, written)
+        except subprocess.TimeoutExpired:
+            return None, b""
+        finally:
+            over.cancel()
+            _end(process)
+            process.stdout.close()  # type: ignore[union-attr]
+            process.wait()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program and all that it has begun."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @lru_cache(maxsize=2)
