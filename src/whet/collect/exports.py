@@ -18,6 +18,7 @@ from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
 from whet.data.table import Reading
 from whet.plugins import beside_recipe
+from whet.types import Source
 
 PAGE = 1000
 """Rows written at once."""
@@ -37,35 +38,46 @@ Paths = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1
 """One or several files, folders or patterns, as data.path takes them."""
 
 
-def files_of(paths: Sequence[str]) -> list[Path]:
-    """Return the files. Raises DataError where there are none."""
-    return [file for name in paths for file in find_files(Path(name), [])]
+class Exports(Source):
+    """What sources of files have in common. Such a source names its `path`, and may turn each record into another row."""
+
+    path: Paths
+
+    @property
+    def origin(self) -> str:
+        return ", ".join(self.path)
+
+    def stamp(self) -> str:
+        """Say when the files were last written."""
+        files = [file.stat() for file in self.files()]
+        return f"{len(files)}:{sum(one.st_size for one in files)}:{max(one.st_mtime_ns for one in files)}"
+
+    def collect(self, after: Mark | None) -> Iterator[Page]:
+        """Yield a row for each record, file by file. Raises DataError where a file is missing or broken."""
+        return pages(self.files(), after, self.row, Reading(members=self.members))
+
+    def row(self, row: RawRow) -> RawRow | Reject:
+        """Return a record as the row that it becomes, or why it is none; by default as it is."""
+        return row
+
+    def files(self) -> list[Path]:
+        """Return the files; of an export's folder those with rows in it. Raises DataError where there are none."""
+        return [file for path in map(Path, self.path) for file in members_of(path, self.members) or find_files(path, [])]
 
 
 def members_of(folder: Path, names: str) -> list[Path]:
-    """Return the files of a folder whose names fit a regular expression; none where it is no folder."""
-    return sorted(file for file in folder.iterdir() if re.fullmatch(names, file.name)) if folder.is_dir() else []
+    """Return the files of a folder whose names fit a regular expression; none where it is no folder, or there is no expression."""
+    if not names or not folder.is_dir():
+        return []
+    return sorted(file for file in folder.iterdir() if re.fullmatch(names, file.name))
 
 
-def stamp(paths: Sequence[str]) -> str:
-    """Say when the files were last written."""
-    files = [file.stat() for file in files_of(paths)]
-    return f"{len(files)}:{sum(one.st_size for one in files)}:{max(one.st_mtime_ns for one in files)}"
-
-
-def unchanged(row: RawRow) -> RawRow:
-    """Return the record as the row that it is."""
-    return row
-
-
-def pages(
-    files: Sequence[Path], after: Mark | None, turn: Turn = unchanged, sheet: str | None = None, members: str = ""
-) -> Iterator[Page]:
-    """Yield the rows, file by file; `sheet` and `members` are those of `Reading`. Raises DataError where a file is broken."""
+def pages(files: Sequence[Path], after: Mark | None, turn: Turn, reading: Reading) -> Iterator[Page]:
+    """Yield the rows, file by file. Raises DataError where a file is broken."""
     begin, number = int(str((after or {}).get("file", 0))), int(str((after or {}).get("rows", 0)))
     for index, file in enumerate(files[begin:], begin):
         notices: list[str] = []
-        rows = islice(read_files([file], notices, Reading(sheet=sheet, members=members)), number, None)
+        rows = islice(read_files([file], notices, reading), number, None)
         date = moment(file.stat().st_mtime)
         while page := tuple(islice(rows, PAGE)):
             number += len(page)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from whet.collect.exports import Paths, files_of, longest_text, pages, settled, stamp, tags
-from whet.collect.page import Mark, Page
+from whet.collect.exports import Exports, Paths, longest_text, settled, tags
 from whet.data.rows import RawRow, Reject
 from whet.plugins import plugin
-from whet.types import Source
 
 FLAT = ".responses"
 """How the columns of answers end where records were written flat."""
@@ -18,15 +16,11 @@ OPEN = frozenset({"draft", "discarded"})
 
 
 @plugin
-class Argilla(Source):
+class Argilla(Exports):
     """Records labelled in Argilla: a column for each field and each question; of several people the majority counts."""
 
     path: Paths
     """What `dataset.records.to_json`, `to_list` or `to_datasets` gave, or version 1 wrote; one or several files."""
-
-    @property
-    def origin(self) -> str:
-        return ", ".join(self.path)
 
     @classmethod
     def recognises(cls, record: Mapping[str, object]) -> bool:
@@ -34,13 +28,9 @@ class Argilla(Source):
         nested = isinstance(record.get("fields"), Mapping) and isinstance(record.get("responses"), Mapping | list)
         return nested or (any(name.endswith(FLAT) for name in record) and {"id", "status"} <= record.keys())
 
-    def stamp(self) -> str:
-        """Say when the records were last written."""
-        return stamp(self.path)
-
-    def collect(self, after: Mark | None) -> Iterator[Page]:
-        """Yield a row for each record. Raises DataError where a file is missing or broken."""
-        return pages(files_of(self.path), after, _row)
+    def row(self, row: RawRow) -> RawRow | Reject:
+        """Return a record as a row."""
+        return _row(row)
 
 
 def _row(row: RawRow) -> RawRow | Reject:

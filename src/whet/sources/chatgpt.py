@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from whet.collect.exports import Paths, files_of, members_of, pages, stamp
-from whet.collect.page import Mark, Page, moment
+from whet.collect.exports import Exports, Paths
+from whet.collect.page import moment
 from whet.data.rows import RawRow, Reject
 from whet.plugins import plugin
-from whet.types import Source
 
 ROLES = ("system", "user", "assistant")
 LATEST = 1e11
@@ -18,34 +16,21 @@ LATEST = 1e11
 
 
 @plugin
-class Chatgpt(Source):
+class Chatgpt(Exports):
     """Conversations of the archive that ChatGPT sends, as they stood at last; other branches, tools and what was hidden are left out."""
 
     members: ClassVar[str] = r"conversations(-\d+)?\.json"
     path: Paths
     """The zip archive, its folder, or `conversations.json`; one or several."""
 
-    @property
-    def origin(self) -> str:
-        return ", ".join(self.path)
-
     @classmethod
     def recognises(cls, record: Mapping[str, object]) -> bool:
         """Whether it is a tree of messages."""
         return isinstance(record.get("mapping"), Mapping) and "current_node" in record
 
-    def stamp(self) -> str:
-        """Say when the export was written."""
-        return stamp(_inside(self.path))
-
-    def collect(self, after: Mark | None) -> Iterator[Page]:
-        """Yield a row for each conversation. Raises DataError where a file is missing or broken."""
-        return pages(files_of(_inside(self.path)), after, _row, members=self.members)
-
-
-def _inside(paths: tuple[str, ...]) -> list[str]:
-    """Return the paths, in place of the archive's folder the conversations in it."""
-    return [str(file) for path in map(Path, paths) for file in (members_of(path, Chatgpt.members) or [path])]
+    def row(self, row: RawRow) -> RawRow | Reject:
+        """Return a conversation as a row."""
+        return _row(row)
 
 
 def _row(row: RawRow) -> RawRow | Reject:

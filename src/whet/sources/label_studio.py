@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from whet.collect.exports import Paths, Span, files_of, longest_text, pages, settled, stamp, tags
+from whet.collect.exports import Exports, Paths, Span, longest_text, pages, settled, tags
 from whet.collect.page import Mark, Page
 from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
+from whet.data.table import Reading
 from whet.plugins import plugin
-from whet.types import Source
 
 VALUES = {
     "choices": "choices", "taxonomy": "taxonomy", "rating": "rating", "number": "number", "textarea": "text",
@@ -27,15 +27,11 @@ ASIDE = "whet"
 
 
 @plugin
-class LabelStudio(Source):
+class LabelStudio(Exports):
     """Tasks labelled in Label Studio: a column for each field and each control; of several people the majority counts."""
 
     path: Paths
     """The export, in the format JSON or JSON-MIN; one or several files."""
-
-    @property
-    def origin(self) -> str:
-        return ", ".join(self.path)
 
     @classmethod
     def recognises(cls, record: Mapping[str, object]) -> bool:
@@ -43,13 +39,9 @@ class LabelStudio(Source):
         whole = isinstance(record.get("data"), Mapping) and isinstance(record.get("annotations"), list)
         return whole or {"annotation_id", "annotator", "lead_time"} <= record.keys()
 
-    def stamp(self) -> str:
-        """Say when the export was last written."""
-        return stamp(self.path)
-
     def collect(self, after: Mark | None) -> Iterator[Page]:
         """Yield a row for each task. Raises DataError where a file is missing or broken."""
-        files = files_of(self.path)
+        files = self.files()
         several = {
             name
             for row in read_files(files)
@@ -58,7 +50,7 @@ class LabelStudio(Source):
             for name, value in answers.items()
             if isinstance(value, tuple) and len(value) > 1
         }
-        yield from pages(files, after, partial(_row, several))
+        yield from pages(files, after, partial(_row, several), Reading())
 
 
 def _row(several: Collection[str], row: RawRow) -> RawRow | Reject:
