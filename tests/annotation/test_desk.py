@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 from jobs import items_for
 
 from whet.annotation.guidelines import to_html
+from whet.annotation.items import spelt_alike
 from whet.annotation.kinds import Job, NotAllowed, checked, spans_of, tags_of
 from whet.annotation.phrases import Phrases
 from whet.annotation.queue import Sharing
 from whet.annotation.store import Answer, Stale, Store
+from whet.data.dataset import prepare
+from whet.recipe import Data
+from whet.stages.annotate_rows import find_rows
 
 
 def save(desk, key, value, annotator="ada", action="answer", revision=0, reason="", seconds=None):
@@ -206,3 +210,26 @@ def test_rows_say_how_often_they_stand_in_the_file(make_desk):
     desk = make_desk(fields=[{"text": "same", "label": ""}, {"text": "same", "label": ""}])
     assert desk.next("ada", "s")["row"]["copies"] == 2
     assert len(items_for("label", [{"text": "same", "label": ""}])) == 1
+
+
+def test_spellings_of_a_label_are_one_choice_as_training_reads_them(tmp_path):
+    labels = ["Refund", "Refund", "refund ", "RE-FUND", "Bug", "bug", "bug"]
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "".join(f"row number {n},{label}\n" for n, label in enumerate(labels)))
+    rows = find_rows(path, kind="label")
+    assert rows.labels == ("RE-FUND", "Refund", "bug")  # a sign within a word is no spelling: re-fund is not refund
+    assert [item.given for item in rows.items] == ["Refund"] * 3 + ["RE-FUND"] + ["bug"] * 3
+    assert any("2 spellings of labels shown as one" in notice and "'Bug' is 'bug'" in notice for notice in rows.notices)
+    trained = prepare(Data(path=str(path), text="text", label="label", duplicates={"near": False}), ("text", "label"), None)
+    assert set(trained.classes) == set(rows.labels)
+    kept = find_rows(path, kind="label", labels=("Bug", "bug"))  # named by the user: these stay apart
+    assert {"Bug", "bug", "Refund", "RE-FUND"} == set(kept.labels)
+
+
+def test_spellings_of_several_labels_and_of_kinds_of_spans_are_one_too():
+    several = items_for("labels", [{"text": "a", "labels": ["Price", "price"]}, {"text": "b", "labels": ["Price"]}])
+    items, changed = spelt_alike(several, "labels", (), {})
+    assert [item.given for item in items] == [["Price"], ["Price"]] and changed == {"price": "Price"}
+    spans = items_for("spans", [{"text": "a b", "token_labels": ["B-Per", "B-PER"]}, {"text": "c", "token_labels": ["B-PER"]}])
+    items, _ = spelt_alike(spans, "spans", (), {"PER": "person"})
+    assert {span["kind"] for item in items for span in item.given} == {"person"}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import xxhash
 
 from whet.annotation.kinds import Kind, NotAllowed, Value, name_of, spans_of
 from whet.data.columns import is_empty, is_number
+from whet.data.labels import label_key, merged_labels
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import Shape, example, plain, question, several, unchanged
 from whet.recipe import Data
@@ -108,6 +110,41 @@ def labels_of(items: Sequence[Item], kind: Kind) -> tuple[str, ...]:
     if kind == "spans":
         return tuple(sorted({span["kind"] for item in items for span in item.given or ()}))
     return ()
+
+
+def spelt_alike(
+    items: Sequence[Item], kind: Kind, known: Sequence[str], synonyms: Mapping[str, str]
+) -> tuple[list[Item], dict[str, str]]:
+    """Return the items with one spelling for each label of the files, as training reads them, and which spellings became which.
+
+    That is the most frequent one, or one that is `known`: those that the user has named stay as they are.
+    """
+    if kind not in {"label", "labels", "spans"}:
+        return list(items), {}
+    counts = Counter(label for item in items for label in _named_by(item, kind))
+    for label in known:
+        counts[label] += len(items) + 1
+    best = merged_labels(counts)
+    others = {label_key(name): label for name, label in synonyms.items()}
+    final = {label: others.get(label_key(label), best.get(label, label)) for label in counts if label not in known}
+    changed = {label: name for label, name in final.items() if name != label}
+    return ([replace(item, given=_respelt(item.given, kind, changed)) for item in items] if changed else list(items)), changed
+
+
+def _named_by(item: Item, kind: Kind) -> list[str]:
+    if item.given is None:
+        return []
+    return [item.given] if kind == "label" else item.given if kind == "labels" else [span["kind"] for span in item.given]
+
+
+def _respelt(given: Value | None, kind: Kind, names: Mapping[str, str]) -> Value | None:
+    if given is None:
+        return None
+    if kind == "label":
+        return names.get(given, given)
+    if kind == "labels":
+        return list(dict.fromkeys(names.get(label, label) for label in given))
+    return [{**span, "kind": names.get(span["kind"], span["kind"])} for span in given]
 
 
 def text_of(content: Mapping[str, Any]) -> str:

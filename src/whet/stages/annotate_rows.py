@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whet.annotation.items import Item, items_of, key_of, labels_of, shown
+from whet.annotation.items import Item, items_of, key_of, labels_of, shown, spelt_alike
 from whet.annotation.kinds import KINDS, Kind
 from whet.annotation.store import Guess
 from whet.data import names
@@ -19,6 +19,7 @@ from whet.data.profile import choose, draw
 from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import several
+from whet.display import brief
 from whet.errors import DataError, RecipeError
 from whet.files import file_hash
 from whet.recipe import Data
@@ -105,11 +106,26 @@ def find_rows(
         raise DataError(f"{target}: no row can be shown. {first}")
     if rejects:
         notices.append(f"{counted(len(rejects), 'row')} cannot be shown. The first: {rejects[0].sentence()}")
+    if columns.clean == "auto":
+        items, respelt = spelt_alike(items, found, labels, columns.label_synonyms)
+        notices += _spellings(respelt)
     sources = {name: file_hash(Path(name)) for name in dict.fromkeys(row.file for row in files)}
     return Rows(
         title=target.stem, store=store_of(target), folder=target.parent, columns=columns, kind=found, items=items,
         labels=labels_of(items, found), sources=sources, columns_said=tuple(said), notices=grouped(notices, sources),
     )  # fmt: skip
+
+
+def _spellings(respelt: Mapping[str, str]) -> list[str]:
+    """Return what is said of spellings that became one; nothing where there are none."""
+    if not respelt:
+        return []
+    shown = ", ".join(f"'{brief(spelling)}' is '{brief(name)}'" for spelling, name in list(respelt.items())[:5])
+    more = f", and {len(respelt) - 5:,} more" if len(respelt) > 5 else ""
+    return [
+        f"{counted(len(respelt), 'spelling')} of labels shown as one with the most frequent, as training reads them: {shown}{more}. Labels "
+        "that are to stay apart are named: --labels 'ONE,OTHER'."
+    ]
 
 
 def _section(target: Path, sets: Sequence[str]) -> tuple[Data, Kind | None]:
