@@ -68,3 +68,11 @@ def test_names_of_runs_are_not_cut() -> None:
     ]
     shown.runs(found, Console(file=stream, width=100))
     assert name in stream.getvalue() and "…" not in stream.getvalue()
+
+
+def test_a_table_of_codes_is_not_taken_for_text_without_a_word(tmp_path: Path) -> None:
+    file = tmp_path / "codes.csv"
+    file.write_text("fol,sex\n" + "".join(f"F{number % 7},{'MF'[number % 2]}\n" for number in range(60)))
+    said = tell(look([file]))
+    assert "that is hardly text, and a language model learns from words" in said
+    assert "--set data.text=COLUMN" in said

@@ -13,6 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from whet.data.language import NAMES
+from whet.data.notices import counted
 from whet.data.profile import Profile, profile
 from whet.data.read import read_files
 from whet.display import brief, listed, name_fault, plain, quoted
@@ -31,6 +32,8 @@ MODELS = {
     "reward": "builtin:minilm",
     "tokens": "builtin:minilm",
 }
+SHORT = 4
+"""Characters in the middle below which a column is hardly text: codes, letters, figures."""
 PEEKED = 20
 """Rows that tell which tool has written a file."""
 WHY_MODEL = {
@@ -187,7 +190,9 @@ def _named(sets: Sequence[str]) -> dict[str, str]:
 def tell(seen: Profile, model: str | None = None) -> str:
     """Return what was seen, as lines for a person. `model` is the one to be trained; none: the one that the recipe proposes."""
     lines = [
-        f"{', '.join(seen.files)}: {seen.num_rows:,} rows, {seen.shape}" + (f", {seen.language}" if seen.language else "") + "."
+        f"{', '.join(seen.files)}: {counted(seen.num_rows, 'row')}, {seen.shape}"
+        + (f", {seen.language}" if seen.language else "")
+        + "."
     ]
     if seen.classes:
         shown = ", ".join(f"{brief(name)} ({count:,})" for name, count in list(seen.classes.items())[:6])
@@ -197,8 +202,12 @@ def tell(seen: Profile, model: str | None = None) -> str:
     if len(seen.classes) == 1:
         lines.append("Note: one class only; a classifier needs at least two. Add rows of another, or name another column.")
     lines.append(f"Texts have {seen.lengths.median:,.0f} characters in the middle, {seen.lengths.longest:,} at most.")
+    if seen.objective == "classify" and seen.lengths.median < SHORT:
+        lines.append(
+            "Note: that is hardly text, and a language model learns from words. Name another column, with --set data.text=COLUMN."
+        )
     if seen.num_rejects:
-        lines.append(f"Note: {seen.num_rejects:,} rows cannot be read; `whet prepare` lists them with their lines.")
+        lines.append(f"Note: {counted(seen.num_rejects, 'row')} cannot be read; `whet prepare` lists what cannot, with its line.")
     lines += seen.reasons
     warning = language_warning(seen.language, model or MODELS.get(seen.objective or "", ""))
     return "\n".join([*lines, warning] if warning else lines)
