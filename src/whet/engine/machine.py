@@ -1,4 +1,4 @@
-"""What this machine computes with: device, threads, precision, and an allocator that keeps its pages."""
+"""What this machine computes with: device, threads, precision, an allocator that keeps its pages, and few compiled kernels."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import torch
 
 Precision = Literal["fp32", "bf16"]
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
+KEPT_KERNELS = 128
+"""Compiled products that are kept: those of about four numbers of tokens, each with the 20 to 30 products of a step."""
 
 
 def device() -> torch.device:
@@ -57,6 +59,17 @@ def keep_pages() -> None:
     libc = ctypes.CDLL(None)
     for setting, value in ((M_MMAP_THRESHOLD, 2**31 - 1), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20)):
         libc.mallopt(setting, value)
+
+
+def bound_kernels() -> None:
+    """Bound what oneDNN keeps of its products in bf16, before the first of them: it compiles one for each number of tokens that it meets.
+
+    Packed batches have another number at each step, so a thousand kernels were soon kept, and of ideep's (torch's way to them) a thousand
+    again: a gigabyte beside a model of 90 MB. A step needs a few dozen. Both read their bound where they begin, from the environment
+    and nowhere else; whoever has set it keeps it. No number depends on it.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(KEPT_KERNELS))
 
 
 def memory_now() -> int:

@@ -40,7 +40,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import cached_file
 
 from whet.display import brief
-from whet.engine.machine import device, keep_pages
+from whet.engine.machine import bound_kernels, device, keep_pages
 from whet.errors import ModelError
 from whet.models.builtin import builtin_folder, model_hash
 from whet.models.compressed import COMPRESSED, load_dense, restore_rounded
@@ -60,6 +60,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json
 def load_policy(name: str, *, masked: bool = False) -> Policy:
     """Return the base model called `name` in fp32, probed; an encoder with its masked-language head if `masked`. Raises ModelError."""
     keep_pages()
+    bound_kernels()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     place = _place(name)
