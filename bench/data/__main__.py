@@ -2,6 +2,8 @@
 
     python -m bench.data --datatrove PYTHON [--rows 150000] [--shared-rows 50000] [--rounds 3] [--out bench/results/data.json]
 
+    python -m bench.data --scale ROWS [ROWS ...]    memory, disk and time of very many rows: see scale.py
+
 PYTHON is the interpreter of an environment with datatrove (see of_datatrove.py). Rows of about 100 characters are drawn: some are equal to an
 earlier one, some differ from one in a word. Both read the same jsonl files and look for the same thing by their own rules: datatrove by
 5-grams of words, whet by 5-grams of characters, verified. Ours writes nothing here; the pipeline's row is `whet prepare` from a csv file.
@@ -24,6 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.data import scale
 from whet.data.deduplicate import without_duplicates
 from whet.data.near import find_near
 from whet.types import Example
@@ -177,9 +180,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("bench/results/data.json"))
+    parser.add_argument("--scale", type=int, nargs="+", metavar="ROWS", help="measure these sizes alone (see scale.py)")
+    parser.add_argument("--work", type=Path, help="where --scale works; some 16 times the file's size is needed there")
     asked = parser.parse_args(arguments)
+    if asked.scale:
+        for number in asked.scale:
+            with tempfile.TemporaryDirectory(dir=asked.work) as folder:
+                one = {"commit": commit(), "machine": machine(), **scale.measure(number, Path(folder) / "work")}
+            known = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.exists() else {}
+            rest = [other for other in known.get("scale", []) if other["rows"] != number]
+            known["scale"] = sorted([*rest, one], key=lambda other: int(other["rows"]))
+            asked.out.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+            print(json.dumps(one, indent=1), flush=True)
+        return
     with tempfile.TemporaryDirectory() as folder:
         found = measure(draw(asked.rows), asked.shared_rows, asked.datatrove, asked.rounds, Path(folder))
+    if asked.out.exists() and "scale" in (known := json.loads(asked.out.read_text(encoding="utf-8"))):
+        found["scale"] = known["scale"]
     asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
 

@@ -78,7 +78,25 @@ def json_text(value: Any) -> str:
 
 def write_lines(path: Path, records: Iterator[Mapping[str, Any]]) -> None:
     """Write a JSONL file whole."""
-    write_whole(path, lines_text(records))
+    write_chunks(path, (f"{_line(record)}\n".encode() for record in records))
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file whole, of pieces that need not be in memory together."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def lines_text(records: Iterable[Mapping[str, Any]]) -> str:

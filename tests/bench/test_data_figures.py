@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from bench.data import scale
 from bench.data.__main__ import draw, found_and_right, similarity, with_interval
 
 
@@ -18,6 +21,35 @@ def test_the_similarity_is_that_of_the_definition():
 def test_planted_near_duplicates_are_found_and_nothing_else():
     found = found_and_right(draw(4000, seed=7))
     assert found["planted"] >= 30 and found["recall"] >= 0.97 and found["precision"] >= 0.97
+
+
+def test_rows_of_any_number_are_planted_with_copies_and_counted_against_what_was_rejected(tmp_path):
+    drawn = scale.draw(4000, seed=3)
+    again = scale.draw(4000, seed=3)
+    assert (drawn.rows == again.rows).all() and (drawn.labels == again.labels).all()
+    copies = [row for row in range(4000) if drawn.copy_of[row] >= 0]
+    assert 0.04 < len(copies) / 4000 < 0.06
+    for row in copies:
+        assert (drawn.text(row) == drawn.text(drawn.copy_of[row])) or drawn.changed[row]
+    assert scale.write(drawn, tmp_path / "rows.csv") == sum(len(drawn.text(row)) for row in range(4000))
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert len(lines) == 4001 and lines[1 + 77].startswith(drawn.text(77) + ",")
+    same = [row for row in copies if drawn.labels[row] == drawn.labels[drawn.copy_of[row]] and not drawn.changed[row]]
+    missed = {same[0]}
+    rejects = [json.dumps({"line": row + 2, "kind": "duplicate"}) for row in same if row not in missed]
+    (tmp_path / "rejects.jsonl").write_text("\n".join(rejects) + "\n")
+    found = scale.planted(drawn, tmp_path / "rejects.jsonl")
+    assert found["exact"] == len(same) and found["exact_recall"] == pytest.approx(1 - 1 / len(same)) and found["near_recall"] == 0
+
+
+def test_memory_and_disk_are_those_of_a_process_and_its_folder(tmp_path):
+    (tmp_path / "held").write_bytes(b"x" * 100_000)
+    resident, proportional = scale.memory_of(os.getpid())
+    assert 10 << 20 < proportional <= resident
+    with tempfile.TemporaryFile() as nameless:
+        nameless.write(b"x" * 200_000)
+        nameless.flush()
+        assert 300_000 <= scale.disk_of(tmp_path, os.getpid()) < 2_000_000
 
 
 def test_an_interval_is_around_the_median_and_within_the_range():

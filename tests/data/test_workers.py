@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from whet.data import workers
+from whet.data import raw, workers
 from whet.data.dataset import prepare
 from whet.data.making import Maker, Making, packed_made, packed_rows, unpacked_made, unpacked_rows
 from whet.data.rows import RawRow, Reject
@@ -57,7 +57,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("redact", ["auto", True])
 def test_the_bytes_are_the_same_by_any_number_of_workers(tmp_path, redact, monkeypatch):
-    monkeypatch.setattr(workers, "STRETCH", 90)
+    monkeypatch.setattr(raw, "STRETCH", 90)
     data = Data(
         path=messy(tmp_path), text="text", label="label", group=("customer",), slices=("channel",), redact=redact, max_reject_fraction=1
     )  # fmt: skip
@@ -70,7 +70,7 @@ def test_the_bytes_are_the_same_by_any_number_of_workers(tmp_path, redact, monke
 
 
 def test_a_stop_at_the_first_unusable_row_names_the_same_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "STRETCH", 90)
+    monkeypatch.setattr(raw, "STRETCH", 90)
     data = Data(path=messy(tmp_path), text="text", label="label", strict=True)
     said = []
     for number in (1, 2):
@@ -81,7 +81,6 @@ def test_a_stop_at_the_first_unusable_row_names_the_same_row(tmp_path, monkeypat
 
 
 def test_a_worker_that_is_killed_loses_no_row(monkeypatch):
-    monkeypatch.setattr(workers, "STRETCH", 10)
     rows = [RawRow("a.csv", place, {"text": f"text {place}", "label": "a"}) for place in range(200)]
     making = Making(Data(path="a.csv", text="text", label="label"), CLASSIFY, None, b"")
     begun: list[subprocess.Popen[bytes]] = []
@@ -94,7 +93,7 @@ def test_a_worker_that_is_killed_loses_no_row(monkeypatch):
     monkeypatch.setattr(workers.subprocess, "Popen", noted)
     items = []
     with making_rows(making, 2) as make:
-        for made in make(rows, False, 0):
+        for made in make([packed_rows(rows[begin : begin + 10]) for begin in range(0, 200, 10)], False, 0):
             items += made.items
             if len(items) == 50:
                 os.kill(begun[0].pid, signal.SIGKILL)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+import numpy as np
+from numpy.typing import NDArray
+
 from whet.data.deduplicate import Conflict, is_labelled, shown_label
 from whet.data.keys import shown, target_key, text_key
-from whet.data.near import Near, find_near
+from whet.data.near import MEMORY, Near, find_near
 from whet.data.near_walk import Like
 from whet.data.notices import counted
 from whet.data.rows import Kind, Reject
+from whet.data.shelf import Rows, Stored, brief, joined, without
 from whet.data.shingles import as_read
 from whet.recipe import Duplicates
 from whet.types import Example
@@ -34,7 +38,7 @@ TIERS = ("test", "validation", "path")
 class Alike:
     """What was found, and what is left of each source."""
 
-    examples: dict[str, list[Example]]
+    examples: dict[str, Rows]
     rejects: dict[str, list[Reject]]
     conflicts: list[Conflict] = field(default_factory=list)
     near: dict[int, int] = field(default_factory=dict)
@@ -46,13 +50,13 @@ class Alike:
     """Rejects for leaks, by the source that they leave and the one that has nearly the same text."""
 
 
-def without_near(examples: Mapping[str, list[Example]], settings: Duplicates, limit: float) -> Alike:
+def without_near(examples: Mapping[str, Rows], settings: Duplicates, limit: float) -> Alike:
     """Return what is left of the sources (path, validation, test) without near duplicates, as the recipe's section says.
 
     A row of a later source that is near to one of the test, or of the validation file leaves; nothing else leaves these two. With
     `near: auto`, where more than `limit` of the rows would leave, those of large families stay.
     """
-    found = Alike({source: list(some) for source, some in examples.items()}, {source: [] for source in examples})
+    found = Alike(dict(examples), {source: [] for source in examples})
     if settings.near is not False:
         for semantic in (False, True) if settings.semantic is not False else (False,):
             _without_leaks(found, settings, limit, semantic=semantic)
@@ -62,13 +66,14 @@ def without_near(examples: Mapping[str, list[Example]], settings: Duplicates, li
 
 def _without_leaks(found: Alike, settings: Duplicates, limit: float, *, semantic: bool) -> None:
     """Take out what is near to a row of a held-out source."""
-    rows = [one for source in TIERS for one in found.examples[source]]
-    tiers = [tier for tier, source in enumerate(TIERS) for _ in found.examples[source]]
+    rows = joined([found.examples[source] for source in TIERS])
+    sizes_of = [len(found.examples[source]) for source in TIERS]
+    tiers = np.repeat(np.arange(len(TIERS), dtype=np.uint8), sizes_of)
     path = len(TIERS) - 1
-    if tiers.count(path) in {0, len(tiers)}:
+    if sizes_of[path] in {0, len(tiers)}:
         return
     leaks = _found(rows, tiers, settings, drop=True, semantic=semantic).leaks
-    if settings.near == "auto" and sum(tiers[row] == path for row in leaks) > limit * tiers.count(path):
+    if settings.near == "auto" and sum(int(tiers[row]) == path for row in leaks) > limit * sizes_of[path]:
         families = groups_of(rows, settings)
         sizes = Counter(families.values())
         stay = [like for row, like in leaks.items() if sizes[families.get(row, row)] > FAMILY]
@@ -84,15 +89,15 @@ def _without_leaks(found: Alike, settings: Duplicates, limit: float, *, semantic
         reject = _reject(rows, like, "near leak", source=against)
         found.rejects[source].append(reject)
         found.leaks.setdefault((source, against), []).append(reject)
-    leaving = {rows[row].id for row in leaks}
+    leaving = {brief(rows, row).id for row in leaks}
     for source, some in found.examples.items():
-        found.examples[source] = [one for one in some if one.id not in leaving]
+        found.examples[source] = without(some, leaving)
 
 
 def _without_copies(found: Alike, settings: Duplicates, *, semantic: bool) -> None:
     """Take near duplicates out of what is divided, or group them; find labels in conflict."""
     rows = found.examples["path"]
-    tiers = [0] * len(rows)
+    tiers = np.zeros(len(rows), np.uint8)
     drop = settings.near != "keep"
     near = _found(rows, tiers, settings, drop=drop, semantic=semantic)
     if settings.near == "auto" and len(near.copies) > MOST_COPIES * len(rows):
@@ -110,32 +115,47 @@ def _without_copies(found: Alike, settings: Duplicates, *, semantic: bool) -> No
         )
     if drop:
         found.rejects["path"] += [_reject(rows, like, "near duplicate") for like in near.copies.values()]
-        found.examples["path"] = [one for place, one in enumerate(rows) if place not in near.copies]
+        found.examples["path"] = without(rows, {brief(rows, row).id for row in near.copies})
     _tell_conflicts(found, near, rows)
-    _join(found.near, {rows[row].id: rows[first].id for row, first in near.group.items()})
+    _join(found.near, {brief(rows, row).id: brief(rows, first).id for row, first in near.group.items()})
 
 
-def compared(rows: Sequence[Example]) -> list[str]:
+def compared(rows: Rows) -> Iterable[str]:
     """Return the text of each row that is compared: what the model is shown; of conversations, without what all of them begin or end with."""
-    texts = [as_read(shown(row)) for row in rows]
-    if len(texts) < FEWEST_ALIKE or any(row.messages is None for row in rows):
+    texts: Iterable[str] = _Read(rows) if isinstance(rows, Stored) else [as_read(shown(row)) for row in rows]
+    turns = rows.column("turns").all() if isinstance(rows, Stored) else all(row.messages is not None for row in rows)
+    if len(rows) < FEWEST_ALIKE or not turns:
         return texts
     begin = _shared_beginning(texts)
-    end = _shared_beginning([text[begin:][::-1] for text in texts])
-    return [text[begin : len(text) - end] for text in texts]
+    end = _shared_beginning(text[begin:][::-1] for text in texts)
+    return (text[begin : len(text) - end] for text in texts)
 
 
-def _shared_beginning(texts: Sequence[str]) -> int:
+class _Read:
+    """Texts of rows on the disk, read each time that they are asked for."""
+
+    def __init__(self, rows: Stored) -> None:
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[str]:
+        return (as_read(shown(row)) for row in self._rows)
+
+
+def _shared_beginning(texts: Iterable[str]) -> int:
     """Return how many characters all texts begin with: those of the first and the last in order."""
-    pairs = zip(min(texts), max(texts), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    low: str | None = None
+    high = ""
+    for text in texts:
+        low, high = text if low is None or text < low else low, max(text, high)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(low or "", high, strict=False)))
 
 
-def groups_of(rows: Sequence[Example], settings: Duplicates) -> dict[int, int]:
+def groups_of(rows: Rows, settings: Duplicates) -> dict[int, int]:
     """Return the groups of near duplicates among all rows, whatever their targets, by place: each with the first of its group."""
     if settings.near is False:
         return {}
-    return find_near(compared(rows), settings.similarity, list(range(len(rows))), drop=False).group
+    max_bytes, folder = (0, rows.shelf.folder) if isinstance(rows, Stored) else (MEMORY, None)
+    return find_near(compared(rows), settings.similarity, range(len(rows)), drop=False, max_bytes=max_bytes, folder=folder).group
 
 
 def near_to(rows: Sequence[Example], others: Iterable[Example], settings: Duplicates) -> dict[int, tuple[Example, float]]:
@@ -166,42 +186,44 @@ class Families:
         return self._of.get(own, own)
 
 
-def _found(rows: Sequence[Example], tiers: Sequence[int], settings: Duplicates, *, drop: bool, semantic: bool) -> Near:
+def _found(rows: Rows, tiers: NDArray[np.uint8], settings: Duplicates, *, drop: bool, semantic: bool) -> Near:
+    if isinstance(rows, Stored):
+        assert not semantic, "meanings are compared in memory"
+        return find_near(
+            compared(rows), settings.similarity, rows.column("target"), tiers, drop=drop, max_bytes=0, folder=rows.shelf.folder
+        )
     targets = [target_key(row) for row in rows]
     if semantic:
         from whet.data.semantic import find_semantic  # loads torch
 
-        return find_semantic([shown(row) for row in rows], float(settings.semantic), targets, tiers, drop=drop)
+        return find_semantic([shown(row) for row in rows], float(settings.semantic), targets, tiers.tolist(), drop=drop)
     return find_near(compared(rows), settings.similarity, targets, tiers, drop=drop)
 
 
-def _reject(rows: Sequence[Example], like: Like, kind: Kind, source: str = "") -> Reject:
-    row, other = rows[like.row], rows[like.other]
+def _reject(rows: Rows, like: Like, kind: Kind, source: str = "") -> Reject:
+    row, other = brief(rows, like.row), brief(rows, like.other)
     place = f"{other.file}:{other.line}"
     reason = f"near duplicate ({like.similarity:.2f}) of {place}" + (f" of the {source} file" if source else "")
     return Reject(row.file, row.line, reason, "Nothing to do.", kind=kind, other=place, similarity=round(like.similarity, 4))
 
 
-def _such_as(near: Near, rows: Sequence[Example]) -> str:
+def _such_as(near: Near, rows: Rows) -> str:
     shown_pairs = list(near.copies.values())[:EXAMPLES]
     return "such as " + ", ".join(_pair(rows, like) for like in shown_pairs)
 
 
-def _pair(rows: Sequence[Example], like: Like) -> str:
-    row, other = rows[like.row], rows[like.other]
+def _pair(rows: Rows, like: Like) -> str:
+    row, other = brief(rows, like.row), brief(rows, like.other)
     return f"{row.file}:{row.line} of {other.file}:{other.line} ({like.similarity:.2f})"
 
 
-def _tell_conflicts(found: Alike, near: Near, rows: Sequence[Example]) -> None:
-    disagreeing = [
-        Conflict(
-            (shown_label(rows[like.other]), shown_label(rows[like.row])),
-            tuple(f"{rows[place].file}:{rows[place].line}" for place in (like.other, like.row)),
-            round(like.similarity, 4),
-        )
-        for like in near.conflicts
-        if is_labelled(rows[like.row]) and like.similarity < 1
-    ]
+def _tell_conflicts(found: Alike, near: Near, rows: Rows) -> None:
+    disagreeing = []
+    for like in near.conflicts:
+        row, other = brief(rows, like.row), brief(rows, like.other)
+        if is_labelled(row) and like.similarity < 1:
+            labels, places = (shown_label(other), shown_label(row)), (f"{other.file}:{other.line}", f"{row.file}:{row.line}")
+            disagreeing.append(Conflict(labels, places, round(like.similarity, 4)))
     found.conflicts += disagreeing
     if disagreeing:
         found.notices.append(

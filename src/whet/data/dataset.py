@@ -10,24 +10,29 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from whet.data.accounting import ACCOUNTING, Accounting, Count, check_rejects, count
 from whet.data.alike import without_near
-from whet.data.deduplicate import Conflict, conflicts, without_conflicts, without_duplicates
+from whet.data.deduplicate import Conflict
 from whet.data.divide import apart
+from whet.data.dropping import conflicts, label_counts, without_conflicts, without_duplicates, without_leaks
 from whet.data.frozen import Frozen, read_frozen
 from whet.data.hidden import ENOUGH, REFUSED, hidden_targets
 from whet.data.keys import text_key
-from whet.data.labels import labels_of, merged_labels, respelt, spellings
-from whet.data.leaks import refuse_many, told, without_leaks
-from whet.data.making import Made, Making
+from whet.data.labels import label_key, merged_labels, respelt, spellings
+from whet.data.leaks import refuse_many, told
+from whet.data.making import Making
 from whet.data.mapping import check_columns, required, resolve
 from whet.data.notices import counted, grouped
 from whet.data.placing import by_own_part, timed
+from whet.data.raw import RawRows
 from whet.data.read import read_files
 from whet.data.redact import Privacy, Private, build_privacy, secret_key, wanted
-from whet.data.rows import RawRow, Reject
+from whet.data.rows import Reject
+from whet.data.shelf import Rows, Stored
 from whet.data.split import PARTS
 from whet.data.store import example_line, example_of, examples_hash
 from whet.data.stream import Streamed, streamed_of
@@ -38,6 +43,9 @@ from whet.errors import DataError, Refused
 from whet.files import read_lines, write_json, write_lines, write_whole
 from whet.recipe import SOURCES, Data
 from whet.types import Example
+
+if TYPE_CHECKING:
+    from whet.data.large import Shelving
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +132,15 @@ class Dataset:
         (folder / "data").mkdir(parents=True, exist_ok=True)
         for part, examples in self.parts.items():
             write_whole(folder / "data" / f"{part}.jsonl", "".join(f"{example_line(example)}\n" for example in examples))
-        write_lines(folder / "rejects.jsonl", map(_reject_record, self.rejects))
         shares = self.columns.split.model_dump()
         ids = {part: [example.id for example in examples] for part, examples in self.parts.items()}
         texts = {part: sorted({text_key(example) for example in examples}) for part, examples in self.parts.items()}
         write_json(folder / "splits.json", {"settings": shares, "hash": known_hash or self.hash, **ids, "texts": texts})
+        self.write_about(folder)
+
+    def write_about(self, folder: Path) -> None:
+        """Write what is known but the rows: data/accounting.json and rejects.jsonl."""
+        write_lines(folder / "rejects.jsonl", map(_reject_record, self.rejects))
         write_json(
             folder / ACCOUNTING,
             {
@@ -199,7 +211,7 @@ class Gathered:
     classes: tuple[str, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     rows: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[Example]] = field(default_factory=dict)
+    examples: dict[str, Rows] = field(default_factory=dict)
     rejects: dict[str, list[Reject]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     cleaned: Counter[str] = field(default_factory=Counter)
@@ -234,12 +246,18 @@ def prepare(
 
 
 def gather(
-    data: Data, needs: tuple[str, ...], folder: Path | None, known: Sequence[str] = (), *, num_workers: int | None = None
+    data: Data,
+    needs: tuple[str, ...],
+    folder: Path | None,
+    known: Sequence[str] = (),
+    *,
+    num_workers: int | None = None,
+    shelving: Shelving | None = None,
 ) -> Gathered:
-    """Return the rows of a recipe's section, as `prepare` reads them. Raises DataError, Refused."""
+    """Return the rows of a recipe's section, as `prepare` reads them; with `shelving` they lie on the disk. Raises DataError, Refused."""
     work = Gathered(data, data)
     work.frozen = read_frozen(data.split.frozen) if data.split.frozen is not None else None
-    work.columns = _read(data, needs, folder, work, num_workers)
+    work.columns = _read(data, needs, folder, work, num_workers, shelving)
     by_own_part(work)
     timed(work)
     num_rows = sum(work.rows.values())
@@ -259,13 +277,19 @@ def divide(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) -> 
 
     Where this task has a file of its own for that part, such rows are left out. Raises DataError where a part is empty.
     """
+    about, parts = divided(work, placed)
+    return replace(about, train=tuple(parts["train"]), validation=tuple(parts["validation"]), test=tuple(parts["test"]))
+
+
+def divided(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) -> tuple[Dataset, dict[str, Rows]]:
+    """Return the data set without its rows, and the rows of each part (see `divide`)."""
     _leave_out(work, placed)
     parts = apart(work, placed)
     accounting = Accounting({source: _count(source, work, parts, work.named) for source in ("path", *work.named)})
-    return Dataset(
-        train=tuple(parts["train"]),
-        validation=tuple(parts["validation"]),
-        test=tuple(parts["test"]),
+    about = Dataset(
+        train=(),
+        validation=(),
+        test=(),
         columns=work.columns,
         classes=work.classes,
         accounting=accounting,
@@ -278,6 +302,7 @@ def divide(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) -> 
         private=work.private,
         keeps_near=work.keeps_near,
     )
+    return about, parts
 
 
 def _leave_out(work: Gathered, placed: Mapping[str, str]) -> None:
@@ -299,23 +324,31 @@ def _leave_out(work: Gathered, placed: Mapping[str, str]) -> None:
             )
 
 
-def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathered, num_workers: int | None) -> Data:
+def _read(
+    data: Data,
+    needs: tuple[str, ...],
+    folder: Path | None,
+    work: Gathered,
+    num_workers: int | None,
+    shelving: Shelving | None = None,
+) -> Data:
     """Fill in rows, examples and rejects of each source; return the final mapping."""
-    raw = {source: _rows([Path(name) for name in getattr(data, source)], data, work) for source in SOURCES}
+    at = None if shelving is None else shelving.folder
+    raw = {source: _rows([Path(name) for name in getattr(data, source)], data, work, at) for source in SOURCES}
     columns = resolve(data, needs, raw["path"], work.notices)
     asked = wanted(columns)
     redacts = asked is not None and asked.mode != "count"
     key = secret_key(asked, chain.from_iterable(raw.values()), folder) if asked is not None and redacts else b""
     privacy = build_privacy(columns, None)
     making = Making(columns, needs, folder, key)
-    num_workers = num_workers or workers_for(sum(map(len, raw.values())), making)
-    with making_rows(making, num_workers) as make:
-        for source, rows in raw.items():
-            check_columns(required(columns), rows)
-            work.rows[source] = len(rows)
-            work.examples[source], work.rejects[source] = [], []
-            for made in make(rows, source == "test", sum(map(len, work.examples.values()))):
-                _take(made, source, data, work, privacy)
+    for source, rows in raw.items():
+        check_columns(required(columns), rows)
+        work.rows[source], work.rejects[source] = len(rows), []
+    num_workers = num_workers or workers_for(sum(work.rows.values()), making)
+    if shelving is None:
+        _make(making, raw, num_workers, work, privacy)
+    else:
+        _make_stored(making, raw, num_workers, work, privacy, shelving)
     work.named = tuple(part for part in ("validation", "test") if getattr(data, part))
     for name, times in work.cleaned.items():
         work.notices.append(f"Cleaner '{name}' changed {counted(times, 'text')}.")
@@ -327,28 +360,61 @@ def _read(data: Data, needs: tuple[str, ...], folder: Path | None, work: Gathere
     return columns
 
 
-def _take(made: Made, source: str, data: Data, work: Gathered, privacy: Privacy | None) -> None:
-    """Add what became of the next rows of a source."""
-    work.cleaned.update(made.changed)
-    for place, item in enumerate(made.items):
-        if isinstance(item, Reject):
-            _stop_if_strict(item, data)
-            work.rejects[source].append(item)
-            if item.by:
-                work.dropped[item.by] += 1
-            continue
-        if privacy is not None and place in made.private:
-            privacy.note(item, made.private[place])
-        work.examples[source].append(item)
+def _make(making: Making, raw: Mapping[str, RawRows], num_workers: int, work: Gathered, privacy: Privacy | None) -> None:
+    """Make the rows, in memory."""
+    first = 0
+    with making_rows(making, num_workers) as make:
+        for source, rows in raw.items():
+            examples: list[Example] = []
+            for made in make(rows.stretches(), source == "test", first + len(examples)):
+                work.cleaned.update(made.changed)
+                _take_rejects([item for item in made.items if isinstance(item, Reject)], source, work)
+                examples += [item for item in made.items if isinstance(item, Example)]
+                for place, kinds in made.private.items():
+                    item = made.items[place]
+                    if privacy is not None and isinstance(item, Example):
+                        privacy.note(item, kinds)
+            work.examples[source] = examples
+            first += len(examples)
+            rows.close()
 
 
-def _rows(paths: Sequence[Path], data: Data, work: Gathered) -> list[RawRow | Reject]:
-    rows = []
+def _make_stored(
+    making: Making, raw: Mapping[str, RawRows], num_workers: int, work: Gathered, privacy: Privacy | None, shelving: Shelving
+) -> None:
+    """Make the rows, on the disk."""
+    shelf, sizes = shelving.shelf, dict.fromkeys(raw, 0)
+    for source, numbers in shelving.rows(making, raw, num_workers):
+        work.cleaned.update(numbers.changed)
+        _take_rejects(numbers.rejects, source, work)
+        for row, kinds in numbers.private.items():
+            if privacy is not None:
+                file = numbers.words["file"][int(numbers.columns["file"][row])]
+                privacy.note(Example(id=0, file=file, line=int(numbers.columns["line"][row])), kinds)
+        sizes[source] += len(numbers.columns["line"])
+    first = 0
+    for source, size in sizes.items():
+        work.examples[source] = Stored(shelf, np.arange(first, first + size))
+        first += size
+        raw[source].close()
+
+
+def _take_rejects(rejects: Sequence[Reject], source: str, work: Gathered) -> None:
+    """Add what cannot be used, or was dropped, of the next rows of a source."""
+    for reject in rejects:
+        _stop_if_strict(reject, work.data)
+        work.rejects[source].append(reject)
+        if reject.by:
+            work.dropped[reject.by] += 1
+
+
+def _rows(paths: Sequence[Path], data: Data, work: Gathered, folder: Path | None) -> RawRows:
+    rows = RawRows(folder)
     for row in read_files(paths, work.notices, Reading(dates=work.dates)):
         if isinstance(row, Reject):
             _stop_if_strict(row, data)
         work.files.setdefault(row.file)
-        rows.append(row)
+        rows.add(row)
     return rows
 
 
@@ -360,21 +426,27 @@ def _stop_if_strict(reject: Reject, data: Data) -> None:
 def _name_labels(work: Gathered) -> None:
     """Give rows the label that theirs is another name of, in all sources."""
     names = spellings((), work.data.label_synonyms)
-    if names:
-        for examples in work.examples.values():
-            examples[:] = [respelt(example, names) for example in examples]
+    for source, examples in work.examples.items() if names else ():
+        if isinstance(examples, Stored):
+            spelt = {label: names.get(label_key(label), label) for label in examples.shelf.labels}
+            examples.shelf.respell(examples.rows, {label: other for label, other in spelt.items() if label != other})
+        else:
+            work.examples[source] = [respelt(example, names) for example in examples]
 
 
 def _merge_labels(work: Gathered, known: Sequence[str]) -> None:
     """Write labels that differ by case, spaces, - or _ as their most frequent spelling, in all sources; as a known one where there is one."""
-    counts = Counter(label for examples in work.examples.values() for example in examples for label in labels_of(example))
+    counts = label_counts([*work.examples.values()])
     total = sum(counts.values())
     merged = merged_labels(counts + Counter(dict.fromkeys(known, total)))
     merged = {spelling: best for spelling, best in merged.items() if spelling not in known}
     if not merged:
         return
-    for examples in work.examples.values():
-        examples[:] = [_relabelled(example, merged) for example in examples]
+    for source, examples in work.examples.items():
+        if isinstance(examples, Stored):
+            examples.shelf.respell(examples.rows, merged)
+        else:
+            work.examples[source] = [_relabelled(example, merged) for example in examples]
     shown = ", ".join(f"'{spelling}' is '{best}'" for spelling, best in list(merged.items())[:5])
     work.notices.append(
         f"{counted(len(merged), 'spelling')} of labels merged into the most frequent{' or known' * bool(known)} one: {shown}."
@@ -393,8 +465,7 @@ def _classes(work: Gathered, columns: Data, needs: Sequence[str], known: Sequenc
     """Return the classes in order. Raises DataError where there is nothing to tell apart."""
     if not {"label", "labels"} & set(needs):
         return ()
-    found = {label for examples in work.examples.values() for example in examples for label in labels_of(example)}
-    learnt = {label for example in work.examples["path"] for label in labels_of(example)}
+    found, learnt = label_counts([*work.examples.values()]), label_counts([work.examples["path"]])
     if learnt and known:  # one new class beside those that are known is enough
         return in_order(found)
     if len(learnt) < 2 and "response" in needs:
@@ -419,7 +490,7 @@ def in_order(labels: Iterable[str]) -> tuple[str, ...]:
 
 def _settle_conflicts(work: Gathered) -> None:
     """Tell which texts have different labels, and take such rows out where the recipe says so. The user's test file stays as it is."""
-    disagreeing = conflicts([*work.examples["path"], *work.examples["validation"]])
+    disagreeing = conflicts([work.examples["path"], work.examples["validation"]])
     work.conflicts = tuple(disagreeing)
     if not disagreeing:
         return
@@ -447,10 +518,12 @@ def _drop(work: Gathered) -> None:
     for source, against in (("path", "test"), ("validation", "test"), ("path", "validation")):
         work.examples[source], leaks[source, against] = without_leaks(work.examples[source], work.examples[against], against)
         work.rejects[source] += leaks[source, against]
-    if work.frozen is not None:  # of near duplicates, a row that has its part already is the one that stays
-        work.examples["path"].sort(key=lambda example: text_key(example) not in work.frozen.part_of)  # type: ignore[union-attr]
+    frozen = work.frozen
+    if frozen is not None:  # of near duplicates, a row that has its part already is the one that stays
+        work.examples["path"] = sorted(work.examples["path"], key=lambda example: text_key(example) not in frozen.part_of)
     alike = without_near(work.examples, work.data.duplicates, work.data.max_leak_fraction)
-    alike.examples["path"].sort(key=lambda example: example.id)
+    if frozen is not None:
+        alike.examples["path"] = sorted(alike.examples["path"], key=lambda example: example.id)
     work.examples, work.near, work.keeps_near = alike.examples, alike.near, alike.keeps
     for source, rejects in alike.rejects.items():
         work.rejects[source] += rejects
@@ -474,7 +547,7 @@ def _tell_hidden(work: Gathered) -> None:
     work.notices += work.hidden
 
 
-def _count(source: str, work: Gathered, parts: Mapping[str, Sequence[Example]], named: Sequence[str]) -> Count:
+def _count(source: str, work: Gathered, parts: Mapping[str, Rows], named: Sequence[str]) -> Count:
     own = [source] if source != "path" else [part for part in PARTS if part not in named]
     return count(work.rows[source], {part: len(parts[part]) for part in own}, work.rejects[source])
 

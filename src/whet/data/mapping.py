@@ -9,6 +9,7 @@ from whet.data.columns import look
 from whet.data.guess import FIELDS, Purpose, guess
 from whet.data.names import plain
 from whet.data.profile import draw
+from whet.data.raw import RawRows
 from whet.data.rows import RawRow, Read, Reject
 from whet.display import brief, listed
 from whet.errors import DataError
@@ -26,7 +27,7 @@ def purpose_of(needs: Sequence[str]) -> Purpose:
     return "classify" if {"label", "labels", "value"} & set(needs) else "pretrain"
 
 
-def resolve(data: Data, needs: tuple[str, ...], rows: Sequence[RawRow | Reject], notices: list[str]) -> Data:
+def resolve(data: Data, needs: tuple[str, ...], rows: Read, notices: list[str]) -> Data:
     """Return `data` with a column for all that is needed. Raises DataError where a name is wrong or a guess impossible.
 
     `rows` are those of `data.path`; the reason for each guess goes to `notices`.
@@ -59,13 +60,20 @@ def resolve(data: Data, needs: tuple[str, ...], rows: Sequence[RawRow | Reject],
     return final
 
 
-def check_columns(named: Mapping[str, str], rows: Read) -> None:
-    """Raise DataError where a file of these rows has no column of a name. `named` maps keys of `data` to columns."""
+def _columns_of(rows: Read) -> Mapping[str, Mapping[str, None]]:
+    """Return the columns that any row of each file has, in the order in which they come."""
+    if isinstance(rows, RawRows):
+        return rows.columns
     found: dict[str, dict[str, None]] = {}
     for row in rows:
         if isinstance(row, RawRow):
             found.setdefault(row.file, {}).update(dict.fromkeys(row.fields))
-    for file, columns in found.items():
+    return found
+
+
+def check_columns(named: Mapping[str, str], rows: Read) -> None:
+    """Raise DataError where a file of these rows has no column of a name. `named` maps keys of `data` to columns."""
+    for file, columns in _columns_of(rows).items():
         for key, name in named.items():
             if name not in columns:
                 near = _nearest(name, list(columns))

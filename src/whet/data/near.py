@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from whet.data.minhash import Bands, band_keys, bands_for, floor_for, signatures
 from whet.data.near_walk import Like, Walk
 from whet.data.shingles import Words, as_read
-from whet.data.spool import Spool, Table, Texts
+from whet.data.spool import Spool, Table, Texts, let_go
 
 CHUNK = 4096
 """Texts whose numbers are made at a time, at most."""
@@ -52,22 +53,23 @@ class Near:
 def find_near(
     texts: Iterable[str],
     similarity: float,
-    targets: Sequence[Hashable] | None = None,
-    tiers: Sequence[int] | None = None,
+    targets: Sequence[Hashable] | NDArray[np.uint64] | None = None,
+    tiers: Sequence[int] | NDArray[np.uint8] | None = None,
     *,
     drop: bool = True,
     max_bytes: int = MEMORY,
+    folder: Path | None = None,
     num_workers: int | None = None,
 ) -> Near:
     """Return which rows are near to which: those whose 5-grams have at least this Jaccard similarity.
 
     `targets` say what is learnt of each row (None: the same of all). `tiers` never fall from row to row: a row that is near to one of a
     lower tier is a leak, and copies, conflicts and groups are those among the rows of the highest tier. With `drop` a copy leaves, and is
-    not compared with later rows; without, it stays and is grouped. `texts` are read once. The result depends neither on `max_bytes` nor
-    on `num_workers`.
+    not compared with later rows; without, it stays and is grouped. `texts` are read once. Beyond `max_bytes` tables lie below `folder`. The
+    result depends neither on these nor on `num_workers`.
     """
     bands = bands_for(similarity)
-    with Spool(max_bytes) as spool:
+    with Spool(max_bytes, folder) as spool:
         kept, short = Texts(spool), Table(spool, np.uint8, bands.num_hashes)
         keys = [Table(spool, np.uint64) for _ in range(bands.num_bands)]
         for signed in _signed(texts, bands, num_workers or os.cpu_count() or 1):
@@ -161,4 +163,5 @@ def _alike(later: Ints, earlier: Ints, short: NDArray[np.uint8], tier: NDArray[n
         some = packed[begin : begin + LOOKED_AT]
         agree = (short[some >> np.uint64(32)] == short[some & np.uint64(0xFFFFFFFF)]).mean(axis=1)
         kept.append(some[agree >= floor])
+        let_go(short)
     return np.concatenate(kept) if kept else packed

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whet.data.shingles import LONG, Grams, comparable, jaccard
-from whet.data.spool import Texts
+from whet.data.spool import Texts, let_go
 
 FIRST, LAST = 256, 64
 """Of a band that very many rows share: how many of its first rows of a tier, and of its last, a further row is compared with."""
@@ -20,6 +20,8 @@ LIKELIEST = 256
 """Earlier rows that a row may be compared with in full, at most."""
 CACHED = 2_000_000
 """Characters whose grams are kept for the next comparison."""
+LET_GO = 1 << 14
+"""Rows after which what was read of their numbers is let go."""
 EXACT = 1e-12
 Ints = NDArray[np.int64]
 
@@ -69,7 +71,7 @@ class Walk:
         texts: Texts,
         short: NDArray[np.uint8],
         tier: NDArray[np.uint8],
-        targets: Sequence[Hashable] | None,
+        targets: Sequence[Hashable] | NDArray[np.uint64] | None,
         similarity: float,
         floor: float,
         drop: bool,
@@ -89,7 +91,9 @@ class Walk:
 
     def run(self, pairs: Ints, crowds: Ints) -> None:
         """Decide about every row of these pairs and crowds, in order (see `near._candidates`)."""
-        for row, others, shared in _by_row(pairs, crowds):
+        for number, (row, others, shared) in enumerate(_by_row(pairs, crowds)):
+            if number % LET_GO == 0:
+                let_go(self._short)
             self._decide(row, self._likeliest(row, others, shared))
             if row not in self.leaks and not (self._drop and row in self.copies):
                 self._enter(row, shared)
@@ -168,7 +172,7 @@ class Walk:
         return kept
 
     def _same(self, row: int, other: int) -> bool:
-        return self._targets is None or self._targets[row] == self._targets[other]
+        return self._targets is None or bool(self._targets[row] == self._targets[other])
 
     def _enter(self, row: int, shared: Sequence[int]) -> None:
         """Let later rows of the same crowds be compared with this one."""

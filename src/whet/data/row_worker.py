@@ -8,11 +8,12 @@ import sys
 from typing import BinaryIO
 
 from whet.data.making import Maker, packed_made, unpacked_rows
+from whet.data.stretch import packed_stretch
 
 LENGTH = struct.Struct("<q")
 """What precedes each message: its bytes. An answer of -1 says that these rows could not be worked on here."""
 JUDGED, LEARNT = b"j", b"l"
-"""What each stretch of rows begins with."""
+"""What each stretch of rows begins with; as a capital where a stretch is answered as it is kept on the disk."""
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
@@ -20,7 +21,9 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     maker = Maker(pickle.loads(_message(requests)))
     while message := _message(requests):
         try:
-            answer = packed_made(maker(unpacked_rows(message[1:]), message[:1] == JUDGED))
+            kind = message[:1]
+            made = maker(unpacked_rows(message[1:]), kind.lower() == JUDGED)
+            answer = packed_stretch(made) if kind.isupper() else packed_made(made)
         except Exception:  # whoever asked does it again, and sees what is wrong
             answers.write(LENGTH.pack(-1))
         else:

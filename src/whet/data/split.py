@@ -41,7 +41,7 @@ def split(
     remainder, with what rounding left over carried to the next class, so that parts are exact as a whole too, wherever nothing belongs
     together. Rows of several labels are divided by iterative stratification. Raises DataError where times cannot be divided.
     """
-    exact = _exact(shares, PARTS)
+    exact = exact_shares(shares, PARTS)
     wanted = {part: share for part, share in exact.items() if share}
     free = [example for example in examples if text_key(example) not in placed] if placed else examples
     units = units_of(free, near) if units is None else units
@@ -75,7 +75,7 @@ def fold_of(
     which, number = fold
     names = tuple(map(str, range(number)))
     units = units_of(examples, near)
-    part_of = _drawn(units, examples, _exact(dict.fromkeys(names, 1.0), names), seed, stratify, rare=None)
+    part_of = _drawn(units, examples, exact_shares(dict.fromkeys(names, 1.0), names), seed, stratify, rare=None)
     empty = number - len(set(part_of.values()))
     if empty:
         raise DataError(
@@ -88,7 +88,7 @@ def fold_of(
     return {**parts, "test": [example for place, example in enumerate(examples) if place in tested]}
 
 
-def _exact(shares: Mapping[str, float], names: Sequence[str]) -> dict[str, Fraction]:
+def exact_shares(shares: Mapping[str, float], names: Sequence[str]) -> dict[str, Fraction]:
     total = sum(Fraction(share).limit_denominator(10**6) for share in shares.values())
     return {name: Fraction(shares.get(name, 0)).limit_denominator(10**6) / total for name in names}
 
@@ -109,7 +109,8 @@ def _drawn(
         if rare is not None and label and size <= RARE:
             part_of.update(dict.fromkeys((unit.key for unit in some), rare))
         else:
-            _place(some, _sizes(size, exact, carried), part_of, carried)
+            placed = place([len(unit.rows) for unit in some], sizes_of(size, exact, carried), carried)
+            part_of.update(zip((unit.key for unit in some), placed, strict=True))
     return part_of
 
 
@@ -126,7 +127,7 @@ def _strata(drawn: Sequence[Unit], examples: Sequence[Example], stratify: bool) 
     return strata
 
 
-def _sizes(size: int, exact: Shares, carried: dict[str, Fraction]) -> dict[str, int]:
+def sizes_of(size: int, exact: Shares, carried: dict[str, Fraction]) -> dict[str, int]:
     """Return the rows of each part for a class; `carried` keeps what each part is still owed."""
     ideal = {part: size * share for part, share in exact.items()}
     sizes = {part: int(share) for part, share in ideal.items()}
@@ -140,24 +141,35 @@ def _sizes(size: int, exact: Shares, carried: dict[str, Fraction]) -> dict[str, 
     return sizes
 
 
-def _place(units: Sequence[Unit], sizes: Mapping[str, int], part_of: dict[str, str], carried: dict[str, Fraction]) -> None:
-    """Give each unit to a part that has room for all its rows, in the order of the parts; else to the one with the most room.
+def place(numbers: Sequence[int], sizes: Mapping[str, int], carried: dict[str, Fraction]) -> list[str]:
+    """Return the part of each unit, by the numbers of their rows: one that has room for all of them, in the order of the parts; else the one
+    with the most room.
 
     Units that fill a part come first, so that the others can make up for them.
     """
     room = dict(sizes)
     least = min((size for size in sizes.values() if size), default=1)
-    for unit in sorted(units, key=lambda unit: -len(unit.rows) if 1 < len(unit.rows) >= least else 0):
-        number = len(unit.rows)
+    large = sorted((at for at, number in enumerate(numbers) if 1 < number >= least), key=lambda at: -numbers[at])
+    found = [""] * len(numbers)
+
+    def give(at: int) -> None:
+        number = numbers[at]
         for part in sizes:
             if room[part] >= number:
                 break
         else:
             part = max(sizes, key=lambda one: (room[one], sizes[one]))
-        part_of[unit.key] = part
+        found[at] = part
         room[part] -= number
+
+    for at in large:
+        give(at)
+    for at in range(len(numbers)):
+        if not found[at]:
+            give(at)
     for part, left in room.items():
         carried[part] += left
+    return found
 
 
 def _fill_empty(units: Sequence[Unit], part_of: dict[str, str], exact: Shares, filled: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,11 @@ Array = NDArray[Any]
 class Spool:
     """What tables share: the bytes they may hold in memory together, and the folder that they go to beyond that.
 
-    A context manager: the folder, below the system's temporary one (TMPDIR), is deleted at the end.
+    A context manager: the folder, below `above` or else the system's temporary one (TMPDIR), is deleted at the end.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
+    def __init__(self, max_bytes: int, above: Path | None = None) -> None:
+        self._left, self._above = max_bytes, above
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files: list[BinaryIO] = []
 
@@ -46,7 +47,7 @@ class Spool:
     def file(self) -> BinaryIO:
         """Return a new file of the folder, for reading and writing."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="whet-")
+            self._folder = tempfile.TemporaryDirectory(prefix="whet-", dir=self._above)
         file = (Path(self._folder.name) / f"{len(self._files)}.bin").open("w+b")
         self._files.append(file)
         return file
@@ -82,6 +83,13 @@ class Table:
             return np.concatenate(self._blocks).reshape(shape) if self._blocks else np.empty(shape, self._dtype)
         self._file.flush()
         return np.memmap(self._file.name, dtype=self._dtype, mode="r", shape=shape)
+
+
+def let_go(array: Array) -> None:
+    """Give back the memory that what was read of a table's file has taken; what is asked for again is read again."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class Texts:

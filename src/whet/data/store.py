@@ -48,7 +48,28 @@ class _Form:
 
 example_line = _Form(NAMES, json.JSONEncoder(ensure_ascii=False, allow_nan=False))
 """Returns an example as a line of a file, without its end."""
-_HASHED = _Form(sorted(set(NAMES) - {"file"}), json.JSONEncoder(ensure_ascii=True, sort_keys=True))
+_SORTED = sorted(set(NAMES) - {"file"})
+_ASCII = json.JSONEncoder(ensure_ascii=True, sort_keys=True)
+_HASHED = _Form(_SORTED, _ASCII)
+_TAIL = _Form([name for name in NAMES if name != "id"], json.JSONEncoder(ensure_ascii=False, allow_nan=False))
+_BEFORE = _Form([name for name in _SORTED if name < "id"], _ASCII)
+_AFTER = _Form([name for name in _SORTED if name > "id"], _ASCII)
+
+
+def line_tail(example: Example) -> str:
+    """Return what follows the id in `example_line`."""
+    return f", {_TAIL(example)[1:]}"
+
+
+def hashed_parts(example: Example) -> tuple[str, str]:
+    """Return what stands before and after the id in what is hashed of an example (`examples_hash`)."""
+    before = _BEFORE(example)[:-1]
+    return f"{before}, " if len(before) > 1 else before, f", {_AFTER(example)[1:]}"
+
+
+def example_of_line(line: str) -> Example:
+    """Return the example of a line."""
+    return example_of(json.loads(line))
 
 
 def example_of(record: Mapping[str, Any]) -> Example:

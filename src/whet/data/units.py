@@ -53,19 +53,25 @@ def _join_continued(examples: Sequence[Example], joined: _Joined) -> None:
     whole: dict[str, int] = {}
     longer: list[tuple[int, list[str]]] = []
     for place, example in enumerate(examples):
-        turns = [turn for turn in example.messages or () if turn.role != "system"]
-        if turns:
-            hashed, beginnings = xxhash.xxh3_128(), []
-            for turn in turns:
-                hashed.update(f"{turn.role}{END}{folded(turn.content)}{END}".encode("utf-8", "surrogatepass"))
-                beginnings.append(hashed.hexdigest())
+        beginnings = beginnings_of(example)
+        if beginnings:
             whole.setdefault(beginnings[-1], place)
-            if len(turns) > 2:
+            if len(beginnings) > 2:
                 longer.append((place, beginnings[1:-1]))
     for place, beginnings in longer:
         for one in beginnings:
             if one in whole:
                 joined.join(place, whole[one])
+
+
+def beginnings_of(example: Example) -> list[str]:
+    """Return a key of the conversation up to each of its turns, without what the system says; the last is that of all of it."""
+    hashed, beginnings = xxhash.xxh3_128(), []
+    for turn in example.messages or ():
+        if turn.role != "system":
+            hashed.update(f"{turn.role}{END}{folded(turn.content)}{END}".encode("utf-8", "surrogatepass"))
+            beginnings.append(hashed.hexdigest())
+    return beginnings
 
 
 class _Joined:

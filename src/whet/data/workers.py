@@ -10,23 +10,22 @@ import pickle
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from queue import SimpleQueue
 
-from whet.data.making import Made, Maker, Making, packed_rows, unpacked_made
+from whet.data.making import Made, Maker, Making, unpacked_made, unpacked_rows
 from whet.data.row_worker import JUDGED, LEARNT, LENGTH
-from whet.data.rows import RawRow, Reject
+from whet.data.stretch import packed_stretch
 from whet.types import Example
 
-STRETCH = 2_000
-"""Rows that are handed over at a time."""
 ENOUGH = 50_000
 """Rows from which on several processes are quicker than one: each takes about half a second to begin."""
 MOST_WORKERS = 8
 """Beyond, this process is what limits the pace."""
-Rows = Sequence[RawRow | Reject]
+Packed = Iterable[bytes]
+"""Stretches of rows (`making.packed_rows`)."""
 
 
 def workers_for(num_rows: int, making: Making) -> int:
@@ -34,48 +33,73 @@ def workers_for(num_rows: int, making: Making) -> int:
 
     Cleaners of the user's own run here: nobody knows what they keep in mind from row to row.
     """
-    own = making.columns.clean != "auto" and any(choice.name.endswith(".py") for choice in making.columns.clean)
-    return 1 if own or num_rows < ENOUGH else max(1, min(len(os.sched_getaffinity(0)), MOST_WORKERS))
+    return 1 if has_own_cleaners(making) or num_rows < ENOUGH else max(1, min(len(os.sched_getaffinity(0)), MOST_WORKERS))
+
+
+def has_own_cleaners(making: Making) -> bool:
+    """Whether a cleaner is a file of the user's own."""
+    return making.columns.clean != "auto" and any(choice.name.endswith(".py") for choice in making.columns.clean)
 
 
 @contextmanager
-def making_rows(making: Making, num_workers: int) -> Iterator[Callable[[Rows, bool, int], Iterator[Made]]]:
-    """Give what makes examples of rows, stretch by stretch in order. It takes what `Maker` takes."""
-    with ExitStack() as stack:
-        workers: SimpleQueue[_Worker] = SimpleQueue()
-        if num_workers > 1:
-            for _ in range(num_workers):
-                workers.put(stack.enter_context(closing(_Worker(making))))
+def making_rows(making: Making, num_workers: int) -> Iterator[Callable[[Packed, bool, int], Iterator[Made]]]:
+    """Give what makes examples of rows, stretch by stretch in order. It takes what `Maker` takes, the rows packed."""
+    with _several(making, num_workers) as workers:
         maker = Maker(making)
 
-        def make(rows: Rows, judged: bool, first: int) -> Iterator[Made]:
-            stretches = (rows[begin : begin + STRETCH] for begin in range(0, len(rows), STRETCH))
-            for some, packed in _answered(workers, stretches, judged) if num_workers > 1 else ((one, None) for one in stretches):
-                made = maker(some, judged, first) if packed is None else unpacked_made(packed, first)
+        def make(stretches: Packed, judged: bool, first: int) -> Iterator[Made]:
+            for some, answer in _answered(workers, stretches, JUDGED if judged else LEARNT):
+                made = maker(unpacked_rows(some), judged, first) if answer is None else unpacked_made(answer, first)
                 first += sum(isinstance(item, Example) for item in made.items)
                 yield made
 
         yield make
 
 
-def _answered(workers: SimpleQueue[_Worker], stretches: Iterable[Rows], judged: bool) -> Iterator[tuple[Rows, bytes | None]]:
-    """Yield stretches in order with what the workers answer; a few are worked on at a time."""
+@contextmanager
+def making_stretches(making: Making, num_workers: int) -> Iterator[Callable[[Packed, bool], Iterator[bytes]]]:
+    """Give what makes stretches as they are kept on the disk (`stretch.packed_stretch`), in order, of rows that may be judged on."""
+    with _several(making, num_workers) as workers:
+        maker = Maker(making)
+
+        def make(stretches: Packed, judged: bool) -> Iterator[bytes]:
+            for some, answer in _answered(workers, stretches, (JUDGED if judged else LEARNT).upper()):
+                yield packed_stretch(maker(unpacked_rows(some), judged)) if answer is None else answer
+
+        yield make
+
+
+@contextmanager
+def _several(making: Making, num_workers: int) -> Iterator[SimpleQueue[_Worker]]:
+    """Give so many processes; none where one is enough, which is this one."""
+    with ExitStack() as stack:
+        workers: SimpleQueue[_Worker] = SimpleQueue()
+        for _ in range(num_workers if num_workers > 1 else 0):
+            workers.put(stack.enter_context(closing(_Worker(making))))
+        yield workers
+
+
+def _answered(workers: SimpleQueue[_Worker], stretches: Packed, kind: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+    """Yield stretches in order with what the workers answer; a few are worked on at a time. Where there is no worker, nobody answers."""
     num_workers = workers.qsize()
+    if not num_workers:
+        yield from ((some, None) for some in stretches)
+        return
     with ThreadPoolExecutor(num_workers) as pool:
-        pending: deque[tuple[Rows, Future[bytes | None]]] = deque()
+        pending: deque[tuple[bytes, Future[bytes | None]]] = deque()
         for some in stretches:
-            pending.append((some, pool.submit(_asked, workers, some, judged)))
+            pending.append((some, pool.submit(_asked, workers, kind + some)))
             if len(pending) > 2 * num_workers:
                 done, answer = pending.popleft()
                 yield done, answer.result()
         yield from ((some, answer.result()) for some, answer in pending)
 
 
-def _asked(workers: SimpleQueue[_Worker], rows: Rows, judged: bool) -> bytes | None:
+def _asked(workers: SimpleQueue[_Worker], message: bytes) -> bytes | None:
     """Return what a free worker answers; None where it cannot, or has ended."""
     worker = workers.get()
     try:
-        return worker.answer((JUDGED if judged else LEARNT) + packed_rows(rows))
+        return worker.answer(message)
     finally:
         workers.put(worker)
 

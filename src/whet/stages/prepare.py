@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
 from whet.data.accounting import ACCOUNTING
 from whet.data.dataset import Dataset, prepare, read_dataset
+from whet.data.large import StoredDataset, prepare_stored
 from whet.data.replay import SOURCE, Past, with_past
 from whet.data.sampled import sampled
 from whet.data.tasks import prepare_tasks
@@ -21,6 +23,7 @@ from whet.stages.build import build_objective, check_plugins
 from whet.stages.collect import with_collected
 from whet.stages.lineage import ancestors, find_parents
 from whet.stages.narrate import SILENT, Narrator
+from whet.stages.shelving import is_large, keeps_on_disk, shelved
 from whet.stages.streaming import check_streaming
 
 
@@ -31,16 +34,29 @@ def prepare_data(
 
     Without `spend`, no new rows are made that cost seconds or money each. Raises DataError, or Refused where test rows are learnt from.
     """
+    return _prepared(recipe, folder, _wanted(recipe, folder, narrator, fresh=fresh), narrator, spend=spend)
+
+
+Wanted = Mapping[str, tuple[Data, tuple[str, ...]]]
+"""By task: its section with its files found, and what its objective needs."""
+
+
+def _wanted(recipe: Recipe, folder: Path | None, narrator: Narrator, *, fresh: bool) -> Wanted:
+    """Collect what is to be collected, and find the files."""
     check_streaming(recipe, build_objective(recipe.objective, folder))
-    pasts = past_of(recipe, folder)
-    known = tuple(dict.fromkeys(label for past in pasts for label in past.dataset.classes))
     sections = {name: with_collected(single.data, folder, narrator, fresh=fresh) for name, single in recipe.singles.items()}
     paths = recipe.data.path or tuple(chain.from_iterable(section.path for section in sections.values()))
     narrator.say(f"Reading {', '.join(Path(name).name for name in paths) if len(paths) > 1 else paths[0]} ...")
-    wanted = {
+    return {
         name: (located(sections[name], folder), build_objective(single.objective, folder).needs)
         for name, single in recipe.singles.items()
     }
+
+
+def _prepared(recipe: Recipe, folder: Path | None, wanted: Wanted, narrator: Narrator, *, spend: bool = True) -> Dataset:
+    """Return the data set of these sections, in memory."""
+    pasts = past_of(recipe, folder)
+    known = tuple(dict.fromkeys(label for past in pasts for label in past.dataset.classes))
     if recipe.tasks:
         dataset = prepare_tasks(wanted, folder)
     elif recipe.data.streaming:
@@ -55,13 +71,7 @@ def prepare_data(
 
         before = [one for past in pasts for one in (*past.dataset.validation, *past.dataset.test)]
         dataset = augmented(dataset, asked, folder, narrator, before, spend=spend)
-    for notice in dataset.notices:
-        narrator.say(f"Note: {notice}")
-    narrator.say(dataset.accounting.sentence())
-    sizes = f"{len(dataset.train):,} to learn from, {len(dataset.validation):,} to stop by, {len(dataset.test):,} to be judged on"
-    if dataset.stream:
-        sizes = f"{len(dataset.train):,} looked at before training, {len(dataset.validation):,} to stop by, {len(dataset.test):,} to be judged on"
-    narrator.say(f"{sizes}.")
+    _tell(dataset, {part: len(rows) for part, rows in dataset.parts.items()}, narrator)
     if pasts:
         again = dataset.accounting.sources[SOURCE].used["train"]
         narrator.say(f"{again:,} of the rows to learn from are of {', '.join(past.name for past in pasts)} (continual.replay).")
@@ -70,6 +80,14 @@ def prepare_data(
             f"  {name}: " + ", ".join(f"{len(rows):,} {part}" for part, rows in dataset.of_task(name).parts.items()) + "."
         )
     return dataset
+
+
+def _tell(dataset: Dataset, sizes: Mapping[str, int], narrator: Narrator) -> None:
+    for notice in dataset.notices:
+        narrator.say(f"Note: {notice}")
+    narrator.say(dataset.accounting.sentence())
+    learnt = "looked at before training" if dataset.stream else "to learn from"
+    narrator.say(f"{sizes['train']:,} {learnt}, {sizes['validation']:,} to stop by, {sizes['test']:,} to be judged on.")
 
 
 def past_of(recipe: Recipe, folder: Path | None) -> list[Past]:
@@ -84,13 +102,25 @@ def prepare_run(
     """Prepare the data into a run of their own, and train nothing; `fresh`: what was collected before is collected anew."""
     path = free_path(out, f"{slug(recipe)}-data")
     check_plugins(recipe, folder)
-    dataset = prepare_data(recipe, folder, narrator, fresh=fresh)
+    wanted = _wanted(recipe, folder, narrator, fresh=fresh)
     parents = [parent.record() for parent in find_parents(recipe, folder)]
+    data, needs = next(iter(wanted.values()))
+    if is_large(data) and keeps_on_disk(recipe, data, needs, narrator):
+        with shelved(data, needs, narrator) as shelving:
+            stored = prepare_stored(data, needs, folder, shelving)
+            _tell(stored.about, {part: len(rows) for part, rows in stored.parts.items()}, narrator)
+            narrator.say("Writing ...")
+            _write_run(path, recipe, stored, parents)
+        return Run(path)
+    _write_run(path, recipe, _prepared(recipe, folder, wanted, narrator), parents)
+    return Run(path)
+
+
+def _write_run(path: Path, recipe: Recipe, dataset: Dataset | StoredDataset, parents: Sequence[Mapping[str, object]]) -> None:
     known_hash = dataset.hash
     with new_run(path, {"kind": "prepare", "parents": parents, "data_sha256": known_hash}) as run:
         write_whole(run.path / "recipe.yaml", dump_recipe(recipe))
         dataset.write(run.path, known_hash)
-    return Run(path)
 
 
 def slug(recipe: Recipe) -> str:

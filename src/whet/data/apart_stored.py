@@ -1,0 +1,163 @@
+"""Rows on the disk divided into parts, by numbers alone: as `split` and `units` divide rows in memory.
+
+Shapes: N rows, U units.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from whet.data.shelf import Ints, Stored, first_places
+from whet.data.split import PARTS, RARE, exact_shares, place, sizes_of
+
+MANY = 1 << 16
+"""Units whose draw is made at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUnits:
+    """Rows that are never parted. Each unit is known by its first row's place."""
+
+    first: Ints
+    """The first row of each row's unit. [N]"""
+    starts: Ints
+    """Units, in the order of their first rows. [U]"""
+    sizes: Ints
+    """Their rows. [U]"""
+    keys: NDArray[np.uint64]
+    """The smallest of their rows' text keys. [U, 2]"""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+def stored_units(rows: Stored, near: Mapping[int, int]) -> StoredUnits:
+    """Return the rows as units (see `units.units_of`). `near` says the group of near duplicates of a row, by its id."""
+    keys = rows.column("text")
+    first = _components(len(rows), [_same_text(keys), _same_near(rows, near), _same_group(rows), _continued(rows)])
+    starts, unit, sizes = np.unique(first, return_inverse=True, return_counts=True)
+    smallest = keys[starts]
+    several = np.flatnonzero(sizes[unit] > 1)
+    order = several[np.lexsort((keys[several, 1], keys[several, 0], unit[several]))]
+    begins = np.flatnonzero(np.diff(unit[order], prepend=-1))
+    smallest[unit[order[begins]]] = keys[order[begins]]
+    return StoredUnits(first, starts, sizes, smallest)
+
+
+def split_stored(rows: Stored, units: StoredUnits, shares: Mapping[str, float], seed: int, *, stratify: bool) -> NDArray[np.int8]:
+    """Return the part of each row, by its number in PARTS (see `split.split`). [N]"""
+    exact = exact_shares(shares, PARTS)
+    part = np.full(len(units), -1, np.int8)  # [U]
+    drawn = _drawn(units, seed)
+    stratum, names = _strata(rows, units, stratify)
+    carried = dict.fromkeys(exact, Fraction(0))
+    for code in sorted(range(len(names)), key=lambda one: names[one]):
+        some = drawn[stratum[drawn] == code]
+        if not len(some):
+            continue
+        size = int(units.sizes[some].sum())
+        if exact["train"] and names[code] and size <= RARE:
+            part[some] = PARTS.index("train")
+        else:
+            placed = place(units.sizes[some].tolist(), sizes_of(size, exact, carried), carried)
+            part[some] = np.fromiter(map(PARTS.index, placed), np.int8, len(placed))
+    _fill_empty(units, part, exact)
+    unit = np.searchsorted(units.starts, units.first)
+    return part[unit]
+
+
+def _components(number: int, edges: Sequence[tuple[Ints, Ints]]) -> Ints:
+    """Return of each place the first of those that it is joined with, directly or through others. [N]"""
+    first = np.arange(number)
+    one, other = (np.concatenate([edge[side] for edge in edges]) for side in (0, 1))
+    if not len(one):
+        return first
+    ends, at = np.unique(np.concatenate([one, other]), return_inverse=True)
+    graph = coo_array((np.ones(len(one), bool), (at[: len(one)], at[len(one) :])), shape=(len(ends), len(ends)))
+    _, component = connected_components(graph, directed=False)
+    first[ends] = ends[first_places(component)]
+    return first
+
+
+def _same_text(keys: NDArray[np.uint64]) -> tuple[Ints, Ints]:
+    first = first_places(keys[:, 0], keys[:, 1])
+    again = np.flatnonzero(first != np.arange(len(first)))
+    return again, first[again]
+
+
+def _same_near(rows: Stored, near: Mapping[int, int]) -> tuple[Ints, Ints]:
+    ids = np.fromiter(near.keys(), np.int64, len(near))
+    groups = np.fromiter(near.values(), np.int64, len(near))
+    order = np.argsort(ids, kind="stable")
+    ids, groups = ids[order], groups[order]
+    here = np.isin(ids, rows.rows)
+    at = np.searchsorted(rows.rows, ids[here])
+    return at, at[first_places(groups[here])]
+
+
+def _same_group(rows: Stored) -> tuple[Ints, Ints]:
+    owner, at = rows.shelf.spans("group", rows.rows)
+    return (owner, owner[first_places(rows.shelf.column("group")[at])]) if len(owner) else (owner, owner)
+
+
+def _continued(rows: Stored) -> tuple[Ints, Ints]:
+    """Join each conversation with those that begin with all of it."""
+    owner, at = rows.shelf.spans("turn", rows.rows)
+    if not len(owner):
+        return owner, owner
+    keys = rows.shelf.column("turn")[at]
+    is_first, is_last = np.diff(owner, prepend=-1) != 0, np.diff(owner, append=-1) != 0
+    order = np.concatenate([np.flatnonzero(is_last), np.flatnonzero(~is_first & ~is_last)])
+    first = first_places(keys[order, 0], keys[order, 1])
+    num_whole = int(is_last.sum())
+    known = np.flatnonzero(first[num_whole:] < num_whole) + num_whole
+    return owner[order[known]], owner[order[first[known]]]
+
+
+def _drawn(units: StoredUnits, seed: int) -> Ints:
+    """Return the units in the order of their draw. [U]"""
+    draw = np.empty(len(units), np.uint64)
+    for begin in range(0, len(units), MANY):
+        some = units.keys[begin : begin + MANY].tolist()
+        draw[begin : begin + MANY] = [xxhash.xxh3_64_intdigest(b"%d:%016x%016x" % (seed, high, low)) for high, low in some]
+    return np.lexsort((units.keys[:, 1], units.keys[:, 0], draw))
+
+
+def _strata(rows: Stored, units: StoredUnits, stratify: bool) -> tuple[NDArray[np.int64], list[str]]:
+    """Return of each unit the number of its rows' commonest label, and these labels; the last is that of none. [U]"""
+    names = [*rows.shelf.labels, ""]
+    none = len(names) - 1
+    if not stratify:
+        return np.full(len(units), none), names
+    label = rows.column("label").astype(np.int64)
+    label[label < 0] = none
+    stratum = label[units.starts]
+    unit = np.searchsorted(units.starts, units.first)
+    several = np.flatnonzero(units.sizes[unit] > 1)
+    order = several[np.argsort(unit[several], kind="stable")]
+    cuts = np.flatnonzero(np.diff(unit[order])) + 1
+    for some in np.split(order, cuts) if len(order) else ():
+        counts = Counter(code for code in label[some].tolist() if code != none)
+        best = min(counts, key=lambda one: (-counts[one], names[one])) if counts else none
+        stratum[unit[some[0]]] = best
+    return stratum, names
+
+
+def _fill_empty(units: StoredUnits, part: NDArray[np.int8], exact: Mapping[str, Fraction]) -> None:
+    """Move one unit, a small one, from training into a part that got none, as long as training keeps one."""
+    for name in ("validation", "test"):
+        number = PARTS.index(name)
+        if exact[name] and not (part == number).any():
+            trained = np.flatnonzero(part == PARTS.index("train"))
+            if len(trained) > 1:
+                small = trained[units.sizes[trained] == units.sizes[trained].min()]
+                part[small[np.lexsort((units.keys[small, 1], units.keys[small, 0]))[-1]]] = number

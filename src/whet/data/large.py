@@ -1,0 +1,166 @@
+"""A data set whose rows lie on the disk from the first to the last: made stretch by stretch, kept as far as it came, and written out.
+
+What is written is, byte for byte, what rows in memory give.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from whet import __version__
+from whet.data.dataset import Dataset, Gathered, divided, gather
+from whet.data.making import Making
+from whet.data.raw import RawRows
+from whet.data.shelf import Ints, Shelf, Stored
+from whet.data.stretch import Numbers, numbers_of, read_stretch, write_stretch
+from whet.data.unswept import unswept
+from whet.data.workers import has_own_cleaners, making_stretches
+from whet.files import json_text, write_chunks
+from whet.recipe import Data
+
+HEX = 1 << 16
+"""Keys that are written at a time."""
+Told = Callable[[int, int], None]
+"""Who is told how many of how many rows are made."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDataset:
+    """What `Dataset` is, with rows on the disk."""
+
+    about: Dataset
+    """All but the rows."""
+    parts: Mapping[str, Stored]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the examples and how they are divided, as `Dataset.hash`."""
+        digest = hashlib.sha256()
+        for part, ids in self._ids().items():
+            digest.update(part.encode())
+            for some in self.parts[part].shelf.hashed(self.parts[part].rows, ids):
+                digest.update(some)
+        return digest.hexdigest()
+
+    def write(self, folder: Path, known_hash: str) -> None:
+        """Write what `Dataset.write` writes."""
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        ids = self._ids()
+        for part, rows in self.parts.items():
+            write_chunks(folder / "data" / f"{part}.jsonl", rows.shelf.lines(rows.rows, ids[part]))
+        settings = self.about.columns.split.model_dump()
+        write_chunks(folder / "splits.json", self._splits({"settings": settings, "hash": known_hash}, ids))
+        self.about.write_about(folder)
+
+    def _ids(self) -> dict[str, Ints]:
+        """Return the ids of each part's rows: all rows that are left, numbered in reading order."""
+        every = np.sort(np.concatenate([rows.rows for rows in self.parts.values()]))
+        return {part: np.searchsorted(every, rows.rows) for part, rows in self.parts.items()}
+
+    def _splits(self, head: Mapping[str, object], ids: Mapping[str, Ints]) -> Iterator[bytes]:
+        yield json_text(head).removesuffix("\n}\n").encode()
+        for part, some in ids.items():
+            yield f',\n  "{part}": '.encode()
+            yield from _listed((b"%d" % one for one in some.tolist()), 2)
+        yield b',\n  "texts": {'
+        for number, (part, rows) in enumerate(self.parts.items()):
+            yield f'{"," * bool(number)}\n    "{part}": '.encode()
+            keys = np.unique(rows.column("text"), axis=0)
+            yield from _listed((b'"%016x%016x"' % (high, low) for high, low in _in_blocks(keys)), 4)
+        yield b"\n  }\n}\n"
+
+
+def _in_blocks(keys: Ints) -> Iterator[list[int]]:
+    for begin in range(0, len(keys), HEX):
+        yield from keys[begin : begin + HEX].tolist()
+
+
+def _listed(items: Iterator[bytes], indent: int) -> Iterator[bytes]:
+    """Yield a list of JSON as `json.dumps` indents it."""
+    between, waiting, begun = b",\n" + b" " * (indent + 2), [], False
+    for item in items:
+        waiting.append(item)
+        if len(waiting) == HEX:
+            yield (between if begun else b"[\n" + b" " * (indent + 2)) + between.join(waiting)
+            waiting, begun = [], True
+    if waiting:
+        yield (between if begun else b"[\n" + b" " * (indent + 2)) + between.join(waiting)
+        begun = True
+    yield b"\n" + b" " * indent + b"]" if begun else b"[]"
+
+
+class Shelving:
+    """The folder that stretches are made in. Those that are there already, made of the same rows in the same way, are not made again."""
+
+    def __init__(self, folder: Path, told: Told | None = None, num_workers: int | None = None) -> None:
+        self.folder, self.num_workers, self._told = folder, num_workers, told
+        self.shelf = Shelf(folder)
+        self.num_kept = 0
+        """Rows that were there already."""
+
+    def rows(self, making: Making, raw: Mapping[str, RawRows], num_workers: int) -> Iterator[tuple[str, Numbers]]:
+        """Make the sources' rows, and yield the numbers of each stretch with its source."""
+        settings = _digest(making)
+        total = sum(map(len, raw.values()))
+        done = 0
+        with making_stretches(making, num_workers) as make:
+            for source, rows in raw.items():
+                made_of = [
+                    hashlib.blake2b(packed, key=settings, digest_size=16, person=source.encode()).digest()
+                    for packed in rows.stretches()
+                ]
+                first = len(self.shelf)
+                missing = {at for at, one in enumerate(made_of) if read_stretch(self.shelf.path(first + at), one) is None}
+                wanted = (packed for at, packed in enumerate(rows.stretches()) if at in missing)
+                answers = make(wanted, source == "test")
+                for at, one in enumerate(made_of):
+                    path = self.shelf.path(first + at)
+                    content = next(answers) if at in missing else read_stretch(path, one)
+                    assert content is not None, "what is not missing is there"
+                    if at in missing:
+                        write_stretch(path, one, content)
+                    numbers = numbers_of(content)
+                    size = len(numbers.columns["line"]) + len(numbers.rejects)
+                    done, self.num_kept = done + size, self.num_kept + size * (at not in missing)
+                    self.shelf.add(numbers)
+                    yield source, numbers
+                    if self._told is not None:
+                        self._told(done, total)
+
+
+def _digest(making: Making) -> bytes:
+    """Return what says how rows are made; cleaners of the user's own may change from run to run, so that it is drawn for them."""
+    if has_own_cleaners(making):
+        return secrets.token_bytes(32)
+    settings = [making.columns.model_dump(mode="json"), making.needs, str(making.folder), making.key.hex(), __version__]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).digest()
+
+
+def why_in_memory(data: Data, needs: tuple[str, ...]) -> str:
+    """Return what of a section needs all rows in memory; empty where nothing does."""
+    asked = {
+        "data.labels": "labels" in needs,
+        "data.part": data.part is not None,
+        "data.time": data.time is not None,
+        "data.split.folds": data.split.folds is not None,
+        "data.split.frozen": data.split.frozen is not None,
+        "data.duplicates.semantic": data.duplicates.semantic is not False and data.duplicates.near is not False,
+    }
+    return ", ".join(name for name, wanted in asked.items() if wanted)
+
+
+def prepare_stored(data: Data, needs: tuple[str, ...], folder: Path | None, shelving: Shelving) -> StoredDataset:
+    """Return the data of a run as `prepare` does, its rows in stretches in the folder of `shelving`. Raises DataError, Refused."""
+    assert not why_in_memory(data, needs), "such data are prepared in memory"
+    with unswept():
+        work: Gathered = gather(data, needs, folder, num_workers=shelving.num_workers, shelving=shelving)
+        about, parts = divided(work)
+        stored = {part: rows for part, rows in parts.items() if isinstance(rows, Stored)}
+        return StoredDataset(about, stored)

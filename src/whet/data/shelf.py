@@ -1,0 +1,266 @@
+"""Rows that lie in stretches on the disk: in memory are some tens of bytes a row, by which rows are compared, divided and named.
+
+Shapes: N rows of all stretches.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whet.data.keys import content_key, target_key
+from whet.data.store import example_of_line, hashed_parts, line_tail
+from whet.data.stretch import Array, Numbers, Opened, keys_of_hex
+from whet.types import Example
+
+Ints = NDArray[np.int64]
+
+
+class Shelf:
+    """All stretches of a data set, in order. A row is its number among all rows."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin with none. Stretches are files of the folder, called by their numbers."""
+        self.folder = folder
+        self._starts: list[int] = [0]
+        self._waiting: dict[str, list[Array]] = {}
+        self._words: dict[str, dict[str, int]] = {"file": {}, "label": {}, "kind": {}}
+        self._known: dict[str, Array] = {}
+        self._last: tuple[int, Opened] | None = None
+
+    def path(self, number: int) -> Path:
+        """Return where a stretch lies."""
+        return self.folder / f"{number:06}.stretch"
+
+    def __len__(self) -> int:
+        """Number of stretches."""
+        return len(self._starts) - 1
+
+    @property
+    def num_rows(self) -> int:
+        return self._starts[-1]
+
+    def add(self, numbers: Numbers) -> None:
+        """Add the next stretch, which lies in its file already."""
+        columns = dict(numbers.columns)
+        size = len(columns["line"])
+        codes = {kind: self._codes(kind, words) for kind, words in numbers.words.items()}
+        for name, kind in (("file", "file"), ("label", "label"), ("group_kind", "kind")):
+            if name in columns:
+                column = columns[name]
+                columns[name] = np.where(column < 0, column, codes[kind][column]) if len(codes[kind]) else column
+        columns.setdefault("group_counts", np.zeros(size, np.int32))
+        columns.setdefault("turn_counts", np.zeros(size, np.int32))
+        for name, column in columns.items():
+            self._waiting.setdefault(name, []).append(column.copy())
+        self._starts.append(self.num_rows + size)
+
+    def _codes(self, kind: str, words: Sequence[str]) -> Array:
+        known = self._words[kind]
+        return np.array([known.setdefault(word, len(known)) for word in words], np.int32)
+
+    def column(self, name: str) -> Array:
+        """Return a column of all rows; once asked for, no stretch is added. [N, ...]"""
+        if name not in self._known:
+            self._known[name] = np.concatenate(self._waiting.pop(name)) if name in self._waiting else np.empty(0, np.int32)
+        return self._known[name]
+
+    def word(self, kind: str, code: int) -> str:
+        """Return a word by its number."""
+        return self._lists[kind][code]
+
+    @cached_property
+    def _lists(self) -> dict[str, list[str]]:
+        return {kind: list(words) for kind, words in self._words.items()}
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels, by number; some may be of no row."""
+        return list(self._words["label"])
+
+    def spans(self, name: str, rows: Ints) -> tuple[Ints, Ints]:
+        """Return of each of these rows' groups or turns which place in `rows` it is of, and its number among all. `name`: group, turn."""
+        counts = self.column(f"{name}_counts")
+        if not counts.any():
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        ends = np.cumsum(counts, dtype=np.int64)
+        some = counts[rows].astype(np.int64)
+        owner = np.repeat(np.arange(len(rows)), some)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(some) - some, some)
+        return owner, np.repeat(ends[rows] - some, some) + within
+
+    def respell(self, rows: Ints, spelling: Mapping[str, str]) -> None:
+        """Write labels of these rows otherwise; what they are compared by follows."""
+        codes = self._codes("label", list(spelling.values()))
+        self.__dict__.pop("_lists", None)
+        new = dict(zip((self._words["label"][label] for label in spelling), codes.tolist(), strict=True))
+        changing = rows[np.isin(self.column("label")[rows], list(new))]
+        if not len(changing):
+            return
+        self.altered[changing] = True
+        label = self.column("label")
+        label[changing] = [new[code] for code in label[changing].tolist()]
+        contents, targets = [], []
+        for example in self.examples(changing):
+            contents.append(content_key(example))
+            targets.append(target_key(example))
+        self.column("content")[changing] = keys_of_hex(contents)
+        self.column("target")[changing] = keys_of_hex(targets)[:, 0]
+
+    @cached_property
+    def altered(self) -> NDArray[np.bool_]:
+        """Rows that are not as their stretch has them."""
+        return np.zeros(self.num_rows, bool)
+
+    def examples(self, rows: Ints) -> Iterator[Example]:
+        """Yield these rows."""
+        label = self.column("label")
+        for some, (tails,) in self._sections(rows, "tail"):
+            for row, tail in zip(some.tolist(), tails, strict=True):
+                example = example_of_line(f'{{"id": {row}{tail.decode("utf-8", "surrogatepass")}')
+                yield replace(example, label=self.word("label", int(label[row]))) if self.altered[row] else example
+
+    def lines(self, rows: Ints, ids: Ints) -> Iterator[bytes]:
+        """Yield the rows' lines of JSON as `store.example_line` writes them, stretch by stretch, with these ids."""
+        done = 0
+        for some, (tails,) in self._sections(rows, "tail"):
+            tails = self._altered(some, tails, lambda example: line_tail(example).encode("utf-8"))
+            own = ids[done : done + len(some)].tolist()
+            yield b"".join([b'{"id": %d%b\n' % pair for pair in zip(own, tails, strict=True)])
+            done += len(some)
+
+    def hashed(self, rows: Ints, ids: Ints) -> Iterator[bytes]:
+        """Yield what `store.examples_hash` hashes of the rows."""
+        done = 0
+        for some, (befores, afters) in self._sections(rows, "before", "after"):
+            befores = self._altered(some, befores, lambda example: hashed_parts(example)[0].encode())
+            afters = self._altered(some, afters, lambda example: hashed_parts(example)[1].encode())
+            own = ids[done : done + len(some)].tolist()
+            yield b"".join([b'%b"id": %d%b\n' % three for three in zip(befores, own, afters, strict=True)])
+            done += len(some)
+
+    def _altered(self, rows: Ints, parts: list[bytes], part: Callable[[Example], bytes]) -> list[bytes]:
+        at = np.flatnonzero(self.altered[rows])
+        for place, example in zip(at.tolist(), self.examples(rows[at]) if len(at) else (), strict=True):
+            parts[place] = part(example)
+        return parts
+
+    def _sections(self, rows: Ints, *names: str) -> Iterator[tuple[Ints, list[list[bytes]]]]:
+        """Yield the rows in order, those of one stretch at a time, with what its sections hold of them."""
+        starts = np.array(self._starts)
+        stretch = np.searchsorted(starts, rows, side="right") - 1
+        cuts = [0, *(np.flatnonzero(np.diff(stretch)) + 1).tolist(), len(rows)]
+        for begin, end in pairwise(cuts):
+            if begin == end:
+                continue
+            number = int(stretch[begin])
+            some = rows[begin:end]
+            opened = self._opened(number)
+            within = (some - self._starts[number]).tolist()
+            yield some, [opened.parts(name, within) for name in names]
+
+    def _opened(self, number: int) -> Opened:
+        if self._last is None or self._last[0] != number:
+            self._last = number, Opened(self.path(number))
+        return self._last[1]
+
+
+class Stored(Sequence[Example]):
+    """Rows of a shelf in an order; iterating reads them from the disk one after another."""
+
+    def __init__(self, shelf: Shelf, rows: Ints) -> None:
+        self.shelf, self.rows = shelf, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Example]:
+        return self.shelf.examples(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> Stored: ...
+    def __getitem__(self, place: int | slice) -> Example | Stored:
+        if isinstance(place, slice):
+            return Stored(self.shelf, self.rows[place])
+        return next(self.shelf.examples(self.rows[place : place + 1] if place >= 0 else self.rows[place:][:1]))
+
+    def where(self, kept: NDArray[np.bool_]) -> Stored:
+        """Return those of the rows. [N]"""
+        return Stored(self.shelf, self.rows[kept])
+
+    def column(self, name: str) -> Array:
+        """Return a column of the rows. [N, ...]"""
+        column: Array = self.shelf.column(name)[self.rows]
+        return column
+
+    def brief(self, place: int) -> Example:
+        """Return where a row stands, and its label where it is labelled; nothing is read."""
+        row = int(self.rows[place])
+        label = int(self.shelf.column("label")[row]) if self.shelf.column("labelled")[row] else -1
+        return Example(
+            id=row,
+            file=self.shelf.word("file", int(self.shelf.column("file")[row])),
+            line=int(self.shelf.column("line")[row]),
+            label=self.shelf.word("label", label) if label >= 0 else None,
+        )
+
+    def label_counts(self) -> Counter[str]:
+        """Return how many rows have each label, in the order of the first row of each."""
+        label = self.column("label")
+        label = label[label >= 0]
+        codes, first, counts = np.unique(label, return_index=True, return_counts=True)
+        order = np.argsort(first)
+        return Counter({self.shelf.word("label", int(codes[one])): int(counts[one]) for one in order})
+
+
+Rows = Sequence[Example]
+"""Examples in memory, or rows of a shelf."""
+
+
+def brief(rows: Rows, place: int) -> Example:
+    """Return a row's place and label, without reading it where it lies on the disk."""
+    return rows.brief(place) if isinstance(rows, Stored) else rows[place]
+
+
+def ids_of(rows: Rows) -> Iterable[int]:
+    """Return the rows' ids."""
+    return rows.rows.tolist() if isinstance(rows, Stored) else [one.id for one in rows]
+
+
+def without(rows: Rows, leaving: Any) -> Rows:
+    """Return the rows but those of these ids."""
+    if isinstance(rows, Stored):
+        return rows.where(~np.isin(rows.rows, np.fromiter(leaving, np.int64, len(leaving))))
+    return [one for one in rows if one.id not in leaving]
+
+
+def joined(some: Sequence[Rows]) -> Rows:
+    """Return the rows one after another."""
+    stored = [one for one in some if isinstance(one, Stored)]
+    if stored:
+        return Stored(stored[0].shelf, np.concatenate([one.rows for one in stored]))
+    return [one for rows in some for one in rows]
+
+
+def first_places(*numbers: Array) -> Ints:
+    """Return for each row the place of the first row with the same numbers. Each [N] -> [N]"""
+    size = len(numbers[0])
+    if not size:
+        return np.empty(0, np.int64)
+    order = np.lexsort(numbers[::-1])
+    new = np.ones(size, bool)
+    new[1:] = np.any([one[order[1:]] != one[order[:-1]] for one in numbers], axis=0)
+    starts = np.flatnonzero(new)
+    found = np.empty(size, np.int64)
+    found[order] = np.repeat(order[starts], np.diff(np.append(starts, size)))
+    return found

@@ -1,0 +1,111 @@
+"""Data too large for memory: which are, and the folder where their rows lie while they are prepared, kept after a kill."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from whet.data.find import find_files
+from whet.data.large import Shelving, why_in_memory
+from whet.errors import DataError, WhetError
+from whet.files import cache_folder, held_alone
+from whet.recipe import SOURCES, Data, Recipe
+from whet.stages.narrate import Narrator
+
+LARGE = 64 << 20
+"""Bytes of files from which on rows lie on the disk; in memory these would take some 25 times as much."""
+PACKED = 4
+"""How many times as large what is packed in a file is taken to be."""
+PACKED_SUFFIXES = frozenset({".gz", ".zst", ".zip", ".parquet", ".arrow", ".feather", ".xlsx", ".bz2", ".xz"})
+DISK = 16
+"""Bytes on the disk for each byte of the files, at most as measured on rows of 100 characters."""
+OLD = 14 * 24 * 3600
+"""Seconds after which what a killed process has left is deleted."""
+
+
+def num_bytes(data: Data) -> int:
+    """Return the bytes of a section's files, as they are unpacked, roughly."""
+    files = [file for key in SOURCES for name in getattr(data, key) for file in find_files(Path(name), [])]
+    return sum(file.stat().st_size * (PACKED if file.suffix.lower() in PACKED_SUFFIXES else 1) for file in files)
+
+
+def is_large(data: Data) -> bool:
+    """Whether the files' rows should not be held in memory."""
+    return num_bytes(data) >= LARGE
+
+
+def keeps_on_disk(recipe: Recipe, data: Data, needs: tuple[str, ...], narrator: Narrator) -> bool:
+    """Whether rows can be prepared on the disk; says why not."""
+    reasons = {
+        "tasks": recipe.tasks is not None,
+        "data.streaming": recipe.data.streaming,
+        "data.augment": data.augment is not None,
+        "parents": bool(recipe.parents),
+        why_in_memory(data, needs): bool(why_in_memory(data, needs)),
+    }
+    asked = [name for name, wanted in reasons.items() if wanted]
+    if asked and not recipe.data.streaming:
+        narrator.say(f"Note: the files are large, and {', '.join(asked)} needs all rows in memory: some 25 times their size.")
+    return not asked
+
+
+@contextmanager
+def shelved(data: Data, needs: tuple[str, ...], narrator: Narrator) -> Iterator[Shelving]:
+    """Give where rows are made. After an interruption what was made stays, and the next call with the same data goes on; else it goes.
+
+    Raises DataError where the disk is full, or another process prepares the same data.
+    """
+    base = cache_folder("prepare")
+    asked = [data.model_dump(mode="json"), needs, [str(Path(name).resolve()) for key in SOURCES for name in getattr(data, key)]]
+    folder = base / hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    lock = held_alone(folder)
+    if lock is None:
+        raise DataError(f"{', '.join(data.path)}: another process prepares the same data. Wait for it, or stop it first.")
+    with lock:
+        _sweep(base)
+        folder.mkdir(exist_ok=True)
+        for left in folder.iterdir():
+            if left.suffix != ".stretch":
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        needed, free = DISK * num_bytes(data), shutil.disk_usage(folder).free
+        narrator.say(
+            f"Rows lie on the disk while they are prepared ({folder}): up to {needed / 2**30:.1f} GiB, of {free / 2**30:.1f} GiB that are free."
+        )
+        with narrator.bar("Rows made", 100) as bar:
+            shelving = Shelving(folder, lambda done, total: bar.advance(round(100 * done / max(1, total)), "per cent"))
+            try:
+                yield shelving
+            except OSError as error:
+                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                    raise
+                raise DataError(
+                    f"{error.filename or folder}: the disk is full. Make room, or name a folder on another disk by XDG_CACHE_HOME; with the same "
+                    "folder the same command goes on where it stopped."
+                ) from None
+            except WhetError:
+                _clear(folder)
+                raise
+        if shelving.num_kept:
+            narrator.say(f"{shelving.num_kept:,} rows were made before an interruption, and were not made again.")
+        _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+
+
+def _sweep(base: Path) -> None:
+    """Delete what was left long ago by processes that were killed."""
+    for folder in base.iterdir():
+        if folder.is_dir() and time.time() - folder.stat().st_mtime > OLD:
+            held = held_alone(folder)
+            if held is not None:
+                with held:
+                    _clear(folder)

@@ -1,0 +1,271 @@
+"""Rows on the disk: what is written is, byte for byte, what rows in memory give; and what was made before a kill is not made again."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from whet.data import large, raw
+from whet.data.dataset import prepare
+from whet.data.large import Shelving, prepare_stored
+from whet.data.making import Maker
+from whet.errors import DataError, Refused
+from whet.recipe import Data
+from whet.recipe_file import build_recipe
+from whet.run import Run
+from whet.stages import shelving
+from whet.stages.narrate import SILENT, Narrator
+from whet.stages.prepare import located, prepare_run
+
+CLASSIFY = ("text", "label")
+CHAT = ("messages",)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def both(data: Data, needs: tuple[str, ...], folder: Path) -> tuple[dict[str, bytes] | str, dict[str, bytes] | str]:
+    """What the two roads write, or say is wrong."""
+    found: list[dict[str, bytes] | str] = []
+    for name in ("memory", "disk"):
+        try:
+            if name == "memory":
+                made = prepare(data, needs, None, num_workers=1)
+                made.write(folder / name, made.hash)
+            else:
+                (folder / "work").mkdir()
+                stored = prepare_stored(data, needs, None, Shelving(folder / "work", num_workers=1))
+                stored.write(folder / name, stored.hash)
+            found.append(files_of(folder / name))
+        except (DataError, Refused) as error:
+            found.append(str(error))
+    return found[0], found[1]
+
+
+def alike(data: Data, needs: tuple[str, ...], folder: Path) -> dict[str, bytes] | str:
+    memory, disk = both(data, needs, folder)
+    if isinstance(memory, dict) and isinstance(disk, dict):
+        assert sorted(memory) == sorted(disk)
+        for name in memory:
+            assert memory[name] == disk[name], name
+    assert memory == disk
+    return memory
+
+
+WORDS = ["".join(random.Random(seed).choices("abcdefghiklmnoprstuvwxä", k=3 + seed % 7)) for seed in range(120)]
+
+
+def table(path: Path, seed: int, number: int, *, others: list[str] | None = None) -> list[str]:
+    """Rows of every kind of trouble; `others` are texts of another file that some are equal or near to. Returns its texts."""
+    drawn = random.Random(seed)
+    texts: list[str] = []
+    rows = []
+    for place in range(number):
+        text = " ".join(drawn.choices(WORDS, k=drawn.randint(1, 14)))
+        chance = drawn.random()
+        known = texts + (others or [])
+        if known and chance < 0.12:
+            text = drawn.choice(known)
+        elif known and chance < 0.3:
+            some = drawn.choice(known).split()
+            some[drawn.randrange(len(some))] = drawn.choice(WORDS)
+            text = " ".join(some)
+        texts.append(text)
+        text += drawn.choice(
+            ["", "", "", " Anna@Example.org", "  \u200b", " <b>caf\u00c3\u00a9</b>", ' "quoted", text', " \U0001f600"]
+        )
+        label = drawn.choice(["a", "b", "B ", "", "c"]) if drawn.random() < 0.15 else "abc"[place % 3]
+        group = drawn.choice(["", f"c{drawn.randrange(number)}", f"c{drawn.randrange(5)}"])
+        rows.append([text, label, group, drawn.choice(["web", "me@example.org"]), str(drawn.randint(0, 9))])
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["text", "label", "customer", "channel", "score"], *rows])
+    return texts
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6),
+    number=st.integers(3, 160),
+    held=st.sampled_from([(), ("test",), ("validation",), ("validation", "test")]),
+    near=st.sampled_from(["auto", "drop", "keep", False]),
+    conflicts=st.sampled_from(["keep", "majority", "drop"]),
+    group=st.sampled_from([(), ("customer",), ("customer", "channel")]),
+    redact=st.sampled_from(["auto", True, False]),
+    synonyms=st.sampled_from([{}, {"b": "a"}, {"c": "other one"}]),
+    stratify=st.booleans(),
+    stretch=st.integers(1, 40),
+)
+def test_rows_on_the_disk_give_the_bytes_of_rows_in_memory(
+    seed, number, held, near, conflicts, group, redact, synonyms, stratify, stretch
+):
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw, "STRETCH", stretch)
+        folder = Path(name)
+        texts = table(folder / "train.csv", seed, number)
+        for place, source in enumerate(held):
+            table(folder / f"{source}.csv", seed + 1 + place, max(3, number // 4), others=texts)
+        data = Data(
+            path=str(folder / "train.csv"), text="text", label="label", group=group, slices=("channel",), redact=redact,
+            conflicts=conflicts, duplicates={"near": near}, label_synonyms=synonyms, split={"stratify": stratify, "seed": seed},
+            max_reject_fraction=1, max_leak_fraction=0.5, **{source: str(folder / f"{source}.csv") for source in held},
+        )  # fmt: skip
+        alike(data, CLASSIFY, folder)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), number=st.integers(4, 60), stretch=st.integers(1, 20))
+def test_conversations_and_their_continuations_are_the_same_on_the_disk(seed, number, stretch):
+    drawn = random.Random(seed)
+    rows: list[list[dict[str, str]]] = []
+    for _ in range(number):
+        turns = [dict(turn) for turn in drawn.choice(rows)] if rows and drawn.random() < 0.4 else []
+        turns = turns or ([{"role": "system", "content": "Be kind."}] if drawn.random() < 0.5 else [])
+        for _ in range(drawn.randint(1, 2)):
+            turns.append({"role": "user", "content": "please say: " + " ".join(drawn.choices(WORDS, k=drawn.randint(1, 9)))})
+            turns.append({"role": "assistant", "content": " ".join(drawn.choices(WORDS, k=3))})
+        rows.append(turns)
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw, "STRETCH", stretch)
+        file = Path(name) / "chat.jsonl"
+        file.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in rows), encoding="utf-8")
+        alike(Data(path=str(file), messages="messages"), CHAT, Path(name))
+
+
+@pytest.fixture
+def rows_file(tmp_path, monkeypatch):
+    """A file that counts as large, and an empty cache."""
+    monkeypatch.setattr(raw, "STRETCH", 20)
+    monkeypatch.setattr(shelving, "LARGE", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path / "train.csv", 5, 1200)
+    return tmp_path / "train.csv"
+
+
+RECIPE = {"model": "builtin:minilm", "data": {"path": "train.csv", "text": "text", "label": "label", "max_reject_fraction": 1}, "objective": "classify"}  # fmt: skip
+KILLED = """
+from whet.data import raw
+from whet.stages import shelving
+from whet.stages.prepare import prepare_run
+from whet.recipe_file import build_recipe
+raw.STRETCH, shelving.LARGE = 20, 0
+prepare_run(build_recipe({recipe!r}, "here"))
+"""
+
+
+def heard(**choices: object) -> tuple[Run, str]:
+    """Prepare the run; return it, and what was said."""
+    said = io.StringIO()
+    run = prepare_run(build_recipe(RECIPE, "here"), narrator=Narrator(Console(file=said, width=500)), **choices)
+    return run, said.getvalue()
+
+
+def working(folder: Path) -> list[Path]:
+    return sorted((folder / "cache" / "whet" / "prepare").glob("*/*.stretch"))
+
+
+def in_memory(folder: Path) -> dict[str, bytes]:
+    made = prepare(Data(**RECIPE["data"]), CLASSIFY, None)
+    made.write(folder / "expected", made.hash)
+    return files_of(folder / "expected")
+
+
+def without_manifest(run: Run) -> dict[str, bytes]:
+    return {
+        name: content for name, content in files_of(run.path).items() if name not in {"manifest.json", "recipe.yaml", ".lock"}
+    }
+
+
+def test_what_was_made_before_a_kill_is_not_made_again(rows_file):
+    folder = rows_file.parent
+    process = subprocess.Popen([sys.executable, "-c", KILLED.format(recipe=RECIPE)])
+    while len(working(folder)) < 12 and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    kept = len(working(folder))
+    assert kept >= 12 and not list(folder.glob("runs/*/data"))
+    run, said = heard()
+    assert f"{20 * kept:,} rows were made before an interruption, and were not made again." in said
+    assert without_manifest(run) == in_memory(folder)
+    assert not list((folder / "cache" / "whet" / "prepare").iterdir())
+
+
+def test_only_stretches_that_changed_are_made_again(rows_file, monkeypatch):
+    data = Data(**RECIPE["data"])
+    (work := rows_file.parent / "work").mkdir()
+    first = prepare_stored(data, CLASSIFY, None, Shelving(work, num_workers=1)).hash
+    made: list[int] = []
+    real = Maker.__call__
+    monkeypatch.setattr(Maker, "__call__", lambda self, rows, *rest: (made.append(len(rows)), real(self, rows, *rest))[1])
+    again = Shelving(work, num_workers=1)
+    assert prepare_stored(data, CLASSIFY, None, again).hash == first and not made and again.num_kept == 1200
+    damaged = sorted(work.glob("*.stretch"))[3]
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    assert prepare_stored(data, CLASSIFY, None, Shelving(work, num_workers=1)).hash == first and made == [20]
+    other = data.model_copy(update={"clean": ()})
+    prepare_stored(other, CLASSIFY, None, Shelving(work, num_workers=1))
+    assert sum(made) == 20 + 1200  # other settings, other rows
+
+
+def test_the_number_of_workers_does_not_change_what_is_kept(rows_file):
+    data = Data(**RECIPE["data"])
+    for number in (1, 3):
+        (work := rows_file.parent / f"work{number}").mkdir()
+        made = prepare_stored(data, CLASSIFY, None, Shelving(work, num_workers=number))
+        made.write(rows_file.parent / f"by{number}", made.hash)
+    assert files_of(rows_file.parent / "work1") == files_of(rows_file.parent / "work3")
+    assert files_of(rows_file.parent / "by1") == files_of(rows_file.parent / "by3") == in_memory(rows_file.parent)
+
+
+def test_a_full_disk_is_said_and_what_was_made_stays(rows_file, monkeypatch):
+    real, left = large.write_stretch, [7]
+
+    def full(path, made_of, content):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, made_of, content)
+
+    monkeypatch.setattr(large, "write_stretch", full)
+    with pytest.raises(DataError, match=r"the disk is full\. Make room, or name a folder on another disk by XDG_CACHE_HOME"):
+        heard()
+    assert len(working(rows_file.parent)) == 7 and not list(rows_file.parent.glob("runs/*"))
+    monkeypatch.setattr(large, "write_stretch", real)
+    run, said = heard()
+    assert "140 rows were made before an interruption" in said and without_manifest(run) == in_memory(rows_file.parent)
+
+
+def test_a_mistake_leaves_nothing_behind_and_two_at_once_are_refused(rows_file):
+    rows_file.write_text("text,label\n" + "".join(f"text {place},same\n" for place in range(50)), encoding="utf-8")
+    with pytest.raises(DataError, match="one class only"):
+        heard()
+    base = rows_file.parent / "cache" / "whet" / "prepare"
+    assert not list(base.iterdir())
+    data = located(build_recipe(RECIPE, "here").data, None)
+    with (
+        shelving.shelved(data, CLASSIFY, SILENT),
+        pytest.raises(DataError, match="another process prepares the same data"),
+        shelving.shelved(data, CLASSIFY, SILENT),
+    ):
+        pass
+
+
+def test_what_needs_all_rows_in_memory_is_prepared_there_and_said(rows_file, monkeypatch):
+    monkeypatch.setitem(RECIPE, "data", {**RECIPE["data"], "split": {"folds": 3}})
+    _, said = heard()
+    assert "data.split.folds needs all rows in memory" in said and "Rows lie on the disk" not in said
