@@ -149,7 +149,7 @@ class Augment(Section):
 
 PrivateKind = Literal[
     "mail", "phone", "card", "iban", "ip", "login", "key", "us_ssn", "uk_nino", "de_tax_id", "nl_bsn", "es_dni", "it_codice_fiscale",
-    "fr_nir", "br_cpf", "in_aadhaar",
+    "fr_nir", "br_cpf", "in_aadhaar", "person", "place",
 ]  # fmt: skip
 PrivateKinds = Annotated[
     tuple[PrivateKind, ...],
@@ -166,9 +166,16 @@ class Redact(Section):
     """mask: [mail]. replace: an invented value of the same form, the same for the same value (a code for keys, logins and national ids).
     hash: [mail-3f2a91c4d5], a code that differs for each value. count: nothing is changed, only told."""
     kinds: Auto | PrivateKinds = "auto"
-    """What is looked for; auto: everything that a pattern finds."""
+    """What is looked for; auto: everything that a pattern finds, and with a `model` persons and places."""
     keep: PrivateKinds = ()
     """Kinds that stay, such as ip."""
+    model: str | None = None
+    """What finds names of persons (person), places and addresses (place): a token classification model's Hugging Face id or folder, or a run of
+    objective tokens. None: names stay, since no pattern tells them from other words."""
+    labels: dict[str, Literal["person", "place"]] = {}
+    """What the model's own labels are, where they are not called by one of the usual names: {NOM: person, RUE: place}."""
+    certainty: float = Field(0.5, gt=0, lt=1)
+    """Least probability that a word is part of a name, by the model. Smaller finds more, and more that is none."""
     regions: Names = (
         "US", "GB", "DE", "FR", "ES", "IT", "NL", "BR", "IN", "AU", "PL", "PT", "AT", "CH", "BE", "SE", "IE", "MX", "JP", "CN", "KR", "ZA", "TR", "RU",
     )  # fmt: skip

@@ -15,7 +15,7 @@ from whet.data.dataset import Dataset, prepare, read_dataset
 from whet.data.held_out import read_held_out
 from whet.data.redact import redact_row
 from whet.errors import RecipeError
-from whet.private.kinds import KINDS
+from whet.private.kinds import KINDS, NAMED
 from whet.private.redact import Redactor
 from whet.recipe import Data, PrivateKind, Redact
 from whet.types import Example, Message
@@ -137,7 +137,7 @@ def test_kinds_that_are_kept_stay(tmp_path):
 
 
 def test_the_recipe_and_the_detectors_know_the_same_kinds():
-    assert get_args(PrivateKind) == tuple(KINDS)
+    assert get_args(PrivateKind) == (*KINDS, *NAMED)
 
 
 def test_an_unknown_region_says_so():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from whet.data.clean import build_cleaners
 from whet.data.keys import text_key
-from whet.data.redact import build_redactor, redact_row, wanted
+from whet.data.redact import build_redactor, redact_row, texts_of, wanted
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
 from whet.recipe import Data
@@ -66,6 +66,8 @@ class Maker:
 
         items = list(to_examples(rows, self._making.columns, self._making.needs, clean, first))
         private: dict[int, list[str]] = {}
+        if self._redactor is not None:
+            self._redactor.ahead([text for item in items if isinstance(item, Example) for text in texts_of(item)])
         for place, item in enumerate(items):
             if isinstance(item, Reject):
                 continue

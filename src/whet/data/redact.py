@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from whet.data.notices import counted
 from whet.data.rows import RawRow, Reject
 from whet.errors import RecipeError
 from whet.files import beside
-from whet.private.kinds import KINDS, plural
+from whet.private.kinds import KINDS, NAMED, plural
+from whet.private.names import Names
 from whet.private.phones import unknown_regions
 from whet.private.redact import Redactor
 from whet.recipe import Data, Redact
@@ -92,14 +93,31 @@ def wanted(data: Data) -> Redact | None:
 
 
 def build_redactor(asked: Redact, key: bytes) -> Redactor:
-    """Return what finds and takes out the kinds that are asked for. Raises RecipeError for a region that nobody knows."""
+    """Return what finds and takes out the kinds that are asked for. Raises RecipeError for what cannot be found, ModelError, RunError."""
+    wanted_names = [
+        kind for kind in (NAMED if asked.kinds == "auto" else asked.kinds) if kind in NAMED and kind not in asked.keep
+    ]
+    if asked.model is None and asked.kinds != "auto" and wanted_names:
+        raise RecipeError(
+            f"data.redact.kinds: {wanted_names[0]} is found by a model only. Name one as data.redact.model: a token classification model's id or "
+            "folder, or a run of objective 'tokens'."
+        )
+    if asked.model is not None and not wanted_names:
+        raise RecipeError(
+            f"data.redact.model: {asked.model} finds {' and '.join(NAMED)}, and data.redact.kinds and keep leave neither. Take the model out."
+        )
     wrong = unknown_regions(asked.regions)
     if wrong:
         raise RecipeError(
             f"data.redact.regions: {', '.join(wrong)} is no region; allowed: two capitals such as US, GB or DE (ISO 3166-1)."
         )
+    names = None
+    if asked.model is not None:
+        from whet.models.tagger import load_tagger
+
+        names = Names(load_tagger(asked.model), wanted_names, asked.labels, asked.certainty)
     kinds = [kind for kind in (KINDS if asked.kinds == "auto" else asked.kinds) if kind not in asked.keep]
-    return Redactor(kinds, "mask" if asked.mode == "count" else asked.mode, key, asked.regions)
+    return Redactor(kinds, "mask" if asked.mode == "count" else asked.mode, key, asked.regions, names=names)
 
 
 def secret_key(asked: Redact, rows: Iterable[RawRow | Reject], folder: Path | None) -> bytes:
@@ -127,6 +145,7 @@ def secret_key(asked: Redact, rows: Iterable[RawRow | Reject], folder: Path | No
 
 def redact_row(example: Example, redactor: Redactor, *, changes: bool = True) -> tuple[Example, list[str]]:
     """Return the row with every text of it redacted, tags and groups too, and the kinds that were found."""
+    people = redactor.people(texts_of(example))
     kinds: list[str] = []
     if example.text is not None and not _has_more(example) and not redactor.may_find(example.text):
         return example, kinds
@@ -137,7 +156,7 @@ def redact_row(example: Example, redactor: Redactor, *, changes: bool = True) ->
         if not changes:
             kinds.extend(one.kind for one in redactor.find(written))
             return written
-        redacted, found = redactor.redact(written)
+        redacted, found = redactor.redact(written, people)
         kinds.extend(found)
         return redacted
 
@@ -146,7 +165,7 @@ def redact_row(example: Example, redactor: Redactor, *, changes: bool = True) ->
         value = getattr(example, name)
         if value is not None:
             is_words = name == "text" and example.token_labels is not None
-            made[name] = _words(value, redactor, kinds, changes) if is_words else text(value)
+            made[name] = _words(value, redactor, kinds, people if changes else None) if is_words else text(value)
     if example.messages is not None:
         made["messages"] = tuple(replace(turn, content=text(turn.content) or "") for turn in example.messages)
     if example.tags:
@@ -156,16 +175,25 @@ def redact_row(example: Example, redactor: Redactor, *, changes: bool = True) ->
     return (replace(example, **made) if kinds and changes else example), kinds  # type: ignore[arg-type]
 
 
+def texts_of(example: Example) -> list[str]:
+    """Return every text of a row that is looked through."""
+    fields = (example.text, example.text_pair, example.chosen, example.rejected, *example.tags.values(), *(example.group or ()))
+    return [text for text in (*fields, *(turn.content for turn in example.messages or ())) if text]
+
+
 def _has_more(example: Example) -> bool:
     """Whether anything but its text may hold private data."""
     return bool(example.messages or example.text_pair or example.chosen or example.rejected or example.tags or example.group)
 
 
-def _words(text: str, redactor: Redactor, kinds: list[str], changes: bool) -> str:
-    """Return the text with as many words as before, since each has a label: every word of a private stretch is replaced."""
+def _words(text: str, redactor: Redactor, kinds: list[str], people: Collection[str] | None) -> str:
+    """Return the text with as many words as before, since each has a label: every word of a private stretch is replaced.
+
+    `people` are the persons of the row; None: nothing is changed.
+    """
     found = redactor.find(text)
     kinds += [one.kind for one in found]
-    if not changes or not found:
+    if people is None or not found:
         return text
     words, place = [], 0
     for word in text.split(" "):
@@ -173,7 +201,7 @@ def _words(text: str, redactor: Redactor, kinds: list[str], changes: bool) -> st
         place = end + 1
         hit = next((one for one in found if one.start < end and start < one.end), None)
         if hit is not None:
-            stand_in = redactor.stand_in(text, hit).replace(" ", "-")
+            stand_in = redactor.stand_in(text, hit, people).replace(" ", "-")
             word = f"{text[start : max(start, hit.start)]}{stand_in}{text[min(end, hit.end) : end]}"
         words.append(word)
     return " ".join(words)

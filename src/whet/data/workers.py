@@ -33,7 +33,8 @@ def workers_for(num_rows: int, making: Making) -> int:
 
     Cleaners of the user's own run here: nobody knows what they keep in mind from row to row.
     """
-    return 1 if has_own_cleaners(making) or num_rows < ENOUGH else max(1, min(len(os.sched_getaffinity(0)), MOST_WORKERS))
+    alone = has_own_cleaners(making) or getattr(making.columns.redact, "model", None) is not None  # a model uses every processor by itself
+    return 1 if alone or num_rows < ENOUGH else max(1, min(len(os.sched_getaffinity(0)), MOST_WORKERS))
 
 
 def has_own_cleaners(making: Making) -> bool:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import torch
@@ -27,6 +27,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -57,8 +58,11 @@ KINDS: dict[Kind, str] = {"encoder": "an encoder", "decoder": "a decoder", "enco
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 
-def load_policy(name: str, *, masked: bool = False) -> Policy:
-    """Return the base model called `name` in fp32, probed; an encoder with its masked-language head if `masked`. Raises ModelError."""
+def load_policy(name: str, *, masked: bool = False, tagging: bool = False) -> Policy:
+    """Return the base model called `name` in fp32, probed; an encoder with its masked-language head if `masked`. Raises ModelError.
+
+    If `tagging`, the network has its head for the labels of tokens, and the policy's classes are these labels.
+    """
     keep_pages()
     bound_kernels()
     transformers.logging.set_verbosity_error()
@@ -72,7 +76,11 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
         _check_config(name, place, config, tokenizer)
         if masked and kind != "encoder":
             raise ModelError(f"{name}: {KINDS[kind]}, which has no masked-language head. {MASKED}")
-        network = _network(name, place, kind, masked)
+        if tagging and kind != "encoder":
+            raise ModelError(
+                f"{name}: {KINDS[kind]}; what labels the tokens of a text is an encoder here. Name a token classification model of one."
+            )
+        network = _network(name, place, kind, "masked" if masked else "tagging" if tagging else "own")
     folder = source_folder(name)
     source = Source(source_name(name), folder, model_hash(folder))
     network.eval()
@@ -93,6 +101,8 @@ def load_policy(name: str, *, masked: bool = False) -> Policy:
         )
     if masked:
         check_masked(policy)
+    if tagging:
+        policy.classes = tuple(str(network.config.id2label[number]) for number in range(network.config.num_labels))
     if kind == "encoder-decoder":
         policy.start_id  # noqa: B018  # raises where there is none
     return policy
@@ -264,10 +274,10 @@ def _kind(name: str, config: transformers.PretrainedConfig) -> Kind:
     )
 
 
-def _network(name: str, place: str, kind: Kind, masked: bool) -> PreTrainedModel:
+def _network(name: str, place: str, kind: Kind, head: Literal["own", "masked", "tagging"]) -> PreTrainedModel:
     classes = {"decoder": AutoModelForCausalLM, "encoder-decoder": AutoModelForSeq2SeqLM, "encoder": AutoModel}
-    cls = AutoModelForMaskedLM if masked else classes[kind]
-    extra = {} if kind != "encoder" or masked else {"add_pooling_layer": False}
+    cls = {"masked": AutoModelForMaskedLM, "tagging": AutoModelForTokenClassification, "own": classes[kind]}[head]
+    extra = {"add_pooling_layer": False} if kind == "encoder" and head == "own" else {}
 
     def load() -> tuple[PreTrainedModel, dict[str, Any]]:
         if (Path(place) / COMPRESSED).is_file():
@@ -289,7 +299,12 @@ def _network(name: str, place: str, kind: Kind, masked: bool) -> PreTrainedModel
 
     network, found = _explained(name, load)
     missing = sorted(found["missing_keys"])
-    if missing and masked:
+    if missing and head == "tagging":
+        raise ModelError(
+            f"{name}: its files have no head that labels tokens ({missing[0]} is missing, and would be random). Name a token classification "
+            "model, such as one for named entities, or a run of objective 'tokens'."
+        )
+    if missing and head == "masked":
         raise ModelError(
             f"{name}: its files have no masked-language head ({missing[0]} is missing, and would be random). {MASKED}"
         )

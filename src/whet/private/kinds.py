@@ -22,7 +22,9 @@ KINDS = {
     "br_cpf": "Brazilian CPF",
     "in_aadhaar": "Indian Aadhaar number",
 }
-"""Kind to what it is, in words."""
+"""Kind to what it is, in words; a pattern finds them."""
+NAMED = {"person": "name of a person", "place": "place or address"}
+"""Kinds that only a model finds."""
 NATIONAL = tuple(kind for kind in KINDS if kind[2:3] == "_")
 """Kinds that are national ids; all are masked as [id]."""
 
@@ -38,14 +40,16 @@ class Found:
 
 def plural(kind: str, number: int) -> str:
     """Return what a kind is in words, for this many."""
-    words = KINDS[kind]
+    words = {**KINDS, **NAMED}[kind]
     if number == 1:
         return words
     head, bracket, rest = words.partition(" (")
     for singular, several in (("address", "addresses"), ("URL with", "URLs with")):
-        if singular in head:
+        if singular in head and kind != "place":
             return head.replace(singular, several) + bracket + rest
     return {
+        "name of a person": "names of persons",
+        "place or address": "places or addresses",
         "key, token or password": "keys, tokens or passwords",
         "Spanish DNI or NIE": "Spanish DNIs or NIEs",
         "Italian codice fiscale": "Italian codici fiscali",

@@ -9,13 +9,29 @@ from typing import Literal
 
 from whet.private.cards import LENGTHS
 from whet.private.checksums import luhn
-from whet.private.kinds import NATIONAL
+from whet.private.kinds import KINDS, NAMED, NATIONAL
+from whet.private.names import person_key
 from whet.private.phones import canonical
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 Mode = Literal["mask", "replace", "hash"]
+_MASKS = re.compile(rf"\[(?:{'|'.join((*KINDS, *NAMED, 'id'))})(?:-[0-9a-f]{{10}})?\]")
+"""What stands in the place of private data already."""
+FIRST = _words(
+    "Alex Robin Kim Sascha Toni Noa Jules Remy Sam Charlie Jamie Morgan Casey Riley Quinn Rowan Skyler Taylor Jordan Avery Emery Finley Harper Hayden "
+    "Jesse Kerry Logan Marlow Parker Reese Sage Tatum"
+)
+ONSET = _words("Bra Cel Dor Fen Gal Hav Jor Kel Lun Mar Nor Pel Quin Ros Sel Tav Ul Vel Wen Yor")
+MIDDLE = _words("bri dra fa gwe ka lo mi ne po ra si te va xo zu")
+ENDING = _words("dune felt gard lund mire nock quist rell stow vane wick zane")
+"""Sounds of invented names, 1.7 million persons and 4,500 places; of real ones none is made of these four by chance, nearly."""
 _INVENTED = re.compile(
     r"person-[0-9a-f]{10}@example\.com|\+1-555-0\d\d-\d{4}|4242 42\d\d \d{4} \d{4}|GB\d\d TEST \d{4} \d{4} \d{4} \d\d|198\.1[89]\.\d{1,3}\.\d{1,3}|"
-    r"2001:db8(?::[0-9a-f]{4}){6}"
+    rf"2001:db8(?::[0-9a-f]{{4}}){{6}}|(?:(?:{'|'.join(FIRST)}) )?(?:{'|'.join(ONSET)})(?:(?:{'|'.join(MIDDLE)})){{2}}(?:{'|'.join(ENDING)}|ton)\b"
 )
 """Forms of invented values that `replace` writes. They lie in ranges that nobody is given, and stay when a text is redacted again."""
 
@@ -30,6 +46,11 @@ class StandIns:
     def is_one(self, written: str) -> bool:
         """Whether a stretch of a text is an invented value already."""
         return self.mode == "replace" and _INVENTED.fullmatch(written) is not None
+
+    def kept(self, text: str) -> list[tuple[int, int]]:
+        """Return where masks, codes and invented values stand in a text, which no model is to take for names."""
+        forms = (_MASKS, _INVENTED) if self.mode == "replace" else (_MASKS,)
+        return [one.span() for form in forms for one in form.finditer(text)]
 
     def of(self, kind: str, written: str) -> str:
         """Return what stands for a value of this kind."""
@@ -46,6 +67,8 @@ def _same(kind: str, written: str) -> str:
     """Return one text for all ways of writing a value."""
     if kind == "phone":
         return canonical(written)
+    if kind == "person":
+        return person_key(written)
     if kind in {"card", "iban"} or kind in NATIONAL:
         return re.sub(r"[\W_]", "", written).upper()
     return " ".join(written.casefold().split())
@@ -71,4 +94,11 @@ def _invented(kind: str, written: str, code: bytes) -> str:
         if ":" in written:
             return "2001:db8:" + ":".join(code.hex()[place : place + 4] for place in range(0, 24, 4))
         return f"198.{18 + number % 2}.{number // 2 % 256}.{number // 512 % 256}"
+    if kind in NAMED:
+        sounds = [ONSET, MIDDLE, MIDDLE, ENDING] if kind == "person" else [ONSET, MIDDLE, MIDDLE]
+        name = ""
+        for some in sounds:
+            number, place = divmod(number, len(some))
+            name += some[place]
+        return f"{FIRST[number % len(FIRST)]} {name}" if kind == "person" else f"{name}ton"
     raise AssertionError(f"no value is invented for {kind}")

@@ -14,7 +14,7 @@ from whet.bundle.pins import pinned
 from whet.bundle.readme import readme
 from whet.bundle.subject import RUN, SMOKE_TOKENS, Endpoint, Entry, Subject
 from whet.bundle.wheel import build_wheel
-from whet.errors import Interrupted
+from whet.errors import Interrupted, RunError
 from whet.files import file_hash, whole_folder, write_json, write_whole
 from whet.models.builtin import BUILT_IN
 from whet.models.save import Card, read_card
@@ -85,6 +85,12 @@ def write_bundle(
     predictor = load(path, recipe)
     served = served_of(predictor)
     card = predictor.tuned.card
+    finder = getattr(predictor.columns.redact, "model", None)
+    if finder is not None:
+        raise RunError(
+            f"{path}: texts are freed of names by another model ({finder}, data.redact.model), which a bundle does not bring along. Serve the run "
+            "where that model is, or train without it."
+        )
     with whole_folder(place, replace=False) as folder:
         narrator.say("Copying the model ...")
         own = write_stripped(predictor.tuned.run, served.policy, predictor.tuned.folder, folder / RUN)

@@ -16,7 +16,7 @@ from whet.data.sampled import sampled
 from whet.data.tasks import prepare_tasks
 from whet.errors import RunError
 from whet.files import beside, write_whole
-from whet.recipe import SOURCES, Data, Recipe
+from whet.recipe import SOURCES, Data, Recipe, Redact
 from whet.recipe_file import dump_recipe
 from whet.run import Run, free_path, new_run
 from whet.stages.build import build_objective, check_plugins
@@ -166,4 +166,7 @@ def located(data: Data, folder: Path | None) -> Data:
     found: dict[str, object] = {key: tuple(beside(name, folder) for name in getattr(data, key)) for key in SOURCES}
     if data.split.frozen is not None:
         found["split"] = data.split.model_copy(update={"frozen": beside(data.split.frozen, folder)})
+    if isinstance(data.redact, Redact) and data.redact.model is not None:
+        model = Path(beside(data.redact.model, folder)).expanduser()
+        found["redact"] = data.redact.model_copy(update={"model": str(model.resolve()) if model.is_dir() else data.redact.model})
     return data.model_copy(update=found)
