@@ -18,6 +18,7 @@ from whet import __version__
 from whet.data.dataset import Dataset, Gathered, divided, gather
 from whet.data.making import Making
 from whet.data.raw import RawRows
+from whet.data.redact import names_hash
 from whet.data.shelf import Ints, Shelf, Stored
 from whet.data.stretch import Numbers, numbers_of, read_stretch, write_stretch
 from whet.data.unswept import unswept
@@ -139,7 +140,14 @@ def _digest(making: Making) -> bytes:
     """Return what says how rows are made; cleaners of the user's own may change from run to run, so that it is drawn for them."""
     if has_own_cleaners(making):
         return secrets.token_bytes(32)
-    settings = [making.columns.model_dump(mode="json"), making.needs, str(making.folder), making.key.hex(), __version__]
+    settings = [
+        making.columns.model_dump(mode="json"),
+        making.needs,
+        str(making.folder),
+        making.key.hex(),
+        __version__,
+        names_hash(making.columns),
+    ]
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).digest()
 
 

@@ -120,6 +120,15 @@ def build_redactor(asked: Redact, key: bytes) -> Redactor:
     return Redactor(kinds, "mask" if asked.mode == "count" else asked.mode, key, asked.regions, names=names)
 
 
+def names_hash(data: Data) -> str:
+    """Return the hash of the model that finds names; empty where none does."""
+    if not isinstance(data.redact, Redact) or data.redact.model is None:
+        return ""
+    from whet.models.named import named_hash
+
+    return named_hash(data.redact.model)
+
+
 def secret_key(asked: Redact, rows: Iterable[RawRow | Reject], folder: Path | None) -> bytes:
     """Return the key of the stand-ins: of the user's file, or else made of the rows themselves.
 

@@ -33,7 +33,8 @@ def workers_for(num_rows: int, making: Making) -> int:
 
     Cleaners of the user's own run here: nobody knows what they keep in mind from row to row.
     """
-    alone = has_own_cleaners(making) or getattr(making.columns.redact, "model", None) is not None  # a model uses every processor by itself
+    by_model = getattr(making.columns.redact, "model", None) is not None  # it uses every processor by itself
+    alone = has_own_cleaners(making) or by_model
     return 1 if alone or num_rows < ENOUGH else max(1, min(len(os.sched_getaffinity(0)), MOST_WORKERS))
 
 
