@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -155,6 +156,14 @@ def test_a_run_without_a_name_is_compared_and_not_registered(desk: Path) -> None
     assert Path(found["run"]).name.endswith("-champion-retrain")
     code, _, said = call("runs/champion", "new.csv", "--promote", "if-passed")
     assert code == 1 and "registry add" in said
+
+
+@pytest.mark.slow
+def test_a_challenger_that_passes_and_is_not_better_stays_one_and_why_is_said(desk: Path) -> None:
+    code, found, said = call("words", "new.csv", "--promote", "if-better", "--tolerance", "1", "--set", "train.max_steps=1")
+    assert code == 0 and found["passed"] and not found["better"] and not found["promoted"], said
+    assert "not certainly better" in found["not_promoted"] and "whet registry promote words 2" in " ".join(said.split())
+    assert Registry().model("words").aliases["champion"].version == 1
 
 
 @pytest.mark.slow
@@ -374,6 +383,20 @@ def test_better_is_better_on_the_new_rows(old: tuple[int, int], new: tuple[int, 
     groups = {"old": group(*old, 100), "new": group(*new, 100)}
     found = build_challenge(groups=groups, metric="accuracy", resampling=Resampling(200, 0))
     assert found["passed"] and found["better"] == better
+
+
+def test_the_sentence_says_what_lead_counts() -> None:
+    # 40 of 100 new rows are answered otherwise: the first challenger needs 2.89 * sqrt(40) / 100 = 18.3 points
+    groups = {"old": group(90, 90, 100), "new": group(40, 80, 100)}
+    found = build_challenge(groups=groups, metric="accuracy", resampling=Resampling(5000, 0), number=1)
+    assert found["lead"]["needed"] == pytest.approx(0.183, abs=0.005)
+    assert re.search(r"counts from 1[78]\.\d points on, this being challenger 1 of the same champion\.$", found["sentence"])
+
+
+def test_where_no_row_tells_them_apart_no_lead_is_spoken_of() -> None:
+    groups = {"old": group(90, 90, 100), "new": group(80, 80, 100)}
+    found = build_challenge(groups=groups, metric="accuracy", resampling=Resampling(200, 0), number=3)
+    assert not found["better"] and "0.0 points on" not in found["sentence"] and "challenger 3" in found["sentence"]
 
 
 def test_the_tolerance_is_what_so_many_rows_can_tell() -> None:

@@ -129,6 +129,8 @@ def _lead(metric: str, number: int | None, needed: float | None) -> str:
     """How the sentence ends: from where on a lead counts, where challengers are counted."""
     if number is None or needed is None:
         return "."
+    if not needed:
+        return f"; no new row tells the two apart, so there is no lead that could count, this being challenger {number} of the same champion."
     words = f"from {size(metric, needed)} on" if math.isfinite(needed) else "at no size, since chance is not known"
     return f"; a lead on the new rows counts {words}, this being challenger {number} of the same champion."
 

@@ -387,8 +387,11 @@ def _register(
     aliases = held.model(name).aliases
     if aliases[CHAMPION].version == made.version:  # by this process, before it was stopped
         return said | {"promoted": True}
-    if not (wanted and found["passed"] and against is None):
+    if not (found["passed"] and against is None) or noted.promote == "never":
         return said
+    if not wanted:
+        unsure = f"Not promoted, since it is not certainly better on the new rows (--promote {noted.promote})."
+        return said | {"not_promoted": f"{unsure} Promote it all the same with: whet registry promote {name} {made.version}"}
     try:
         move_alias(name, str(made.version), registry=Path(noted.registry), why=why, instead_of=champion)
     except RunError as error:
