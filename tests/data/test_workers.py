@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,37 @@ def test_a_worker_that_is_killed_loses_no_row(monkeypatch):
                 os.kill(begun[0].pid, signal.SIGKILL)
     assert items == Maker(making)(rows, False).items and [item.id for item in items] == list(range(200))
     assert all(process.poll() is not None for process in begun)
+
+
+def test_a_worker_that_is_stopped_and_goes_on_answers_in_full(monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    rows = [RawRow("a.csv", place, {"text": f"text {place} " * 600, "label": "a"}) for place in range(600)]
+    making = Making(Data(path="a.csv", text="text", label="label", clean=(), redact=False), CLASSIFY, None, b"")
+    begun: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+    monkeypatch.setattr(workers.subprocess, "Popen", lambda *some, **named: (begun.append(real(*some, **named)), begun[-1])[1])
+    over = threading.Event()
+
+    def stopping() -> None:
+        while not over.wait(0.0005):
+            for process in begun:
+                process.send_signal(signal.SIGSTOP)
+                process.send_signal(signal.SIGCONT)
+
+    stopper = threading.Thread(target=stopping)
+    stopper.start()
+    slow = threading.Timer(120, lambda: [process.kill() for process in begun])  # a worker that waits for ever answers nothing
+    slow.start()
+    try:
+        with making_rows(making, 2) as make:
+            packed = [packed_rows(rows[begin : begin + 20]) for begin in range(0, 600, 20)]
+            items = [item for made in make(packed, False, 0) for item in made.items]
+            lived = all(process.poll() is None for process in begun)
+    finally:
+        over.set()
+        slow.cancel()
+        stopper.join()
+    assert items == Maker(making)(rows, False).items and lived
 
 
 def test_what_is_made_comes_through_a_pipe_unchanged():

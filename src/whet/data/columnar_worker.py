@@ -53,7 +53,10 @@ def main() -> None:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    with open(
+        sys.stdout.fileno(), "wb", closefd=False
+    ) as whole:  # with PYTHONUNBUFFERED, standard output writes in part where it is stopped
+        serve(sys.stdin.buffer, whole)
 
 
 if __name__ == "__main__":

@@ -38,4 +38,7 @@ def _message(stream: BinaryIO) -> bytes:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    with open(
+        sys.stdout.fileno(), "wb", closefd=False
+    ) as whole:  # with PYTHONUNBUFFERED, standard output writes in part where it is stopped
+        serve(sys.stdin.buffer, whole)
