@@ -22,7 +22,7 @@ from whet.data import large, raw
 from whet.data.dataset import prepare
 from whet.data.large import Shelving, prepare_stored
 from whet.data.making import Maker
-from whet.errors import DataError, Refused
+from whet.errors import DataError, Interrupted, Refused
 from whet.recipe import Data
 from whet.recipe_file import build_recipe
 from whet.run import Run
@@ -248,6 +248,22 @@ def test_a_full_disk_is_said_and_what_was_made_stays(rows_file, monkeypatch):
     monkeypatch.setattr(large, "write_stretch", real)
     run, said = heard()
     assert "140 rows were made before an interruption" in said and without_manifest(run) == in_memory(rows_file.parent)
+
+
+def test_who_stops_it_is_told_how_to_go_on(rows_file, monkeypatch):
+    real, left = large.write_stretch, [9]
+
+    def stopped(path, made_of, content):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        real(path, made_of, content)
+
+    monkeypatch.setattr(large, "write_stretch", stopped)
+    with pytest.raises(Interrupted, match="the same command again"):
+        heard()
+    monkeypatch.setattr(large, "write_stretch", real)
+    assert "180 rows were made before an interruption" in heard()[1]
 
 
 def test_a_mistake_leaves_nothing_behind_and_two_at_once_are_refused(rows_file):

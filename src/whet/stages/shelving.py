@@ -13,7 +13,7 @@ from pathlib import Path
 
 from whet.data.find import find_files
 from whet.data.large import Shelving, why_in_memory
-from whet.errors import DataError, WhetError
+from whet.errors import DataError, Interrupted, WhetError
 from whet.files import cache_folder, held_alone
 from whet.recipe import SOURCES, Data, Recipe
 from whet.stages.narrate import Narrator
@@ -59,7 +59,7 @@ def keeps_on_disk(recipe: Recipe, data: Data, needs: tuple[str, ...], narrator: 
 def shelved(data: Data, needs: tuple[str, ...], narrator: Narrator) -> Iterator[Shelving]:
     """Give where rows are made. After an interruption what was made stays, and the next call with the same data goes on; else it goes.
 
-    Raises DataError where the disk is full, or another process prepares the same data.
+    Raises DataError where the disk is full, or another process prepares the same data; Interrupted where the user stops it.
     """
     base = cache_folder("prepare")
     asked = [data.model_dump(mode="json"), needs, [str(Path(name).resolve()) for key in SOURCES for name in getattr(data, key)]]
@@ -81,6 +81,8 @@ def shelved(data: Data, needs: tuple[str, ...], narrator: Narrator) -> Iterator[
             shelving = Shelving(folder, lambda done, total: bar.advance(round(100 * done / max(1, total)), "per cent"))
             try:
                 yield shelving
+            except KeyboardInterrupt:
+                raise Interrupted("Stopped; the rows that were made are kept. To go on, give the same command again.") from None
             except OSError as error:
                 if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                     raise
