@@ -57,6 +57,7 @@ def test_a_share_of_the_new_training_rows_is_learnt_again():
     assert sorted(ids) == list(range(80))
     assert mixed.classes == ("a", "b")
     assert mixed.accounting.sources["parents"] == Count(60, {"train": 10}, {"not drawn": 50})
+    assert "not drawn" not in mixed.accounting.sentence(), "rows of the parent are no rows of the file"
     assert with_past(new, PAST, 0.2, seed=0).train == mixed.train != with_past(new, PAST, 0.2, seed=1).train
 
 

@@ -245,7 +245,7 @@ def test_a_class_that_is_never_found_is_told() -> None:
     report = labelled(["a"] * 100 + ["b"] * 20, ["a"] * 120, ["a"] * 120, classes=["a", "b", "c"])
     assert report["hints"] == [
         'Class "b" is never found in the test rows.',
-        'Class "c" is absent from the test rows, so nothing is known.',
+        'Class "c" is absent from the test rows, so these numbers say nothing of them.',
     ]
 
 

@@ -17,6 +17,8 @@ ACCOUNTING = Path("data/accounting.json")
 """Where it lies in a run."""
 MADE = "augment"
 """The name of rows that were made of training rows; of one of several tasks with the task before it. The recipe's key."""
+OF_BEFORE = "parents"
+"""The source of rows that a run's parents have learnt from. The recipe's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ class Accounting:
         return dict(Counter(_total([count.dropped for count in self.sources.values()])).most_common())
 
     def sentence(self) -> str:
-        """One line: what went in and where it went. Of rows that were made of others there is another one."""
-        read = Accounting({name: one for name, one in self.sources.items() if name.rpartition(".")[2] != MADE})
+        """One line: what went in and where it went. Of rows that were made of others, or that parents have learnt from, there is another one."""
+        apart = (MADE, OF_BEFORE)
+        read = Accounting({name: one for name, one in self.sources.items() if name.rpartition(".")[2] not in apart})
         used = ", ".join(f"{number} {part}" for part, number in read.used.items())
         dropped = "; ".join(f"{number} {reason}" for reason, number in read.dropped.items()) or "none"
         return f"{read.rows} rows = {used} + dropped: {dropped}."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from whet.data.accounting import Accounting, Count, check_rejects, count
+from whet.data.accounting import OF_BEFORE, Accounting, Count, check_rejects, count
 from whet.data.alike import Families
 from whet.data.clean import Cleaners
 from whet.data.dataset import Dataset, in_order
@@ -16,7 +16,7 @@ from whet.data.keys import content_key, text_key
 from whet.data.labels import labels_of, merged_labels, respelt, spellings
 from whet.data.mapping import check_columns, required
 from whet.data.notices import counted
-from whet.data.replay import SOURCE, Past, old_rows, stratified
+from whet.data.replay import Past, old_rows, stratified
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
 from whet.data.split import PARTS, split
@@ -151,7 +151,7 @@ def with_replay(added: Added, old: Dataset, before: Sequence[Dataset], share: fl
         train=(*kept["train"], *new["train"]),
         validation=(*kept["validation"], *new["validation"]),
         test=(*kept["test"], *new["test"]),
-        accounting=Accounting({SOURCE: again, name: newest}),
+        accounting=Accounting({OF_BEFORE: again, name: newest}),
     )
     return replace(added, dataset=dataset, first_id=first)
 

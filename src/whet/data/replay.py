@@ -9,7 +9,7 @@ from itertools import chain
 
 import numpy as np
 
-from whet.data.accounting import Accounting, Count
+from whet.data.accounting import OF_BEFORE, Accounting, Count
 from whet.data.alike import Families
 from whet.data.dataset import Dataset, in_order
 from whet.data.keys import text_key
@@ -19,9 +19,6 @@ from whet.data.notices import counted
 from whet.data.rows import Reject
 from whet.errors import DataError, Refused
 from whet.types import Example
-
-SOURCE = "parents"
-"""The name of replayed rows in the accounting; the recipe's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,5 +159,5 @@ def _accounting(
             used = dict(one.used) | {part: one.used[part] - len(dropped)}
             sources[source] = Count(one.rows, used, dict(Counter(one.dropped) + Counter(leak=len(dropped))))
     not_used = Counter({"not drawn": num_pool - num_again, "same text elsewhere": barred})
-    sources[SOURCE] = Count(num_pool + barred, {"train": num_again}, dict(+not_used))
+    sources[OF_BEFORE] = Count(num_pool + barred, {"train": num_again}, dict(+not_used))
     return Accounting(sources)

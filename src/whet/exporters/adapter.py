@@ -1,6 +1,8 @@
 """A PEFT adapter."""
 
 import json
+import logging
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,7 +66,9 @@ class Adapter:
             head.requires_grad_(False)
         kind = KINDS[json.loads((folder / CONFIG).read_text(encoding="utf-8"))["task_type"]]
         encoder, bare = kind == "encoder", loaded_with(CLASSES[kind], place)
-        wrapped: Any = peft.PeftModel.from_pretrained(bare, str(folder)).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what peft asks transformers
+            wrapped: Any = peft.PeftModel.from_pretrained(bare, str(folder)).eval()
         network = wrapped if encoder or head is None else wrapped.get_base_model().base_model
         made = InTransformers(network, tokenizer, kind, head)
         made.runtime = f"peft {peft.__version__}, {made.runtime}"
@@ -76,6 +80,7 @@ class Adapter:
 
 
 def _peft() -> Any:
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which says that a kernel is missing that an adapter does not need
     try:
         import peft
     except ImportError:

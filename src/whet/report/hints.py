@@ -66,7 +66,7 @@ def silent_classes(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"{_listed(names)} {what}"
         for names, what in (
             (missed, "never found in the test rows."),
-            (absent, "absent from the test rows, so nothing is known."),
+            (absent, "absent from the test rows, so these numbers say nothing of them."),
         )
         if names
     ]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whet import plugins
+from whet.data.accounting import OF_BEFORE
 from whet.data.keys import text_key
-from whet.data.replay import SOURCE
 from whet.engine.order import permutation
 from whet.report.forgetting import StageTest, build_forgetting
 from whet.report.scores import Resampling
@@ -79,7 +79,7 @@ def _tests(runs: Sequence[Run], tuned: Tuned, metric: str) -> dict[int, Sequence
 
 def _kept_by(tuned: Tuned) -> str:
     """Return what the run did against forgetting, in a sentence."""
-    again = stored_dataset(tuned.run).accounting.sources[SOURCE].used["train"]
+    again = stored_dataset(tuned.run).accounting.sources[OF_BEFORE].used["train"]
     kept = f"{again:,} old rows were learnt again" if again else "No old rows were learnt again (continual.replay)"
     if tuned.recipe.continual.merge != "none":
         return f"{kept}, and the stages' adapters were merged ({tuned.recipe.continual.merge})."

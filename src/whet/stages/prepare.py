@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from whet.data.accounting import ACCOUNTING
+from whet.data.accounting import ACCOUNTING, OF_BEFORE
 from whet.data.dataset import Dataset, prepare, read_dataset
 from whet.data.large import StoredDataset, prepare_stored
-from whet.data.replay import SOURCE, Past, with_past
+from whet.data.replay import Past, with_past
 from whet.data.sampled import sampled
 from whet.data.tasks import prepare_tasks
 from whet.errors import RunError
@@ -73,8 +73,9 @@ def _prepared(recipe: Recipe, folder: Path | None, wanted: Wanted, narrator: Nar
         dataset = augmented(dataset, asked, folder, narrator, before, spend=spend)
     _tell(dataset, {part: len(rows) for part, rows in dataset.parts.items()}, narrator)
     if pasts:
-        again = dataset.accounting.sources[SOURCE].used["train"]
-        narrator.say(f"{again:,} of the rows to learn from are of {', '.join(past.name for past in pasts)} (continual.replay).")
+        before_them, names = dataset.accounting.sources[OF_BEFORE], ", ".join(past.name for past in pasts)
+        again = before_them.used["train"]
+        narrator.say(f"{again:,} of the {before_them.rows:,} rows that {names} learnt from are learnt again (continual.replay).")
     for name in dataset.tasks:
         narrator.say(
             f"  {name}: " + ", ".join(f"{len(rows):,} {part}" for part, rows in dataset.of_task(name).parts.items()) + "."
