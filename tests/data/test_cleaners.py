@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import ftfy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -180,3 +183,17 @@ def test_what_is_dropped_and_what_is_not(name, settings, stays, goes):
 def test_an_unknown_language_says_which_are_known():
     with pytest.raises(RecipeError, match="xx is no language"):
         plugins.build("cleaners", "language", {"keep": ["xx"]})
+
+
+SPACED = st.text(st.sampled_from("ab é\u00a0\t\n\r\x0b\x0c\x1c\x1d\x85\u2028\u3000\u200c\u200dÃ©â€™\u0080یа"), max_size=30)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SPACED)
+def test_quick_ways_give_what_the_plain_ones_do(text):
+    plain = re.sub(r"\s+", lambda run: "\n" if "\n" in run[0] else " ", text).strip()
+    assert plugins.build("cleaners", "spaces", {}).clean(text) == plain
+    fixed, before = text, None
+    while fixed != before:
+        before, fixed = fixed, ftfy.fix_encoding(fixed)
+    assert plugins.build("cleaners", "encoding", {}).clean(text) == fixed

@@ -24,4 +24,5 @@ class Controls:
         """Return the text without what cannot be seen."""
         if text.isascii() and text.isprintable():
             return text
-        return _JOINERS.sub("", _UNSEEN.sub("", _LINE_ENDS.sub("\n", text)))
+        text = _UNSEEN.sub("", _LINE_ENDS.sub("\n", text))
+        return _JOINERS.sub("", text) if "\u200c" in text or "\u200d" in text else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ftfy
+from ftfy.badness import is_bad
 
 from whet.plugins import plugin
 
@@ -13,9 +14,9 @@ class Encoding:
 
     def clean(self, text: str) -> str:
         """Return the text with its letters restored."""
-        if text.isascii():
-            return text
         for _ in range(8):
+            if text.isascii() or not is_bad(text):  # as ftfy asks itself, after work that most texts do not need
+                break
             fixed = ftfy.fix_encoding(text)
             if fixed == text:
                 break

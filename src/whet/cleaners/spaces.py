@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from whet.plugins import plugin
 
 
@@ -13,6 +11,6 @@ class Spaces:
 
     def clean(self, text: str) -> str:
         """Return the text with single spaces and single line ends."""
-        if " ".join(text.split()) == text:
-            return text
-        return re.sub(r"\s+", lambda match: "\n" if "\n" in match[0] else " ", text).strip()
+        if "\n" not in text:
+            return " ".join(text.split())
+        return "\n".join(" ".join(line.split()) for line in text.split("\n") if not line.isspace() and line)
