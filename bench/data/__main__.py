@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("bench/results/data.json"))
     parser.add_argument("--scale", type=int, nargs="+", metavar="ROWS", help="measure these sizes alone (see scale.py)")
-    parser.add_argument("--work", type=Path, help="where --scale works; some 16 times the file's size is needed there")
+    parser.add_argument("--work", type=Path, help="where --scale works; some 12 times the file's size is needed there")
     asked = parser.parse_args(arguments)
     if asked.scale:
         for number in asked.scale:

@@ -126,6 +126,31 @@ def test_rows_on_the_disk_give_the_bytes_of_rows_in_memory(
         alike(data, CLASSIFY, folder)
 
 
+@pytest.mark.parametrize("needs", [("text", "value"), ("text",), ("text", "token_labels"), ("prompt", "chosen", "rejected")])
+def test_rows_of_other_kinds_are_the_same_on_the_disk(needs, tmp_path, monkeypatch):
+    monkeypatch.setattr(raw, "STRETCH", 17)
+    drawn = random.Random(3)
+    rows = []
+    for place in range(150):
+        words = drawn.choices(WORDS, k=drawn.randint(5, 12)) if place % 5 or not rows else rows[-1]["text"].split()
+        labels = [drawn.choice(["O", "B-X"]) for _ in words]
+        rows.append(
+            {
+                "text": " ".join(words),
+                "value": place % 7 / 2,
+                "words": words,
+                "labels": labels,
+                "yes": f"good {words[0]}",
+                "no": "bad",
+            }
+        )
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = {"value": {"text": "text", "label": "value"}, "token_labels": {"text": "words", "token_labels": "labels"}}
+    columns["rejected"] = {"prompt": "text", "chosen": "yes", "rejected": "no"}
+    assert isinstance(alike(Data(path=str(file), **columns.get(needs[-1], {"text": "text"})), needs, tmp_path), dict)
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), number=st.integers(4, 60), stretch=st.integers(1, 20))
 def test_conversations_and_their_continuations_are_the_same_on_the_disk(seed, number, stretch):
