@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,54 @@ def test_another_file_named_in_a_recipe_is_told_record_by_record(tmp_path):
 def test_the_records_used_here_have_all_their_labels():
     found = Counter(record["responses"]["label"][0]["value"] for record in argilla_records(40))
     assert set(found.values()) == {20}
+
+
+ODD = [
+    None,
+    True,
+    -1,
+    1e309,
+    "",
+    [],
+    {},
+    [None],
+    {"a": 1},
+    [{}],
+    {"value": None},
+    10**30,
+    "\ud800",
+    [{"start": -5, "end": 10**9, "label": "x"}],
+]
+
+
+def places(value: object, *path: object) -> Iterator[tuple[object, ...]]:
+    yield path
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, *path, key)
+
+
+@pytest.mark.parametrize(
+    ("name", "records"),
+    [
+        ("argilla", argilla_records(3)),
+        ("argilla", [{"fields": {"text": "a"}, "responses": [{"status": "submitted", "values": {"q": {"value": "x"}}}]}]),
+        ("argilla", [{"fields": {"text": "a"}, "responses": {"q": [{"status": "submitted", "value": "x"}]}}]),
+        ("argilla", [{"id": "1", "status": "completed", "text": "a", "q.responses": ["x"], "q.responses.status": ["submitted"]}]),
+        ("chatgpt", chatgpt(3)),
+        ("label_studio", label_studio_tasks(3)),
+        ("label_studio", label_studio_short(3)),
+    ],
+)
+def test_a_record_with_something_odd_anywhere_is_a_row_or_a_reject(name, records, tmp_path):
+    broken = []
+    for record in json.loads(json.dumps(records)):
+        for path in list(places(record))[1:]:
+            for odd in ODD:  # each place in turn, each value; a content_type that is an object was a TypeError
+                made = json.loads(json.dumps(record))
+                inner = made
+                for key in path[:-1]:
+                    inner = inner[key]
+                inner[path[-1]] = odd
+                broken.append(made)
+    found = rows_of(name, write(tmp_path / "export.json", broken))
+    assert len(found) == len(broken) and all(isinstance(row, RawRow | Reject) for row in found)

@@ -11,7 +11,7 @@ from whet.plugins import plugin
 
 FLAT = ".responses"
 """How the columns of answers end where records were written flat."""
-OPEN = frozenset({"draft", "discarded"})
+OPEN = ("draft", "discarded")
 """What a person said and did not hand in."""
 
 

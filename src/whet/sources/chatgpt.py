@@ -82,7 +82,7 @@ def _said(message: object) -> dict[str, str] | None:
     if role not in ROLES or hidden or not isinstance(content, Mapping) or message.get("recipient", "all") != "all":
         return None
     parts = content.get("parts")
-    if content.get("content_type") not in {"text", "multimodal_text"} or not isinstance(parts, list):
+    if content.get("content_type") not in ("text", "multimodal_text") or not isinstance(parts, list):
         return None
     text = "\n\n".join(said for part in parts if (said := _part(part)).strip())
     return {"role": str(role), "content": text} if text else None
