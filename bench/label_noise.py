@@ -1,10 +1,10 @@
 """Wrong labels planted into real rows: how many of the most suspicious ones are planted, by suspicion and by the loss of trained runs.
 
     python bench/label_noise.py train.csv --text text --label category
-    python bench/label_noise.py train.csv --text text --label category --train
+    python bench/label_noise.py train.csv --text text --label category --train --runs 2
 
-A seeded tenth of the labels is replaced by another one. With `--train`, two runs learn from the flipped file (with different seeds), and rows are
-also ordered as by `whet annotate --order loss`. Writes bench/results/label_noise.json.
+A seeded tenth of the labels is replaced by another one. With `--train`, runs learn from the flipped file (with different seeds, one epoch), and rows
+are also ordered as by `whet annotate --order loss`. Writes bench/results/label_noise.json.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def main() -> None:
     asked.add_argument("--label", default="label")
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--train", action="store_true")
+    asked.add_argument("--runs", type=int, default=1, help="Runs that learn; a row's loss is the least of theirs.")
     asked.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "label_noise.json")
     options = asked.parse_args()
     with options.file.open(encoding="utf-8", newline="") as file:
@@ -56,7 +57,8 @@ def main() -> None:
     }  # fmt: skip
     print(json.dumps(result, indent=1), flush=True)
     if options.train:
-        result["loss"] = {"runs": 2, "precision_at_flipped": precision(by_loss(texts, flipped, options.seed), wrong)}
+        seeds = [options.seed + number for number in range(options.runs)]
+        result["loss"] = {"runs": len(seeds), "precision_at_flipped": precision(by_loss(texts, flipped, seeds), wrong)}
         print(json.dumps(result["loss"]))
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
@@ -83,30 +85,35 @@ def embedded(embed: Embed, texts: Sequence[str]) -> Any:
     return torch.cat(found)
 
 
-def by_loss(texts: Sequence[str], labels: Sequence[str], seed: int) -> list[int]:
-    """Return the rows by their least loss in two runs, the largest first: loss stays high where every run finds it so."""
+def by_loss(texts: Sequence[str], labels: Sequence[str], seeds: Sequence[int]) -> list[int]:
+    """Return the rows by their least loss in all runs, the largest first: loss stays high where every run finds it so."""
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, "rows.csv")
         with file.open("w", encoding="utf-8", newline="") as lines:
             csv.writer(lines).writerows([("text", "label"), *zip(texts, labels, strict=True)])
         runs = []
-        for number in (seed, seed + 1):
+        for number in seeds:
             values = {
                 "model": "builtin:minilm", "data": {"path": str(file), "text": "text", "label": "label"}, "objective": "classify",
                 "train": {"seed": number, "epochs": 1},
             }  # fmt: skip
             runs.append(train(build_recipe(values, "bench"), out=Path(place, f"run{number}")).path)
-        columns = Data(path=(str(file),), text="text", label="label")
-        items, _ = items_of(list(read_files([file])), columns, "label")
-        models = load_models(runs, Job(kind="label", labels=tuple(sorted(set(labels)))), None, print)
-        losses: dict[str, float] = {}
-        for model in models:
-            for guess in model.guess(items):
-                if guess.loss is not None:
-                    losses[guess.key] = min(losses.get(guess.key, float("inf")), guess.loss)
-        by_line = {where.line: item.key for item in items for where in item.places}
-        lines_of = [by_line.get(line, "") for line in sorted(by_line)]
-        return sorted(range(len(lines_of)), key=lambda row: -losses.get(lines_of[row], 0.0))
+        return by_loss_of(runs, file, sorted(set(labels)))
+
+
+def by_loss_of(runs: Sequence[Path], file: Path, labels: Sequence[str]) -> list[int]:
+    """Return the rows of a file by what runs find their least loss."""
+    columns = Data(path=(str(file),), text="text", label="label")
+    items, _ = items_of(list(read_files([file])), columns, "label")
+    models = load_models(runs, Job(kind="label", labels=tuple(labels)), None, print)
+    losses: dict[str, float] = {}
+    for model in models:
+        for guess in model.guess(items):
+            if guess.loss is not None:
+                losses[guess.key] = min(losses.get(guess.key, float("inf")), guess.loss)
+    by_line = {where.line: item.key for item in items for where in item.places}
+    lines_of = [by_line.get(line, "") for line in sorted(by_line)]
+    return sorted(range(len(lines_of)), key=lambda row: -losses.get(lines_of[row], 0.0))
 
 
 if __name__ == "__main__":
