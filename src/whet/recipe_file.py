@@ -47,7 +47,13 @@ def load_recipe(path: Path, sets: Sequence[str] = ()) -> Recipe:
     except (IsADirectoryError, NotADirectoryError, ValueError, PermissionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text, or its name holds a NUL character"
         raise RecipeError(f"{path}: not a readable recipe: {reason}. A recipe is a YAML text file.{_as_data(path)}") from None
-    return parse_recipe(text, str(path), sets)
+    try:
+        return parse_recipe(text, str(path), sets)
+    except RecipeError as error:
+        hint = "" if path.suffix.lower() == ".json" else _as_data(path)  # JSON is YAML, so a recipe may be called so
+        if not hint or hint in str(error):
+            raise
+        raise RecipeError(f"{error}{hint}") from None
 
 
 def parse_recipe(text: str, where: str, sets: Sequence[str] = ()) -> Recipe:
