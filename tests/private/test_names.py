@@ -187,7 +187,7 @@ def test_another_maker_of_rows_gives_the_same(name_model):
         ({"model": "MODEL", "labels": {"NOM": "person"}}, RecipeError, "names NOM, and it has PER, LOC, MISC"),
         ({"model": "MODEL", "kinds": ["place"], "labels": {"LOC": "person"}}, RecipeError, "none of its labels"),
         ({"model": "builtin:minilm"}, ModelError, "no head that labels tokens"),
-        ({"model": "./nowhere"}, ModelError, "no such model folder"),
+        ({"model": "./nowhere"}, ModelError, r"data\.redact\.model: \./nowhere: there is no such model folder"),
     ],
 )
 def test_a_model_that_cannot_find_names_is_refused_in_words(name_model, redact, error, said):

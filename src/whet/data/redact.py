@@ -11,7 +11,7 @@ from pathlib import Path
 
 from whet.data.notices import counted
 from whet.data.rows import RawRow, Reject
-from whet.errors import RecipeError
+from whet.errors import ModelError, RecipeError, RunError
 from whet.files import beside
 from whet.private.kinds import KINDS, NAMED, plural
 from whet.private.names import Names
@@ -115,7 +115,11 @@ def build_redactor(asked: Redact, key: bytes) -> Redactor:
     if asked.model is not None:
         from whet.models.tagger import load_tagger
 
-        names = Names(load_tagger(asked.model), wanted_names, asked.labels, asked.certainty)
+        try:
+            model = load_tagger(asked.model)
+        except (ModelError, RunError) as error:
+            raise type(error)(f"data.redact.model: {error}") from None
+        names = Names(model, wanted_names, asked.labels, asked.certainty)
     kinds = [kind for kind in (KINDS if asked.kinds == "auto" else asked.kinds) if kind not in asked.keep]
     return Redactor(kinds, "mask" if asked.mode == "count" else asked.mode, key, asked.regions, names=names)
 
