@@ -86,6 +86,13 @@ def test_names_that_lead_outside_are_refused_and_nothing_is_written(tmp_path, na
     assert [path.name for path in tmp_path.iterdir()] == ["rows.zip"]
 
 
+def test_a_member_without_a_name_is_refused(tmp_path):
+    path = packed(tmp_path / "rows.zip", {"a.csv": b"text,label\na,b\n"})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"a.csv", b"\0.csv"))  # the soak's input 300001-6500: zipfile ends a name at its first NUL
+    assert "has no name" in said(path)
+
+
 @pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.csv.zst", "bomb.zip", "nested.zip"])
 def test_bombs_are_refused_before_they_fill_the_disk(tmp_path, name, monkeypatch):
     written = []

@@ -152,6 +152,8 @@ def opened_zip(piece: Piece) -> Iterator[zipfile.ZipFile]:
                 f"{piece.name}: an archive of {len(members):,} files; at most {MAX_MEMBERS:,} are read. Unpack it, and name its folder."
             )
         for member in members:
+            if not member.filename:
+                raise DataError(f"{piece.name}: one of its members has no name, so the archive is broken. Pack the files again.")
             parts = PurePosixPath(member.filename.replace("\\", "/")).parts
             if ".." in parts or member.filename.startswith(("/", "\\")) or (parts and parts[0].endswith(":")):
                 raise DataError(
