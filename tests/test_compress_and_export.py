@@ -93,6 +93,7 @@ def test_calibration_rows_are_training_rows(trained):
     assert not drawn & {example.id for example in (*dataset.test, *dataset.validation)}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("objective", ["dpo", "kto"])
 def test_a_run_that_learnt_beside_the_untuned_model_is_handed_on_as_any_other(objective, tmp_path):
@@ -237,6 +238,7 @@ def test_a_folder_that_another_process_made_meanwhile_is_not_written_over(verb, 
     assert [file.relative_to(tmp_path).as_posix() for file in sorted(tmp_path.rglob("*"))] == ["new", "new/theirs"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_command_line_prints_one_object(trained, tmp_path):
     shell = CliRunner()

@@ -360,6 +360,7 @@ def put(value, place, new):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", [(label_studio.tasks, label_studio.read_tasks), (argilla.to_records, argilla.read_records)])
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_whatever_stands_anywhere_in_an_export_of_another_tool_does_no_harm(make_desk, tmp_path, kind, tool):

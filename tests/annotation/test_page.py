@@ -251,6 +251,7 @@ BODIES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/api/next", "/api/save", "/api/decide", "/api/undo", "/api/label", "/login"])
 @pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
 def test_no_body_makes_it_fail(page, path, body):

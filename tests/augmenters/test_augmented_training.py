@@ -60,6 +60,7 @@ def is_sound(data: Dataset, judged: Iterable[Example] = ()) -> None:
     assert not find_near(texts, 0.8, tiers=tiers).leaks
 
 
+@pytest.mark.slow
 def learnt(run: Run, phase: str) -> int:
     return sum(step["rows"] for step in run.records() if step["kind"] == "step" and step["phase"] == phase)
 
@@ -76,6 +77,7 @@ def test_training_again_on_all_rows_adds_the_validation_rows_as_they_are(tmp_pat
     assert report["n"] == len(data.test)
 
 
+@pytest.mark.slow
 def test_a_search_learns_from_the_same_new_rows_in_each_trial_and_at_last(tmp_path):
     values = recipe_of(tmp_path, max_steps=4, validate_every=2)
     values["search"] = {"trials": 3, "space": {"train.learning_rate": [0.001, 0.003]}}

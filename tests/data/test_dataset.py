@@ -87,6 +87,7 @@ def test_the_folder_is_a_faithful_copy(tmp_path):
         read_dataset(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_conversations_survive_the_folder(tmp_path):
     rows = [{"prompt": f"question {i} \u2028", "chosen": "good", "rejected": "bad", "channel": None} for i in range(20)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -96,7 +96,7 @@ def table(path: Path, seed: int, number: int, *, others: list[str] | None = None
     return texts
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     number=st.integers(3, 160),
@@ -209,6 +209,7 @@ def in_memory(folder: Path) -> dict[str, bytes]:
     return files_of(folder / "expected")
 
 
+@pytest.mark.slow
 def without_manifest(run: Run) -> dict[str, bytes]:
     return {
         name: content for name, content in files_of(run.path).items() if name not in {"manifest.json", "recipe.yaml", ".lock"}

@@ -111,6 +111,7 @@ def plain(**changes):
     return {**found, **changes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -56,7 +56,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.parametrize("redact", ["auto", True])
+@pytest.mark.parametrize("redact", ["auto", pytest.param(True, marks=pytest.mark.slow)])
 def test_the_bytes_are_the_same_by_any_number_of_workers(tmp_path, redact, monkeypatch):
     monkeypatch.setattr(raw, "STRETCH", 90)
     data = Data(

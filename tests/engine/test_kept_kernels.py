@@ -33,6 +33,7 @@ def grown(way: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(choose_precision()[0] != "bf16", reason="this processor has no bf16 instructions, so nothing is compiled")
 def test_compiled_products_do_not_pile_up_with_the_numbers_of_tokens():
     free, bound = grown("free"), grown("bound")

@@ -139,6 +139,7 @@ class GoesOnBehindTheEnd(ContinuousTargets):
         super().add(Request(request.id, request.prompt, request.max_new_tokens))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["t5", "bart"])
 @pytest.mark.parametrize("fault", [SharesACache, SeesPaddedSources, KeepsTheWrongRow])
 def test_the_battery_notices_targets_that_depend_on_their_neighbours(fault, architecture, policy_of):

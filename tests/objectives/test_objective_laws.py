@@ -39,11 +39,11 @@ SLOW: dict[str, list[dict[str, Any]]] = {
 """Settings that are tried in the slow part."""
 ONLY: dict[str, tuple[Architecture, ...]] = {"lm": ("llama",), "masked": ("masked-bert",), "seq2seq": ("t5", "bart")}
 """Where a head is of some architectures only."""
-LONG = {("seq2seq", "bart")}
-"""What is tried in the slow part, since another architecture is in the quick one."""
+LONG = {("seq2seq", "bart"), ("grpo", "llama"), ("distill", "llama")}
+"""What is tried in the slow part, since another architecture, or an objective of the same kind (ppo, sft), is in the quick one."""
 TRAINED = {training_reduces_the_loss, killed_and_resumed_gives_the_same_bytes}
 """Laws that train for a while: in the quick part those of the objectives below only."""
-TRAINED_SOON = {"classify", "sft", "dpo"}
+TRAINED_SOON = {"classify", "sft"}
 EXAMPLES = {"kto": tiny_judged, "tasks": tiny_tasks}
 """Where the usual examples do not have what is learnt from."""
 
@@ -69,7 +69,7 @@ def cases() -> list[Any]:
 def tried() -> list[Any]:
     """Each law on each case. With the quick tests one case of each objective runs, and of the heads that objectives share both kinds of model.
 
-    Laws that train for a while are among the quick ones for one objective of each shape: a class, an answer, a preference.
+    Laws that train for a while are among the quick ones for one objective of each shape: a class, an answer.
     """
     begun: set[str] = set()
     found: list[Any] = []

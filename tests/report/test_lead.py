@@ -62,6 +62,7 @@ def test_what_is_clearly_better_is_found_early_and_late():
     assert [better(ahead(points), 20) for points in (4, 6, 10)] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_better_the_lower_it_is():
     # losses of 2 for the champion and 1 for the challenger in each of 100 rows: a spread of 1 / sqrt(100), needed 0.289
     examples = [Example(id=place, text="a") for place in range(100)]

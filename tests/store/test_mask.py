@@ -73,6 +73,7 @@ def test_masking_twice_changes_nothing(parts):
     assert mask(once) == once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["1" * 100_000, "a@" * 50_000, "1 " * 50_000, "a.a" * 30_000, "-----BEGIN PRIVATE KEY-----" * 3000, "eyJ" * 30_000]
 )

@@ -99,6 +99,7 @@ def test_the_command_answers_one_json_object_and_says_where_to_read_on(labels, t
     assert found["expected"]["label"] == whet.load(labels).predict([found["entry"]["request"]["input"][0]])[0].prediction
 
 
+@pytest.mark.slow
 def test_a_bundles_run_answers_as_the_run_and_says_what_it_has_not(labels, tmp_path):
     made = whet.deploy(labels, "vertex", out=tmp_path / "bundle")
     texts = ["my card is lost", "where is the old phone"]
