@@ -242,6 +242,13 @@ def test_predict_gives_each_task_columns_of_its_own(shared, rows, tmp_path):
     assert [row["confidence"] for row in tone] == [row["tone_confidence"] for row in found]
 
 
+def test_a_file_without_a_tasks_column_is_told_how_to_ask_one_task_alone(shared, tmp_path):
+    (tmp_path / "rows.csv").write_text("first,second\nwhere is the card,now\n")
+    done = CliRunner().invoke(app, ["predict", str(shared.path), str(tmp_path / "rows.csv"), "--json"])
+    said = str(done.exception)
+    assert said.startswith("task 'intent': ") and said.endswith("To ask one task alone: --task NAME (intent, tone).")
+
+
 def test_a_row_that_cannot_be_asked_says_so_in_every_task_and_counts_once(shared, tmp_path):
     (tmp_path / "rows.csv").write_text('message,intent_prediction\nwhere is the card,mine\n"",mine\n')
     done = CliRunner().invoke(app, ["predict", str(shared.path), str(tmp_path / "rows.csv"), "--json"])

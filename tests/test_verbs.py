@@ -24,7 +24,7 @@ from whet.recipe import Choice
 from whet.recipe_file import build_recipe
 from whet.report.html import dotted
 from whet.stages.predict import predict_tasks
-from whet.stages.show import show_run
+from whet.stages.show import show_run, show_runs
 from whet.stages.train import train
 from whet.stages.tuned import load_run
 from whet.testing import write_tiny
@@ -153,6 +153,15 @@ def test_the_numbers_that_a_technique_goes_by_are_stored_where_the_recipe_names_
     assert load_run(classified.path).recipe.technique.settings == {"rank": 16}
     said = CliRunner().invoke(app, ["show", str(classified.path)], terminal_width=200)
     assert said.exit_code == 0 and re.search(r"technique\.alpha +32\.0 +the default of lora", said.output)
+
+
+def test_a_run_of_prepared_rows_is_shown_as_what_it_is(tmp_path):
+    data = write_table(tmp_path / "rows.csv", labelled(40))
+    recipe = build_recipe({"model": "builtin:minilm", "data": {"path": str(data)}, "objective": "classify"}, "recipe")
+    run = whet.prepare(recipe, out=tmp_path / "runs" / "rows")
+    assert show_runs(tmp_path / "runs") == [
+        {"run": str(run.path), "kind": "prepare", "model": None, "verdict": "rows prepared, nothing trained"}
+    ]
 
 
 def test_judging_on_another_file_leaves_the_run_as_it_was(classified, tmp_path):

@@ -217,7 +217,12 @@ def predict_tasks(
     asked, said = {}, list[str]()
     for name, predictor in predictors.items():
         told = list[str]()
-        asked[name] = read_prediction_rows(file, predictor.columns, predictor.clean, told, suffix)
+        try:
+            asked[name] = read_prediction_rows(file, predictor.columns, predictor.clean, told, suffix)
+        except DataError as error:
+            if len(predictors) == 1:
+                raise
+            raise DataError(f"task '{name}': {error} To ask one task alone: --task NAME ({', '.join(predictors)}).") from None
         said += [notice for notice in told if notice not in said]
     notices += said
     columns = list(next(iter(asked.values())).columns)

@@ -66,7 +66,9 @@ def _line(place: Path) -> dict[str, Any]:
     except RunError as error:
         return {"kind": None, "model": None, "verdict": str(error)}
     trained = (run.model / "policy.json").is_file()
-    verdict = report.get("verdict", {}).get("sentence", "trained, not evaluated" if trained else "not finished")
+    prepared = run.manifest["kind"] == "prepare"
+    told = "trained, not evaluated" if trained else "rows prepared, nothing trained" if prepared else "not finished"
+    verdict = report.get("verdict", {}).get("sentence", told)
     if run.manifest["kind"] == "export":
         verdict = f"exported as {run.manifest['exporter']['name']}, and checked on the run's own test rows"
     return {"kind": run.manifest["kind"], "model": run.manifest.get("base", {}).get("name"), "verdict": verdict}
