@@ -25,6 +25,8 @@ from whet.stages.prepare import past_of, prepare_data
 from whet.stages.trials import Kept, Shared, run_trial
 from whet.testing.tiny import tiny_examples
 
+pytestmark = pytest.mark.slow
+
 PLAN = TrainPlan(
     num_steps=6,
     num_warmup=0,

@@ -34,6 +34,8 @@ from whet.testing.engines import (
 )
 from whet.testing.tiny import random_network, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 SIZES = {
     "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
     "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 128, "init_std": 0.3, "dropout": 0.0,

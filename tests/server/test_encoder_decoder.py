@@ -16,6 +16,8 @@ from whet.stages.following import try_out
 from whet.stages.serve import load_served
 from whet.types import Message
 
+pytestmark = pytest.mark.slow
+
 LONGEST = 127
 """Tokens that the tiny T5 writes at most: its context is 128, and its targets begin with one that is given."""
 

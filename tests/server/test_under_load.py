@@ -18,6 +18,8 @@ from whet.server.refusals import Refusal
 from whet.server.worker import LONGEST_WAIT_S, Question, Worker
 from whet.store.log import read_requests
 
+pytestmark = pytest.mark.slow
+
 QUESTION = {"messages": [{"role": "user", "content": "where is the red card"}]}
 SECRET = "a text of a user"
 LONG = {"model": "chat", "max_tokens": 60, **QUESTION}

@@ -24,6 +24,8 @@ import whet
 from whet import plugins
 from whet.errors import RecipeError
 
+pytestmark = pytest.mark.slow
+
 BIN = Path(sys.executable).parent
 
 

@@ -15,6 +15,8 @@ from whet.testing.tiny import LABELS, OPENINGS, THINGS
 from whet.testing.trackers import TEXT
 from whet.tracked import measured
 
+pytestmark = pytest.mark.slow
+
 TRACKER = '''import json
 import time
 
