@@ -10,27 +10,10 @@ from functools import cache
 from pathlib import Path
 
 import whet
+from whet.kinds import KINDS
 
 ROOT = Path(whet.__file__).parent
-PLUGINS = {
-    "objectives",
-    "techniques",
-    "optimisers",
-    "schedules",
-    "metrics",
-    "sources",
-    "cleaners",
-    "augmenters",
-    "compressors",
-    "exporters",
-    "rewards",
-    "engines",
-    "samplers",
-    "pruners",
-    "checks",
-    "targets",
-    "trackers",
-}
+PLUGINS = frozenset(KINDS)
 LAYERS = {
     **dict.fromkeys(["", "errors", "types", "files", "display", "kinds"], 0),
     **dict.fromkeys(["recipe", "recipe_file", "plugins", "run", "registry", "tracked"], 1),
