@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import whet
@@ -19,11 +20,13 @@ from whet.engine import checkpoint
 from whet.errors import DataError, RecipeError, Refused, RunError
 from whet.files import file_hash
 from whet.models.policy import Policy
+from whet.models.rank import UNSIZED
 from whet.objectives import classify
 from whet.recipe import Choice
 from whet.recipe_file import build_recipe
 from whet.report.html import dotted
 from whet.stages.predict import predict_tasks
+from whet.stages.retrain import challenger_recipe
 from whet.stages.show import show_run, show_runs
 from whet.stages.train import train
 from whet.stages.tuned import load_run
@@ -153,6 +156,28 @@ def test_the_numbers_that_a_technique_goes_by_are_stored_where_the_recipe_names_
     assert load_run(classified.path).recipe.technique.settings == {"rank": 16}
     said = CliRunner().invoke(app, ["show", str(classified.path)], terminal_width=200)
     assert said.exit_code == 0 and re.search(r"technique\.alpha +32\.0 +the default of lora", said.output)
+
+
+def test_the_rank_that_was_chosen_is_the_one_that_learns(decoder, tmp_path):
+    rows = [{"prompt": row["text"], "response": " ".join([row["text"]] * 3)} for row in labelled(120)]
+    recipe = build_recipe(
+        {
+            "model": str(decoder),
+            "data": {"path": str(write_table(tmp_path / "rows.csv", rows)), "prompt": "prompt", "response": "response"},
+            "objective": "sft",
+            "technique": {"name": "lora", "targets": "layers.0.self_attn.q_proj"},
+            "train": {"max_steps": 1},
+        },
+        "recipe",
+    )
+    run = train(recipe, out=tmp_path / "run")
+    (told,) = [one for one in run.manifest["decisions"] if one["key"] == "technique.rank"]
+    assert told["value"] > UNSIZED and load_run(run.path).recipe.technique.settings["rank"] == told["value"]
+    down = [tensor for name, tensor in load_file(run.model / "adapter_model.safetensors").items() if "lora_A" in name]
+    assert [tensor.shape[0] for tensor in down] == [told["value"]]
+    again = challenger_recipe(run, [])
+    assert again.technique.settings["rank"] == "auto"
+    assert challenger_recipe(run, ["technique.rank=4"]).technique.settings["rank"] == 4
 
 
 def test_a_run_of_prepared_rows_is_shown_as_what_it_is(tmp_path):

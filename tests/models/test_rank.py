@@ -10,6 +10,7 @@ from whet import plugins
 from whet.models.linear import choose_layers
 from whet.models.rank import BITS_PER_WEIGHT, LEAST, MOST, UNSIZED, rank_for
 from whet.stages.settle import bits_to_learn
+from whet.types import Example
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,11 @@ def test_a_label_says_the_logarithm_of_the_classes_and_a_token_one_bit(builder, 
     decoder = builder("llama")()
     written = plugins.build("objectives", "pretrain", {}).units(examples, decoder, 64)
     assert bits_to_learn(decoder, written) == sum(len(row.ids) - 1 for unit in written for row in unit)
+
+
+def test_a_row_that_may_have_several_labels_says_a_bit_for_each_class(builder):
+    policy = builder("bert")()
+    rows = [Example(id=number, text="a parcel", labels=("abcd"[number % 4],)) for number in range(8)]
+    several = plugins.build("objectives", "classify", {"kind": "several"})
+    several.prepare(policy, rows)
+    assert bits_to_learn(policy, several.units(rows, policy, 64)) == 8 * 4

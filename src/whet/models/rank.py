@@ -24,12 +24,12 @@ def rank_for(policy: Policy, names: Iterable[str], bits: float) -> tuple[int, st
     """Return the least power of two, within bounds, at which updates of these layers can remember so many bits; and why.
 
     An adapter learns as well as all weights do until it has too few for what the rows say (Schulman 2025, LoRA Without Regret); from
-    there on a higher rank costs memory and time and brings nothing.
+    there on a higher rank costs memory and time and brings little.
     """
     weights = sum(sum(sizes(policy.network.get_submodule(name))) for name in names)
     needed = max(1, math.ceil(bits / (BITS_PER_WEIGHT * weights)))
     rank = min(MOST, max(LEAST, 2 ** math.ceil(math.log2(needed))))
-    why = f"{bits / 8192:,.1f} KiB to learn, at {BITS_PER_WEIGHT:g} bits in each of {weights:,} weights a rank, would fit in rank {needed:,}"
+    why = f"the rows say about {bits:,.0f} bits, and each rank has room for {BITS_PER_WEIGHT * weights:,.0f}: they would fit in rank {needed:,}"
     if needed < LEAST:
         why += f"; {LEAST} is the least that is taken"
     elif needed > MOST:

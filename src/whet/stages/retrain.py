@@ -215,7 +215,7 @@ def refusal(found: Mapping[str, Any]) -> str:
 
 
 def challenger_recipe(champion: Run, sets: Sequence[str], start: Start = "base") -> Recipe:
-    """Return the champion's recipe with overrides; what whet had chosen of `train` is chosen again, for the rows of now."""
+    """Return the champion's recipe with overrides; what whet had chosen of `train` and of the technique is chosen again, for the rows of now."""
     for assignment in sets:
         if not OURS.match(assignment.partition("=")[0].strip()):
             raise RecipeError(
@@ -228,6 +228,10 @@ def challenger_recipe(champion: Run, sets: Sequence[str], start: Start = "base")
         section, _, key = decision["key"].partition(".")
         if section == "train" and key in values["train"]:
             values["train"][key] = "auto"
+        elif (
+            section == "technique" and key in values["technique"]
+        ):  # a number that the recipe left open; a named one is no decision
+            values["technique"][key] = "auto"
     if start == "champion":
         values |= {"parents": [str(champion.path)]}
     return build_recipe(values, f"the recipe of {champion.path}", sets)

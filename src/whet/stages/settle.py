@@ -16,7 +16,7 @@ from whet.private.kinds import plural
 from whet.recipe import Choice, Recipe
 from whet.stages.build import build_technique
 from whet.stages.decide import Decision, choose_metric, choose_technique
-from whet.types import Objective, Sized, Technique, Unit
+from whet.types import Objective, Row, Sized, Technique, Unit
 
 
 def settle(
@@ -58,12 +58,15 @@ def _of_rows(recipe: Recipe, dataset: Dataset) -> list[Decision]:
 
 
 def bits_to_learn(policy: Policy, units: Sequence[Unit]) -> float:
-    """Return about how much these say: log2 of the classes for each label; a bit for each token of text, pair of answers, or rating."""
-    return sum(
-        sum(row.weights.values()) * math.log2(max(2, len((policy.tasks[row.task] if row.task else policy).classes)))
-        for unit in units
-        for row in unit
-    )
+    """Return about how much these say: log2 of the classes for a label, a bit for each class of a row that may have several, and for each
+    token of text, pair of answers, rating or number."""
+    return sum(_bits(row, len((policy.tasks[row.task] if row.task else policy).classes)) for unit in units for row in unit)
+
+
+def _bits(row: Row, num_classes: int) -> float:
+    answers = sum(row.weights.values())
+    several = bool(row.vectors) and answers == num_classes  # every class is asked about by itself
+    return answers if several else answers * math.log2(max(2, num_classes))
 
 
 def size(
