@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 import whet
 from whet import errors, plugins
@@ -159,13 +160,22 @@ def command_line() -> str:
         "What is for people goes to standard error; answers, and with `--json` exactly one JSON object, to standard output. Nothing",
         "ever asks a question where there is no terminal. [Exit codes](errors.md#exit-codes).",
     ]
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         usage = " ".join(["whet", name, *(_usage(one) for one in command.params)])
         lines += ["", f"## `whet {name}`", "", _sentence(command.help or ""), "", "```text", usage, "```", ""]
         lines += ["| argument or option | default | meaning |", "|---|---|---|"]
         for one in command.params:
             lines.append(f"| {_code(_called(one))} | {_default_of(one)} | {_cell(_sentence(one.help or ''))} |")
     return "\n".join(lines)
+
+
+def _commands(group: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every command with what is typed for it: verbs, and the commands of a verb that has some, as `registry add`."""
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from ((f"{name} {inner}", below) for inner, below in _commands(command))
+        else:
+            yield name, command
 
 
 def python() -> str:

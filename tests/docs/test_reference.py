@@ -103,3 +103,11 @@ def test_every_page_of_docs_can_be_reached_from_the_index():
         targets = [(page.parent / link.partition("#")[0]).resolve() for link in links(page) if link.partition("#")[0]]
         waiting += [target for target in targets if target.suffix == ".md" and target.is_relative_to(ROOT / "docs")]
     assert {page for page in PAGES if page.is_relative_to(ROOT / "docs")} == seen
+
+
+def test_every_option_of_every_command_is_on_the_page_of_the_command_line(reference):
+    page = reference.command_line()
+    for usage in ("whet annotate agreement RECIPE|FILE", "whet registry promote NAME"):
+        assert f"```text\n{usage}" in page
+    for option in ("--password-file", "--replace", "--alias"):
+        assert f"| `{option}" in page
