@@ -13,7 +13,7 @@ from whet.annotation.kinds import Job, NotAllowed, checked, spans_of, tags_of
 from whet.annotation.phrases import Phrases
 from whet.annotation.queue import Sharing
 from whet.annotation.store import Answer, Stale, Store
-from whet.data.dataset import prepare
+from whet.data.preparing import prepare
 from whet.recipe import Data
 from whet.stages.annotate_rows import find_rows
 

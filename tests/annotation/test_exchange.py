@@ -13,7 +13,7 @@ from whet.annotation import argilla, label_studio, rows_out
 from whet.annotation.exchange import Finder, Incoming, Taken, characters, moment, records, take, when, words
 from whet.annotation.queue import Sharing
 from whet.annotation.store import Answer, Guess, Store
-from whet.data.dataset import gather
+from whet.data.gather import gather
 from whet.errors import DataError
 from whet.stages import annotate_exchange as stage
 

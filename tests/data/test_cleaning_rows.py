@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from whet.data.clean import build_cleaners
-from whet.data.dataset import prepare
 from whet.data.held_out import read_held_out
+from whet.data.preparing import prepare
 from whet.recipe import Data
 from whet.recipe_file import build_recipe
 from whet.stages.predict import read_prediction_rows

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whet.data.dataset import Dataset, prepare, read_dataset
+from whet.data.dataset import Dataset, read_dataset
 from whet.data.keys import text_key
 from whet.data.preflight import preflight
+from whet.data.preparing import prepare
 from whet.errors import DataError, Refused
 from whet.recipe import Data
 
@@ -99,7 +100,7 @@ def test_conversations_survive_the_folder(tmp_path):
 def test_the_same_data_give_the_same_bytes_in_another_process(tmp_path):
     path = table(tmp_path / "a.csv", balanced(50))
     found = prepare(Data(path=path), CLASSIFY, None)
-    code = "from whet.data.dataset import prepare; from whet.recipe import Data"
+    code = "from whet.data.preparing import prepare; from whet.recipe import Data"
     code += f"; print(prepare(Data(path={path!r}), ('text', 'label'), None).hash)"
     for seed in ("1", "2"):
         done = subprocess.run(
@@ -109,9 +110,7 @@ def test_the_same_data_give_the_same_bytes_in_another_process(tmp_path):
 
 
 def test_reading_data_loads_no_torch():
-    code = (
-        "import sys, whet.data.dataset, whet.data.preflight, whet.data.write, whet.data.profile; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, whet.data.preparing, whet.data.preflight, whet.data.write, whet.data.profile; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

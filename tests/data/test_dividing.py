@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from whet.data.dataset import prepare
 from whet.data.frozen import read_frozen
 from whet.data.hidden import hidden_targets
 from whet.data.keys import text_key
+from whet.data.preparing import prepare
 from whet.data.split import PARTS, fold_of, split
 from whet.data.stratify import by_labels
 from whet.data.times import order_of, seconds

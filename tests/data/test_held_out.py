@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from whet.data.dataset import Dataset, prepare
+from whet.data.dataset import Dataset
 from whet.data.held_out import read_held_out
+from whet.data.preparing import prepare
 from whet.errors import DataError, Refused
 from whet.recipe import Data
 

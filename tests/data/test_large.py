@@ -18,10 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from whet.data import large, raw
-from whet.data.dataset import prepare
-from whet.data.large import Shelving, prepare_stored
+from whet.data import raw, shelves
+from whet.data.large import prepare_stored
 from whet.data.making import Maker
+from whet.data.preparing import prepare
+from whet.data.shelves import Shelving
 from whet.errors import DataError, Interrupted, Refused
 from whet.recipe import Data
 from whet.recipe_file import build_recipe
@@ -183,7 +184,7 @@ def rows_file(tmp_path, monkeypatch):
 
 RECIPE = {"model": "builtin:minilm", "data": {"path": "train.csv", "text": "text", "label": "label", "max_reject_fraction": 1}, "objective": "classify"}  # fmt: skip
 KILLED = """
-from whet.data import raw
+from whet.data import raw, shelves
 from whet.stages import shelving
 from whet.stages.prepare import prepare_run
 from whet.recipe_file import build_recipe
@@ -259,7 +260,7 @@ def test_the_number_of_workers_does_not_change_what_is_kept(rows_file):
 
 
 def test_a_full_disk_is_said_and_what_was_made_stays(rows_file, monkeypatch):
-    real, left = large.write_stretch, [7]
+    real, left = shelves.write_stretch, [7]
 
     def full(path, made_of, content):
         left[0] -= 1
@@ -267,17 +268,17 @@ def test_a_full_disk_is_said_and_what_was_made_stays(rows_file, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         real(path, made_of, content)
 
-    monkeypatch.setattr(large, "write_stretch", full)
+    monkeypatch.setattr(shelves, "write_stretch", full)
     with pytest.raises(DataError, match=r"the disk is full\. Make room, or name a folder on another disk by XDG_CACHE_HOME"):
         heard()
     assert len(working(rows_file.parent)) == 7 and not list(rows_file.parent.glob("runs/*"))
-    monkeypatch.setattr(large, "write_stretch", real)
+    monkeypatch.setattr(shelves, "write_stretch", real)
     run, said = heard()
     assert "140 rows were made before an interruption" in said and without_manifest(run) == in_memory(rows_file.parent)
 
 
 def test_who_stops_it_is_told_how_to_go_on(rows_file, monkeypatch):
-    real, left = large.write_stretch, [9]
+    real, left = shelves.write_stretch, [9]
 
     def stopped(path, made_of, content):
         left[0] -= 1
@@ -285,10 +286,10 @@ def test_who_stops_it_is_told_how_to_go_on(rows_file, monkeypatch):
             raise KeyboardInterrupt
         real(path, made_of, content)
 
-    monkeypatch.setattr(large, "write_stretch", stopped)
+    monkeypatch.setattr(shelves, "write_stretch", stopped)
     with pytest.raises(Interrupted, match="the same command again"):
         heard()
-    monkeypatch.setattr(large, "write_stretch", real)
+    monkeypatch.setattr(shelves, "write_stretch", real)
     assert "180 rows were made before an interruption" in heard()[1]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from whet.data.dataset import prepare
+from whet.data.preparing import prepare
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
 from whet.recipe import Data

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from whet.data.clean import build_cleaners
-from whet.data.dataset import prepare
 from whet.data.preflight import preflight, rendered
+from whet.data.preparing import prepare
 from whet.data.rows import RawRow, Reject
 from whet.data.write import read_prediction_rows, write_rows
 from whet.errors import DataError

@@ -11,8 +11,9 @@ from typing import get_args
 import pytest
 
 from whet.data.clean import build_cleaners
-from whet.data.dataset import Dataset, prepare, read_dataset
+from whet.data.dataset import Dataset, read_dataset
 from whet.data.held_out import read_held_out
+from whet.data.preparing import prepare
 from whet.data.redact import redact_row
 from whet.errors import RecipeError
 from whet.private.kinds import KINDS, NAMED

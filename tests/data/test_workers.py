@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from whet.data import raw, workers
-from whet.data.dataset import prepare
 from whet.data.making import Maker, Making, packed_made, packed_rows, unpacked_made, unpacked_rows
+from whet.data.preparing import prepare
 from whet.data.rows import RawRow, Reject
 from whet.data.workers import making_rows, workers_for
 from whet.errors import DataError

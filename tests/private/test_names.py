@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from whet import plugins
 from whet.data.clean import build_cleaners
-from whet.data.dataset import prepare
 from whet.data.making import Maker, Making
+from whet.data.preparing import prepare
 from whet.data.redact import build_redactor, redact_row
 from whet.data.rows import RawRow
 from whet.data.workers import workers_for

@@ -9,8 +9,9 @@ from itertools import chain
 
 from whet.data.accounting import OF_BEFORE, Accounting, Count, check_rejects, count
 from whet.data.alike import Families
+from whet.data.classes import in_order
 from whet.data.clean import Cleaners
-from whet.data.dataset import Dataset, in_order
+from whet.data.dataset import Dataset
 from whet.data.deduplicate import conflicts, without_duplicates
 from whet.data.keys import content_key, text_key
 from whet.data.labels import labels_of, merged_labels, respelt, spellings

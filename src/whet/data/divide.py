@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from whet.data.apart_stored import StoredUnits, split_stored, stored_units
 from whet.data.dropping import label_counts
 from whet.data.frozen import placed_by
+from whet.data.gathered import Gathered
 from whet.data.keys import text_key, with_id
 from whet.data.notices import SHOWN, counted
 from whet.data.rows import Reject
@@ -18,9 +18,6 @@ from whet.data.shelf import Rows, Stored, brief, ids_of
 from whet.data.split import PARTS, fold_of, split
 from whet.data.units import Unit, units_of
 from whet.errors import DataError
-
-if TYPE_CHECKING:
-    from whet.data.dataset import Gathered
 
 
 def apart(work: Gathered, placed: Mapping[str, str]) -> dict[str, Rows]:

@@ -6,30 +6,23 @@ What is written is, byte for byte, what rows in memory give.
 from __future__ import annotations
 
 import hashlib
-import json
-import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from whet import __version__
-from whet.data.dataset import Dataset, Gathered, divided, gather
-from whet.data.making import Making
-from whet.data.raw import RawRows
-from whet.data.redact import names_hash
-from whet.data.shelf import Ints, Shelf, Stored
-from whet.data.stretch import Numbers, numbers_of, read_stretch, write_stretch
+from whet.data.dataset import Dataset
+from whet.data.gather import gather
+from whet.data.preparing import divided
+from whet.data.shelf import Ints, Stored
+from whet.data.shelves import Shelving
 from whet.data.unswept import unswept
-from whet.data.workers import has_own_cleaners, making_stretches
 from whet.files import json_text, write_chunks
 from whet.recipe import Data
 
 HEX = 1 << 16
 """Keys that are written at a time."""
-Told = Callable[[int, int], None]
-"""Who is told how many of how many rows are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,60 +90,6 @@ def _listed(items: Iterator[bytes], indent: int) -> Iterator[bytes]:
     yield b"\n" + b" " * indent + b"]" if begun else b"[]"
 
 
-class Shelving:
-    """The folder that stretches are made in. Those that are there already, made of the same rows in the same way, are not made again."""
-
-    def __init__(self, folder: Path, told: Told | None = None, num_workers: int | None = None) -> None:
-        self.folder, self.num_workers, self._told = folder, num_workers, told
-        self.shelf = Shelf(folder)
-        self.num_kept = 0
-        """Rows that were there already."""
-
-    def rows(self, making: Making, raw: Mapping[str, RawRows], num_workers: int) -> Iterator[tuple[str, Numbers]]:
-        """Make the sources' rows, and yield the numbers of each stretch with its source."""
-        settings = _digest(making)
-        total = sum(map(len, raw.values()))
-        done = 0
-        with making_stretches(making, num_workers) as make:
-            for source, rows in raw.items():
-                made_of = [
-                    hashlib.blake2b(packed, key=settings, digest_size=16, person=source.encode()).digest()
-                    for packed in rows.stretches()
-                ]
-                first = len(self.shelf)
-                missing = {at for at, one in enumerate(made_of) if read_stretch(self.shelf.path(first + at), one) is None}
-                wanted = (packed for at, packed in enumerate(rows.stretches()) if at in missing)
-                answers = make(wanted, source == "test")
-                for at, one in enumerate(made_of):
-                    path = self.shelf.path(first + at)
-                    content = next(answers) if at in missing else read_stretch(path, one)
-                    assert content is not None, "what is not missing is there"
-                    if at in missing:
-                        write_stretch(path, one, content)
-                    numbers = numbers_of(content)
-                    size = len(numbers.columns["line"]) + len(numbers.rejects)
-                    done, self.num_kept = done + size, self.num_kept + size * (at not in missing)
-                    self.shelf.add(numbers)
-                    yield source, numbers
-                    if self._told is not None:
-                        self._told(done, total)
-
-
-def _digest(making: Making) -> bytes:
-    """Return what says how rows are made; cleaners of the user's own may change from run to run, so that it is drawn for them."""
-    if has_own_cleaners(making):
-        return secrets.token_bytes(32)
-    settings = [
-        making.columns.model_dump(mode="json"),
-        making.needs,
-        str(making.folder),
-        making.key.hex(),
-        __version__,
-        names_hash(making.columns),
-    ]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).digest()
-
-
 def why_in_memory(data: Data, needs: tuple[str, ...]) -> str:
     """Return what of a section needs all rows in memory; empty where nothing does."""
     asked = {
@@ -168,7 +107,7 @@ def prepare_stored(data: Data, needs: tuple[str, ...], folder: Path | None, shel
     """Return the data of a run as `prepare` does, its rows in stretches in the folder of `shelving`. Raises DataError, Refused."""
     assert not why_in_memory(data, needs), "such data are prepared in memory"
     with unswept():
-        work: Gathered = gather(data, needs, folder, num_workers=shelving.num_workers, shelving=shelving)
+        work = gather(data, needs, folder, num_workers=shelving.num_workers, shelving=shelving)
         about, parts = divided(work)
         stored = {part: rows for part, rows in parts.items() if isinstance(rows, Stored)}
         return StoredDataset(about, stored)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from whet.data.gathered import Gathered
 from whet.data.rows import Reject
 from whet.data.times import order_of, seconds
 from whet.errors import DataError
 from whet.types import Example
-
-if TYPE_CHECKING:
-    from whet.data.dataset import Gathered
 
 WORDS: Mapping[str, str] = {
     **dict.fromkeys(("train", "training", "tr", "learn"), "train"),

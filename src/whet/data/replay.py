@@ -11,7 +11,8 @@ import numpy as np
 
 from whet.data.accounting import OF_BEFORE, Accounting, Count
 from whet.data.alike import Families
-from whet.data.dataset import Dataset, in_order
+from whet.data.classes import in_order
+from whet.data.dataset import Dataset
 from whet.data.keys import text_key
 from whet.data.labels import labels_of
 from whet.data.leaks import LIMIT

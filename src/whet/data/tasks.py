@@ -11,9 +11,12 @@ from pathlib import Path
 
 from whet.data.accounting import Accounting
 from whet.data.alike import Families
-from whet.data.dataset import Dataset, Gathered, Part, divide, gather
+from whet.data.dataset import Dataset, Part
+from whet.data.gather import gather
+from whet.data.gathered import Gathered
 from whet.data.keys import text_key
 from whet.data.notices import counted
+from whet.data.preparing import divide
 from whet.data.redact import together
 from whet.data.split import PARTS
 from whet.errors import DataError, Refused

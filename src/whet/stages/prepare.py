@@ -9,8 +9,9 @@ from itertools import chain
 from pathlib import Path
 
 from whet.data.accounting import ACCOUNTING, OF_BEFORE
-from whet.data.dataset import Dataset, prepare, read_dataset
+from whet.data.dataset import Dataset, read_dataset
 from whet.data.large import StoredDataset, prepare_stored
+from whet.data.preparing import prepare
 from whet.data.replay import Past, with_past
 from whet.data.sampled import sampled
 from whet.data.tasks import prepare_tasks

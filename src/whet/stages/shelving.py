@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whet.data.find import find_files
-from whet.data.large import Shelving, why_in_memory
+from whet.data.large import why_in_memory
+from whet.data.shelves import Shelving
 from whet.errors import DataError, Interrupted, WhetError
 from whet.files import cache_folder, held_alone
 from whet.recipe import SOURCES, Data, Recipe
