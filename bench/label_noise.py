@@ -23,7 +23,7 @@ from whet.annotation.kinds import Job
 from whet.annotation.suggest import Embed
 from whet.data.read import read_files
 from whet.engine.label_noise import find_label_noise
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.recipe_file import build_recipe
 from whet.stages.annotate_models import load_embedder, load_models
 from whet.stages.train import train

@@ -22,7 +22,7 @@ from typing import Any
 import faker
 
 from whet.data.redact import build_redactor
-from whet.recipe import Redact
+from whet.recipe_data import Redact
 from whet.recipe_file import build_recipe
 from whet.stages.train import train
 

@@ -7,12 +7,13 @@ import pytest
 from whet import plugins
 from whet.objectives.sft import Sft
 from whet.plugins import plugin
+from whet.protocols import Objective, Technique
 from whet.recipe import Recipe
 from whet.report.wording import wording
 from whet.stages.build import PROTOCOLS, missing_members
 from whet.stages.decide import Facts, choose_metric, decide, planned_steps, steps_per_epoch
 from whet.techniques.full import Full
-from whet.types import Example, Objective, Technique
+from whet.types import Example
 
 
 def facts(**changes):

@@ -15,8 +15,8 @@ from whet.kinds import KINDS
 ROOT = Path(whet.__file__).parent
 PLUGINS = frozenset(KINDS)
 LAYERS = {
-    **dict.fromkeys(["", "errors", "types", "files", "display", "kinds"], 0),
-    **dict.fromkeys(["recipe", "recipe_file", "plugins", "run", "registry", "tracked"], 1),
+    **dict.fromkeys(["", "errors", "types", "protocols", "files", "display", "kinds"], 0),
+    **dict.fromkeys(["recipe", "recipe_data", "recipe_parts", "recipe_file", "plugins", "run", "registry", "tracked"], 1),
     **dict.fromkeys(["models", "engine", "stats", "words", "wordwise", "speech", "thesaurus", "drift", "bundle", "private"], 2),
     **dict.fromkeys(["data", "collect"], 3),
     **dict.fromkeys(PLUGINS, 4),

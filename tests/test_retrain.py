@@ -24,7 +24,7 @@ from whet.data.clean import build_cleaners
 from whet.data.keys import text_key
 from whet.data.rows import RawRow
 from whet.errors import DataError, Interrupted, Refused, RunError
-from whet.recipe import Data, Split
+from whet.recipe_data import Data, Split
 from whet.recipe_file import build_recipe
 from whet.registry import Registry, fingerprint
 from whet.report.challenge import SMALLEST, build_challenge, tolerance

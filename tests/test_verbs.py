@@ -22,8 +22,8 @@ from whet.files import file_hash
 from whet.models.policy import Policy
 from whet.models.rank import UNSIZED
 from whet.objectives import classify
-from whet.recipe import Choice
 from whet.recipe_file import build_recipe
+from whet.recipe_parts import Choice
 from whet.report.html import dotted
 from whet.stages.predict import predict_tasks
 from whet.stages.retrain import challenger_recipe

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from whet.errors import DataError
-from whet.types import Example, Metric, Output, Redraws, Score
+from whet.protocols import Metric, Redraws
+from whet.types import Example, Output, Score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,7 +5,7 @@ from __future__ import annotations
 from whet.annotation.items import Item, items_of
 from whet.annotation.kinds import Kind
 from whet.data.rows import RawRow
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 COLUMNS = {
     "label": Data(path=("rows.csv",), text="text", label="label"),

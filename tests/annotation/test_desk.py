@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import items_for
 
+from whet.annotation.answers import Answer, Stale
 from whet.annotation.guidelines import to_html
 from whet.annotation.items import spelt_alike
 from whet.annotation.kinds import Job, NotAllowed, checked, spans_of, tags_of
 from whet.annotation.phrases import Phrases
 from whet.annotation.queue import Sharing
-from whet.annotation.store import Answer, Stale, Store
+from whet.annotation.store import Store
 from whet.data.preparing import prepare
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.stages.annotate_rows import find_rows
 
 

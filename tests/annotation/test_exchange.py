@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from jobs import COLUMNS, items_for
 
 from whet.annotation import argilla, label_studio, rows_out
+from whet.annotation.answers import Answer, Guess
 from whet.annotation.exchange import Finder, Incoming, Taken, characters, moment, records, take, when, words
 from whet.annotation.queue import Sharing
-from whet.annotation.store import Answer, Guess, Store
+from whet.annotation.store import Store
 from whet.data.gather import gather
 from whet.errors import DataError
 from whet.stages import annotate_exchange as stage

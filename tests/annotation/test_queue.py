@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from jobs import items_for
 
+from whet.annotation.answers import Answer, Guess
 from whet.annotation.queue import Queue, Sharing
-from whet.annotation.store import Answer, Guess
 
 ITEMS = items_for("label", [{"text": f"row {number}", "label": ""} for number in range(200)])
 KEYS = [item.key for item in ITEMS]

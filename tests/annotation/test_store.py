@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobs import COLUMNS, items_for
 
+from whet.annotation.answers import Answer, Guess, Stale
 from whet.annotation.items import items_of
-from whet.annotation.store import Answer, Guess, NotStored, Stale, Store
+from whet.annotation.store import Store
+from whet.annotation.store_file import NotStored
 from whet.data.rows import RawRow
 from whet.errors import DataError
 
@@ -181,7 +183,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from jobs import COLUMNS, items_for
-from whet.annotation.store import Answer, Store
+from whet.annotation.answers import Answer
+from whet.annotation.store import Store
 
 items = items_for("label", [{"text": f"row {number}", "label": ""} for number in range(5000)])
 with Store(Path(sys.argv[1])) as store:

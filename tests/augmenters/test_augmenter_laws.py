@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whet import plugins
+from whet.protocols import Augmenter
 from whet.testing.augmenters import check_augmenter
-from whet.types import Augmenter, Original
+from whet.types import Original
 from whet.wordwise import cut, is_negation
 
 RULES = ("synonyms", "random_insertion", "random_swap", "random_deletion")

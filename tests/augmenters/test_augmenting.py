@@ -15,7 +15,7 @@ from whet.data.dataset import Dataset, read_dataset
 from whet.data.keys import text_key
 from whet.data.near import find_near
 from whet.errors import DataError, RecipeError
-from whet.recipe import Augment
+from whet.recipe_data import Augment
 from whet.recipe_file import build_recipe
 from whet.stages.prepare import prepare_data
 
@@ -44,7 +44,7 @@ def prepared(folder: Path, augment: object, rows: Path | None = None, **data: ob
 def own(folder: Path, body: str, costly: bool = False, company: int = 0) -> str:
     """Write an augmenter of the user's own."""
     (folder / "mine.py").write_text(
-        "from whet.plugins import plugin\nfrom whet.types import Augmenter\nfrom typing import ClassVar\nfrom pathlib import Path\n\n"
+        "from whet.plugins import plugin\nfrom whet.protocols import Augmenter\nfrom typing import ClassVar\nfrom pathlib import Path\n\n"
         f"@plugin\nclass Mine(Augmenter):\n    costly: ClassVar[bool] = {costly}\n    company: ClassVar[int] = {company}\n"
         f"    def augment(self, originals):\n        for one in originals:\n            {body}\n"
     )

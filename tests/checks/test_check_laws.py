@@ -8,9 +8,10 @@ from scipy import stats
 
 from whet import plugins
 from whet.drift import category_counts, holm, redrawn_p
+from whet.protocols import Check
 from whet.report.monitor import Seen, Settings, build_monitoring
 from whet.testing import check_check
-from whet.types import Check, Score
+from whet.types import Score
 
 LONG = {"embedding_drift"}
 

@@ -20,7 +20,7 @@ from whet.files import file_hash
 from whet.models.builtin import model_hash
 from whet.models.heads import keep_heads
 from whet.models.save import load_base, read_card
-from whet.recipe import Choice
+from whet.recipe_parts import Choice
 from whet.run import Run, open_run
 from whet.stages.build import build_objective
 from whet.stages.job import build_job

@@ -17,7 +17,7 @@ from whet.errors import Interrupted, RecipeError
 from whet.files import file_hash
 from whet.models.load import load_policy
 from whet.models.merging import linear, ties
-from whet.recipe import Choice
+from whet.recipe_parts import Choice
 from whet.run import Run
 from whet.stages.build import build_technique
 from whet.stages.lineage import start_policy

@@ -12,7 +12,7 @@ from whet.data.alike import Families
 from whet.data.dataset import Dataset
 from whet.data.replay import Past, old_rows, stratified, with_past
 from whet.errors import DataError, Refused
-from whet.recipe import Data, Duplicates
+from whet.recipe_data import Data, Duplicates
 from whet.types import Example
 
 

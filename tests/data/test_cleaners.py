@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from whet import plugins
 from whet.data.clean import build_cleaners
 from whet.errors import RecipeError
-from whet.recipe import Data
+from whet.protocols import Unwanted
+from whet.recipe_data import Data
 from whet.testing.cleaners import cleaning_twice_is_cleaning_once
-from whet.types import Unwanted
 
 MESSY = st.lists(
     st.one_of(

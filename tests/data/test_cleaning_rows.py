@@ -11,7 +11,7 @@ import pytest
 from whet.data.clean import build_cleaners
 from whet.data.held_out import read_held_out
 from whet.data.preparing import prepare
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.recipe_file import build_recipe
 from whet.stages.predict import read_prediction_rows
 from whet.stages.preview import differences, preview

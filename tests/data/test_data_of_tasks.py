@@ -9,7 +9,7 @@ from whet.data.dataset import read_dataset
 from whet.data.keys import text_key
 from whet.data.tasks import prepare_tasks
 from whet.errors import DataError
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 NEEDS = ("text", "label")
 

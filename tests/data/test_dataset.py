@@ -17,7 +17,7 @@ from whet.data.keys import text_key
 from whet.data.preflight import preflight
 from whet.data.preparing import prepare
 from whet.errors import DataError, Refused
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -100,7 +100,7 @@ def test_conversations_survive_the_folder(tmp_path):
 def test_the_same_data_give_the_same_bytes_in_another_process(tmp_path):
     path = table(tmp_path / "a.csv", balanced(50))
     found = prepare(Data(path=path), CLASSIFY, None)
-    code = "from whet.data.preparing import prepare; from whet.recipe import Data"
+    code = "from whet.data.preparing import prepare; from whet.recipe_data import Data"
     code += f"; print(prepare(Data(path={path!r}), ('text', 'label'), None).hash)"
     for seed in ("1", "2"):
         done = subprocess.run(

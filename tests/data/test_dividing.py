@@ -23,7 +23,7 @@ from whet.data.stratify import by_labels
 from whet.data.times import order_of, seconds
 from whet.data.units import units_of
 from whet.errors import DataError, Refused
-from whet.recipe import Data, Duplicates
+from whet.recipe_data import Data, Duplicates
 from whet.types import Example, Message
 
 SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}

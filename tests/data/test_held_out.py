@@ -10,7 +10,7 @@ from whet.data.dataset import Dataset
 from whet.data.held_out import read_held_out
 from whet.data.preparing import prepare
 from whet.errors import DataError, Refused
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 NEEDS = ("text", "label")
 

@@ -24,7 +24,7 @@ from whet.data.making import Maker
 from whet.data.preparing import prepare
 from whet.data.shelves import Shelving
 from whet.errors import DataError, Interrupted, Refused
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.recipe_file import build_recipe
 from whet.run import Run
 from whet.stages import shelving

@@ -10,7 +10,7 @@ import pytest
 from whet.data.preparing import prepare
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.types import Example, Message
 
 PAIRS, JUDGED, ASKED = ("prompt", "chosen", "rejected"), ("prompt", "response", "label"), ("prompt",)

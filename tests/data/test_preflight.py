@@ -15,7 +15,7 @@ from whet.data.preparing import prepare
 from whet.data.rows import RawRow, Reject
 from whet.data.write import read_prediction_rows, write_rows
 from whet.errors import DataError
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.types import Example, Message, Row
 
 END = 2

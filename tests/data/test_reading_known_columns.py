@@ -11,7 +11,7 @@ from whet.data.read import TEXT, read_files
 from whet.data.rows import RawRow
 from whet.data.table import Reading
 from whet.data.write import read_prediction_rows, write_rows
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 COLUMNS = Data(path=("x",), text="message", label="intent")
 

@@ -18,7 +18,7 @@ from whet.data.redact import redact_row
 from whet.errors import RecipeError
 from whet.private.kinds import KINDS, NAMED
 from whet.private.redact import Redactor
-from whet.recipe import Data, PrivateKind, Redact
+from whet.recipe_data import Data, PrivateKind, Redact
 from whet.types import Example, Message
 
 CLASSIFY = ("text", "label")

@@ -6,7 +6,7 @@ import pytest
 
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import several, to_examples
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.types import Example, Message
 
 CLASSIFY, CHAT = ("text", "label"), ("messages",)

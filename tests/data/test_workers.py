@@ -19,7 +19,7 @@ from whet.data.preparing import prepare
 from whet.data.rows import RawRow, Reject
 from whet.data.workers import making_rows, workers_for
 from whet.errors import DataError
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.types import Example, Message
 
 CLASSIFY = ("text", "label")

@@ -16,7 +16,7 @@ from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
 from whet.errors import DataError
 from whet.objectives.tokens import Tokens
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.recipe_file import build_recipe
 from whet.stages.evaluate import evaluate
 from whet.stages.new import guess_recipe

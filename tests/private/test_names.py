@@ -20,7 +20,7 @@ from whet.data.workers import workers_for
 from whet.errors import ModelError, RecipeError, RunError
 from whet.models.tagger import load_tagger
 from whet.private.names import whole_name
-from whet.recipe import Data, Redact
+from whet.recipe_data import Data, Redact
 from whet.recipe_file import build_recipe
 from whet.stages.deploy import write_bundle
 from whet.stages.predict import load

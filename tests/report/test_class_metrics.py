@@ -13,8 +13,9 @@ from sklearn import metrics as sk
 
 from whet import plugins
 from whet.errors import DataError
+from whet.protocols import Metric
 from whet.stats import bootstrap, redrawn_of, stack
-from whet.types import Example, Metric, Output
+from whet.types import Example, Output
 
 Row = tuple[Example, Output]
 

@@ -17,8 +17,9 @@ from sklearn import metrics as sk
 
 from whet import plugins
 from whet.errors import DataError
+from whet.protocols import Metric
 from whet.stats import stack
-from whet.types import Example, Message, Metric, Output
+from whet.types import Example, Message, Output
 from whet.words import common_subsequence
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "metrics" / "rouge_score"

@@ -19,8 +19,9 @@ from pytest import approx
 
 from whet import plugins
 from whet.errors import WhetError
+from whet.protocols import Metric
 from whet.stats import bootstrap, redrawn_of, stack
-from whet.types import Example, Message, Metric, Output
+from whet.types import Example, Message, Output
 from whet.words import WORDNET_FILES, read_wordnet, subsequence_places, words_and_marks
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "metrics" / "rouge_score"

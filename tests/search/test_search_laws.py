@@ -9,9 +9,9 @@ import pytest
 from whet import plugins
 from whet.engine.study import optuna
 from whet.plugins import plugin
+from whet.protocols import Sampler, Space
 from whet.testing.pruners import PRUNER_LAWS
 from whet.testing.samplers import SAMPLER_LAWS, same_seed_gives_the_same_settings, sampler_space
-from whet.types import Sampler, Space
 
 
 def law_name(law: object) -> str:

@@ -14,8 +14,8 @@ import pytest
 from whet.collect.journal import Writer
 from whet.data.accounting import ACCOUNTING
 from whet.errors import DataError, RecipeError
-from whet.recipe import Choice
 from whet.recipe_file import build_recipe
+from whet.recipe_parts import Choice
 from whet.stages.collect import collected
 from whet.stages.narrate import Narrator
 from whet.stages.prepare import prepare_run

@@ -20,8 +20,8 @@ from whet.collect.fetch import Passing, Reach, fetch
 from whet.collect.robots import parse_robots
 from whet.data.rows import RawRow, Reject
 from whet.errors import DataError
+from whet.protocols import Source
 from whet.stages.new_source import source_of
-from whet.types import Source
 
 KEY = "hush-4711-hush"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"

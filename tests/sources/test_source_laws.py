@@ -13,8 +13,8 @@ from exported import argilla_records, chatgpt, label_studio_tasks
 from whet import plugins
 from whet.collect.page import Mark, Page
 from whet.data.rows import RawRow
+from whet.protocols import Source
 from whet.testing.sources import check_source
-from whet.types import Source
 
 
 def table(folder: Path, rows: int = 2500) -> Path:

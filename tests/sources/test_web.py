@@ -17,11 +17,11 @@ from whet.collect.fetch import Passing, Reach, fetch, is_public
 from whet.collect.robots import parse_robots
 from whet.data.rows import RawRow, Reject
 from whet.errors import DataError, RecipeError
+from whet.protocols import Source
 from whet.recipe_file import build_recipe
 from whet.stages.collect import collected
 from whet.stages.new import new
 from whet.testing.sources import check_source
-from whet.types import Source
 
 KEY = "hush-4711-hush"
 

@@ -18,7 +18,7 @@ from whet.data.stream import keys_of, parts_of
 from whet.engine.seen import Seen
 from whet.engine.token_cache import fits, keep, kept, make_room
 from whet.errors import DataError, TrainingError
-from whet.recipe import Split
+from whet.recipe_data import Split
 from whet.types import Example, Row
 
 WORDS = ["tea", "naïve", "日本", "a", "longer", "…", "x" * 90]

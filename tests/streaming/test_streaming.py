@@ -13,8 +13,8 @@ from whet.data.sampled import sampled
 from whet.data.stream import streamed_of
 from whet.errors import DataError, RecipeError, RunError, WhetError
 from whet.plugins import build
-from whet.recipe import Choice
 from whet.recipe_file import load_recipe
+from whet.recipe_parts import Choice
 from whet.stages import train as training
 from whet.stages.prepare import prepare_data
 from whet.stages.streaming import open_stream

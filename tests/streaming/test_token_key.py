@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from whet.recipe import Choice
+from whet.recipe_parts import Choice
 from whet.stages import token_key as keys
 from whet.stages.token_key import token_key
 

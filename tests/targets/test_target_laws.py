@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from whet import plugins
+from whet.protocols import Target
 from whet.targets.docker import Docker
 from whet.testing import targets
-from whet.types import Target
 
 TARGETS = plugins.names("targets")
 WRITES = "vertex"

@@ -17,11 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from whet.annotation.answers import Answer, Stale
 from whet.annotation.desk import Desk, Unknown
 from whet.annotation.gate import MAX_BODY_BYTES, Gate, Names, as_json, failed, too_large
 from whet.annotation.kinds import NotAllowed
 from whet.annotation.sessions import Session, Sessions, TooManyFailures, is_name
-from whet.annotation.store import Answer, NotStored, Stale
+from whet.annotation.store_file import NotStored
 from whet.server.refusals import Refusal, wrong_value
 
 BODY_TIMEOUT_S = 30.0

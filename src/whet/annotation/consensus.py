@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from whet.annotation.agreement import Agreement, Level, cohen_kappa, fleiss_kappa, krippendorff_alpha
+from whet.annotation.answers import Answer
 from whet.annotation.items import Item
 from whet.annotation.kinds import Job, Kind, Value, comparable, tags_of, words_of
-from whet.annotation.store import Answer
 
 How = Literal["decided", "agreed", "majority", "single", "flagged", "disputed", "open"]
 USED: tuple[How, ...] = ("decided", "agreed", "majority", "single")

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from whet.annotation.answers import Action, Answer, Guess
 from whet.annotation.consensus import judge
 from whet.annotation.items import Item
 from whet.annotation.kinds import Job, NotAllowed, checked
 from whet.annotation.queue import Queue
-from whet.annotation.store import Action, Answer, Guess, Store
+from whet.annotation.store import Store
 from whet.display import brief
 
 LONGEST_REASON = 2_000

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from whet.annotation.answers import Action, Answer, Guess
 from whet.annotation.items import Item, text_of
 from whet.annotation.kinds import Job, Kind, NotAllowed, Value, checked, name_of
-from whet.annotation.store import Action, Answer, Guess, Store
+from whet.annotation.store import Store
 
 LONGEST_WHO = 320
 """Characters of somebody's name in another tool, such as an address of mail."""

@@ -15,7 +15,7 @@ from whet.data.columns import is_empty, is_number
 from whet.data.labels import label_key, merged_labels
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import Shape, example, plain, question, several, unchanged
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.types import Example
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from whet.annotation.answers import Answer, Guess
 from whet.annotation.items import Item
 from whet.annotation.kinds import Kind, comparable
-from whet.annotation.store import Answer, Guess
 
 Order = Literal["file", "uncertainty", "disagreement", "suspicion", "loss"]
 ORDERS: tuple[Order, ...] = get_args(Order)

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from whet.annotation.answers import Change
 from whet.annotation.consensus import USED, Outcome, outcome
 from whet.annotation.exchange import Incoming, Taken, moment, when
 from whet.annotation.items import Item, items_of
 from whet.annotation.kinds import Job, Value, tags_of, words_of
-from whet.annotation.store import Change, Store
+from whet.annotation.store import Store
 from whet.data.rows import RawRow
 from whet.errors import DataError
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 BY, AT, HOW, FROM = "annotated_by", "annotated_at", "annotated_how", "annotated_from"
 """Columns that are added: whose answer it is, when it was given, how it came about (consensus.How), and the file and line of the row."""

@@ -1,19 +1,6 @@
 """Where annotations live: one SQLite file beside the recipe; an answer is on the disk before it is confirmed.
 
-Version 1, in SQLite's `user_version`; another version is refused. Only one server writes it at a time; anybody may read.
-
-| table | what it holds |
-|---|---|
-| `meta` | `job` (what is asked), `sources` (each file and its SHA-256), `columns` (which column means what) |
-| `items` | each different row: `key` (hash of what is shown), `number` (its order), `content`, `given` (what the file says), `present` (whether the file still has it) |
-| `places` | where it stands: `key`, `file`, `line`, `fields` (the row as it was read) |
-| `answers` | the present state: `key`, `annotator`, `revision`, `action` (answer, skip, flag, none), `value`, `reason`, `time`, `seconds` |
-| `decisions` | the same for what an adjudicator has settled, one for each `key` |
-| `history` | every change, never altered: who, when, `before`, `after`, why; `undoes` names the change that an undo took back |
-| `guesses` | what models say: `key`, `source`, `value`, `confidence`, `loss` (of what the file says) |
-| `vectors` | a text's embedding in fp32, by `key` and the model's hash |
-
-Times are seconds since 1970, UTC; values are JSON.
+Its tables are in `store_file`. Only one server writes it at a time; anybody may read.
 """
 
 from __future__ import annotations
@@ -24,88 +11,18 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TextIO
+from typing import Any, Self
 
+from whet.annotation.answers import Answer, Change, Guess, Stale, Subject, answer_of, as_json, change_of, said
 from whet.annotation.items import Item
-from whet.annotation.kinds import Job, Value, job_of
+from whet.annotation.kinds import Job, job_of
+from whet.annotation.store_file import NotStored, damaged, locked, opened
 from whet.data.rows import RawRow
 from whet.errors import DataError
-from whet.files import held_alone
-from whet.recipe import Data
-
-VERSION = 1
-Action = Literal["answer", "skip", "flag", "none"]
-Subject = Literal["answer", "decision"]
-STATE = "revision INTEGER NOT NULL, action TEXT NOT NULL, value TEXT, reason TEXT NOT NULL, time REAL NOT NULL, seconds REAL"
-SCHEMA = f"""
-PRAGMA journal_mode = WAL;
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS items (
-    key TEXT PRIMARY KEY, number INTEGER NOT NULL, content TEXT NOT NULL, given TEXT, present INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS places (key TEXT NOT NULL, file TEXT NOT NULL, line INTEGER NOT NULL, fields TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS places_key ON places (key);
-CREATE TABLE IF NOT EXISTS answers (key TEXT NOT NULL, annotator TEXT NOT NULL, {STATE}, PRIMARY KEY (key, annotator)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS decisions (key TEXT PRIMARY KEY, annotator TEXT NOT NULL, {STATE}) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS history (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, subject TEXT NOT NULL, annotator TEXT NOT NULL, time REAL NOT NULL,
-    revision INTEGER NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL, seconds REAL, source TEXT NOT NULL, undoes INTEGER);
-CREATE INDEX IF NOT EXISTS history_key ON history (key);
-CREATE INDEX IF NOT EXISTS history_annotator ON history (annotator);
-CREATE TABLE IF NOT EXISTS guesses (
-    key TEXT NOT NULL, source TEXT NOT NULL, value TEXT, confidence REAL, loss REAL, PRIMARY KEY (key, source)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS vectors (key TEXT NOT NULL, model TEXT NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (key, model)) WITHOUT ROWID;
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What one annotator has said of one row, or an adjudicator has settled."""
-
-    key: str
-    annotator: str
-    revision: int = 0
-    """How often it was changed; 0: never said."""
-    action: Action = "none"
-    value: Value | None = None
-    reason: str = ""
-    """Why it was skipped or flagged, or settled so."""
-    time: float = 0.0
-    seconds: float | None = None
-    """How long it took."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A line of the history."""
-
-    id: int
-    key: str
-    subject: Subject
-    annotator: str
-    time: float
-    revision: int
-    before: Mapping[str, Any]
-    """`action`, `value`, `reason` until then."""
-    after: Mapping[str, Any]
-    seconds: float | None
-    source: str
-    """`page`, or the file that it was imported from."""
-    undoes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """What a model says of a row."""
-
-    key: str
-    source: str
-    value: Value | None
-    confidence: float | None
-    loss: float | None = None
-    """Of what the file says, in nats."""
+from whet.recipe_data import Data
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,24 +36,6 @@ class Loaded:
     """Files that are not what they were."""
 
 
-class Stale(Exception):
-    """Somebody has changed the answer since it was shown; `now` is what it is."""
-
-    def __init__(self, now: Answer) -> None:
-        super().__init__("the answer was changed elsewhere")
-        self.now = now
-
-
-class NotStored(DataError):
-    """The file could not be written, and holds what it held; `reason` is SQLite's."""
-
-    def __init__(self, path: Path, error: sqlite3.Error) -> None:
-        super().__init__(
-            f"{path}: could not be written ({error}), and holds what it held before. Make room there, and try again."
-        )
-        self.reason = str(error)
-
-
 class Store:
     """The file, opened. Every method may be called from any thread."""
 
@@ -144,12 +43,12 @@ class Store:
         """Open the file, or make it where it is to be written. Raises DataError."""
         self.path = path
         self._guard = threading.RLock()
-        self._lock = _lock(path) if writes else None
+        self._lock = locked(path) if writes else None
         try:
-            self._file = _opened(path, writes)
+            self._file = opened(path, writes)
         except (sqlite3.Error, DataError) as error:
             self.close_lock()
-            raise error if isinstance(error, DataError) else _damaged(path, error) from None
+            raise error if isinstance(error, DataError) else damaged(path, error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -195,12 +94,12 @@ class Store:
             file.executemany(
                 "INSERT INTO items VALUES (?, ?, ?, ?, 1) ON CONFLICT (key) DO UPDATE SET "
                 "number = excluded.number, content = excluded.content, given = excluded.given, present = 1",
-                [(item.key, number, _json(item.content), _json(item.given)) for number, item in enumerate(items)],
+                [(item.key, number, as_json(item.content), as_json(item.given)) for number, item in enumerate(items)],
             )  # fmt: skip
             file.executemany("DELETE FROM places WHERE key = ?", [(item.key,) for item in items])
             file.executemany(
                 "INSERT INTO places VALUES (?, ?, ?, ?)",
-                [(item.key, row.file, row.line, _json(dict(row.fields))) for item in items for row in item.places],
+                [(item.key, row.file, row.line, as_json(dict(row.fields))) for item in items for row in item.places],
             )
             self._set_meta("sources", dict(sources))
             self._set_meta("columns", columns.model_dump(mode="json"))
@@ -228,24 +127,24 @@ class Store:
     def answers(self) -> list[Answer]:
         """Return what everybody has said."""
         with self._guard:
-            return [_answer(row) for row in self._file.execute("SELECT * FROM answers ORDER BY time, key, annotator")]
+            return [answer_of(row) for row in self._file.execute("SELECT * FROM answers ORDER BY time, key, annotator")]
 
     def decisions(self) -> list[Answer]:
         """Return what was settled."""
         with self._guard:
-            return [_answer(row) for row in self._file.execute("SELECT * FROM decisions ORDER BY time, key")]
+            return [answer_of(row) for row in self._file.execute("SELECT * FROM decisions ORDER BY time, key")]
 
     def answer(self, key: str, annotator: str) -> Answer:
         """Return what one annotator has said of a row."""
         with self._guard:
             found = self._file.execute("SELECT * FROM answers WHERE key = ? AND annotator = ?", (key, annotator)).fetchone()
-        return Answer(key=key, annotator=annotator) if found is None else _answer(found)
+        return Answer(key=key, annotator=annotator) if found is None else answer_of(found)
 
     def decision(self, key: str) -> Answer:
         """Return what was settled of a row."""
         with self._guard:
             found = self._file.execute("SELECT * FROM decisions WHERE key = ?", (key,)).fetchone()
-        return Answer(key=key, annotator="") if found is None else _answer(found)
+        return Answer(key=key, annotator="") if found is None else answer_of(found)
 
     def put(self, new: Answer, *, subject: Subject = "answer", source: str = "page", undoes: int | None = None) -> Answer:
         """Store an answer, or a decision; `new.revision` is that of the one it replaces. Returns it as stored, on the disk.
@@ -260,7 +159,7 @@ class Store:
                 raise Stale(before)
             stored = replace(new, revision=before.revision + 1, time=new.time or time.time())
             row = (
-                stored.key, stored.annotator, stored.revision, stored.action, _json(stored.value), stored.reason, stored.time,
+                stored.key, stored.annotator, stored.revision, stored.action, as_json(stored.value), stored.reason, stored.time,
                 stored.seconds,
             )  # fmt: skip
             table = "answers" if subject == "answer" else "decisions"
@@ -269,7 +168,7 @@ class Store:
                 "INSERT INTO history (key, subject, annotator, time, revision, before, after, seconds, source, undoes) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    stored.key, subject, stored.annotator, stored.time, stored.revision, _said(before), _said(stored),
+                    stored.key, subject, stored.annotator, stored.time, stored.revision, said(before), said(stored),
                     stored.seconds, source, undoes,
                 ),
             )  # fmt: skip
@@ -299,7 +198,7 @@ class Store:
         """Return every change, of one row or of all, oldest first."""
         with self._guard:
             rows = self._file.execute("SELECT * FROM history WHERE key = ? OR ? IS NULL ORDER BY id", (key, key)).fetchall()
-        return [_change(row) for row in rows]
+        return [change_of(row) for row in rows]
 
     def guesses(self) -> list[Guess]:
         """Return what models have said."""
@@ -309,7 +208,7 @@ class Store:
 
     def put_guesses(self, guesses: Iterable[Guess]) -> None:
         """Keep what a model says."""
-        rows = [(one.key, one.source, _json(one.value), one.confidence, one.loss) for one in guesses]
+        rows = [(one.key, one.source, as_json(one.value), one.confidence, one.loss) for one in guesses]
         with self.change() as file:
             file.executemany("INSERT OR REPLACE INTO guesses VALUES (?, ?, ?, ?, ?)", rows)
 
@@ -349,71 +248,4 @@ class Store:
         return None if found is None else json.loads(found[0])
 
     def _set_meta(self, name: str, value: object) -> None:
-        self._file.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, _json(value)))
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, default=str)  # escaped, so that a lone surrogate is no fault
-
-
-def _said(answer: Answer) -> str:
-    values = asdict(answer)
-    return _json({name: values[name] for name in ("action", "value", "reason")})
-
-
-def _answer(row: tuple[Any, ...]) -> Answer:
-    key, annotator, revision, action, value, reason, when, seconds = row
-    return Answer(
-        key=key, annotator=annotator, revision=revision, action=action, value=json.loads(value), reason=reason, time=when,
-        seconds=seconds,
-    )  # fmt: skip
-
-
-def _change(row: tuple[Any, ...]) -> Change:
-    number, key, subject, annotator, when, revision, before, after, seconds, source, undoes = row
-    return Change(
-        number, key, subject, annotator, when, revision, json.loads(before), json.loads(after), seconds, source, undoes
-    )  # fmt: skip
-
-
-def _lock(path: Path) -> TextIO:
-    """Return the open file beside it that only one writer holds. Raises DataError."""
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder, and annotations are kept in a file. Name one with --store FILE.")
-    try:
-        file = held_alone(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}). Name another file with --store FILE.") from None
-    if file is None:
-        raise DataError(
-            f"{path}: another `whet annotate` is at work on it. Go to its page, or stop it first; several people may use one page."
-        )
-    return file
-
-
-def _opened(path: Path, writes: bool) -> sqlite3.Connection:
-    if not writes and not path.is_file():
-        raise DataError(f"{path}: there are no annotations yet. Begin with: whet annotate FILE; or name them with --store.")
-    place = path if writes else f"{path.absolute().as_uri()}?mode=ro"
-    file = sqlite3.connect(place, timeout=10, check_same_thread=False, isolation_level=None, uri=not writes)
-    try:
-        found = file.execute("PRAGMA user_version").fetchone()[0]
-        if found not in {0, VERSION} or (not found and not writes):
-            raise DataError(
-                f"{path}: annotations of version {found}; this version of whet knows {VERSION}. Name another --store."
-            )
-        if writes:
-            tables = file.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if tables and not found:
-                raise DataError(f"{path}: is another program's file. Name another one with --store FILE.")
-            file.executescript(SCHEMA)
-            file.execute(f"PRAGMA user_version = {VERSION}")
-            file.execute("PRAGMA synchronous = FULL")  # a confirmed answer survives a power cut
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: is no file of annotations, or damaged ({error}). Restore it, or name another with --store FILE.")
+        self._file.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, as_json(value)))

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from whet.annotation.answers import Guess
 from whet.annotation.consensus import USED, outcome
 from whet.annotation.desk import Desk
 from whet.annotation.items import Item, text_of
 from whet.annotation.kinds import Kind, words_of
 from whet.annotation.phrases import Phrases
-from whet.annotation.store import Guess
 from whet.engine.label_noise import LabelNoise, find_label_noise
 from whet.engine.logistic import fit_logistic
 

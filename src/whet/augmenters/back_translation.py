@@ -11,7 +11,8 @@ from pydantic import Field
 
 from whet.collect.translate import Translator, translated
 from whet.plugins import plugin
-from whet.types import Augmenter, Original
+from whet.protocols import Augmenter
+from whet.types import Original
 
 AT_ONCE = 64
 _SENTENCE = re.compile(r"(?<=[.!?。！？])(\s+)")

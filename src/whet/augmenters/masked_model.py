@@ -17,7 +17,8 @@ from whet.errors import ModelError
 from whet.models.load import load_policy
 from whet.models.policy import Policy
 from whet.plugins import Place, plugin
-from whet.types import Augmenter, Original, Row
+from whet.protocols import Augmenter
+from whet.types import Original, Row
 from whet.wordwise import Worded, cased, cut, movable, number_of
 
 AT_ONCE = 64

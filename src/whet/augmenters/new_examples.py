@@ -9,7 +9,8 @@ from pydantic import Field
 
 from whet.collect.chat import Endpoint, Question, asked, foretold
 from whet.plugins import plugin
-from whet.types import Augmenter, Original
+from whet.protocols import Augmenter
+from whet.types import Original
 
 SYSTEM = (
     "You write example texts for a data set. You answer with one text alone: no introduction, no number, no quotes, no comment."

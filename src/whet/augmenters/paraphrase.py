@@ -9,7 +9,8 @@ from pydantic import Field
 
 from whet.collect.chat import Endpoint, Question, asked, foretold
 from whet.plugins import plugin
-from whet.types import Augmenter, Original
+from whet.protocols import Augmenter
+from whet.types import Original
 
 SYSTEM = "You rewrite texts. You answer with the rewritten text alone: no introduction, no quotes, no comment."
 

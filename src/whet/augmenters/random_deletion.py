@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pydantic import Field
 
 from whet.plugins import plugin
-from whet.types import Augmenter, Original
+from whet.protocols import Augmenter
+from whet.types import Original
 from whet.wordwise import cut, movable
 
 

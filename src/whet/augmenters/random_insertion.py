@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pydantic import Field
 
 from whet.plugins import plugin
+from whet.protocols import Augmenter
 from whet.thesaurus import read_thesaurus
-from whet.types import Augmenter, Original
+from whet.types import Original
 from whet.wordwise import cut, number_of
 
 

@@ -10,7 +10,8 @@ from scipy.stats import chi2
 
 from whet.drift import category_counts, counted_interval
 from whet.plugins import plugin
-from whet.types import Check, Score
+from whet.protocols import Check
+from whet.types import Score
 
 if TYPE_CHECKING:
     from whet.drift import Floats, Ints

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from whet.drift import ends, redrawn_p
 from whet.plugins import plugin
-from whet.types import Check, Score
+from whet.protocols import Check
+from whet.types import Score
 
 if TYPE_CHECKING:
     from whet.drift import Floats

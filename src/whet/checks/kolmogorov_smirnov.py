@@ -10,7 +10,8 @@ from scipy.stats import ks_2samp
 
 from whet.drift import ends
 from whet.plugins import plugin
-from whet.types import Check, Score
+from whet.protocols import Check
+from whet.types import Score
 
 if TYPE_CHECKING:
     from whet.drift import Floats

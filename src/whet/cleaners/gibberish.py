@@ -8,7 +8,7 @@ from itertools import pairwise
 from pydantic import Field
 
 from whet.plugins import plugin
-from whet.types import Unwanted
+from whet.protocols import Unwanted
 
 _RARITY = (
     "95457757596353959343667867", "35883999389389399357499969", "39693993494599299464499969", "47852867289577489448477969", "47535668698453768234767679",

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from whet.errors import RecipeError, installing
 from whet.plugins import plugin
-from whet.types import Unwanted
+from whet.protocols import Unwanted
 
 
 @plugin

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from whet.plugins import plugin
-from whet.types import Unwanted
+from whet.protocols import Unwanted
 
 
 @plugin

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pydantic import Field
 
 from whet.plugins import plugin
-from whet.types import Unwanted
+from whet.protocols import Unwanted
 
 
 @plugin

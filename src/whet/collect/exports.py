@@ -18,7 +18,7 @@ from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
 from whet.data.table import Reading
 from whet.plugins import beside_recipe
-from whet.types import Source
+from whet.protocols import Source
 
 PAGE = 1000
 """Rows written at once."""

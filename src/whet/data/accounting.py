@@ -11,7 +11,7 @@ from pathlib import Path
 from whet.data.notices import counted
 from whet.data.rows import INTENDED, Reject
 from whet.errors import DataError
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 ACCOUNTING = Path("data/accounting.json")
 """Where it lies in a run."""

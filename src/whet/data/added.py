@@ -22,7 +22,7 @@ from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
 from whet.data.split import PARTS, split
 from whet.errors import DataError
-from whet.recipe import Split
+from whet.recipe_data import Split
 from whet.types import Example
 
 NEW = "new"

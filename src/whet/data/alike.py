@@ -18,7 +18,7 @@ from whet.data.notices import counted
 from whet.data.rows import Kind, Reject
 from whet.data.shelf import Rows, Stored, brief, joined, without
 from whet.data.shingles import as_read
-from whet.recipe import Duplicates
+from whet.recipe_data import Duplicates
 from whet.types import Example
 
 MOST_COPIES = 0.5

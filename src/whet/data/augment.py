@@ -14,7 +14,7 @@ from whet.data.alike import near_to
 from whet.data.dataset import Dataset
 from whet.data.keys import text_key
 from whet.errors import DataError
-from whet.recipe import Augment, Duplicates
+from whet.recipe_data import Augment, Duplicates
 from whet.types import Example, Message, Original
 
 REPEATED = "repeat"

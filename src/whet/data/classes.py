@@ -12,7 +12,7 @@ from whet.data.labels import label_key, merged_labels, respelt, spellings
 from whet.data.notices import counted
 from whet.data.shelf import Stored
 from whet.errors import DataError
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.types import Example
 
 

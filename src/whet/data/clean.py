@@ -12,8 +12,9 @@ from whet.data.redact import build_redactor, redact_row, secret_key, wanted
 from whet.data.rows import RawRow, Reject
 from whet.plugins import build
 from whet.private.redact import Redactor
-from whet.recipe import Data
-from whet.types import Cleaner, Example, Unwanted
+from whet.protocols import Cleaner, Unwanted
+from whet.recipe_data import Data
+from whet.types import Example
 
 FOR_LABELS = ("encoding", "markup", "unicode", "controls", "spaces")
 FOR_WRITING = ("encoding", "unicode", "controls")

@@ -19,7 +19,7 @@ from whet.data.store import example_line, example_of, examples_hash
 from whet.data.stream import Streamed, streamed_of
 from whet.errors import DataError
 from whet.files import read_lines, write_json, write_lines, write_whole
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.types import Example
 
 

@@ -12,7 +12,7 @@ from whet.data.keys import text_key
 from whet.data.store import example_of
 from whet.errors import DataError
 from whet.files import read_lines
-from whet.recipe import Duplicates
+from whet.recipe_data import Duplicates
 from whet.types import Example
 
 PARTS = ("train", "validation", "test")

@@ -26,7 +26,7 @@ from whet.data.shelves import Shelving
 from whet.data.table import Reading
 from whet.data.workers import making_rows, workers_for
 from whet.errors import DataError
-from whet.recipe import SOURCES, Data
+from whet.recipe_data import SOURCES, Data
 from whet.types import Example
 
 

@@ -10,7 +10,7 @@ from whet.data.frozen import Frozen
 from whet.data.redact import Private
 from whet.data.rows import Reject
 from whet.data.shelf import Rows
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from whet.data.shelf import Ints, Stored
 from whet.data.shelves import Shelving
 from whet.data.unswept import unswept
 from whet.files import json_text, write_chunks
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 HEX = 1 << 16
 """Keys that are written at a time."""

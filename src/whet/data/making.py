@@ -15,7 +15,7 @@ from whet.data.keys import text_key
 from whet.data.redact import build_redactor, redact_row, texts_of, wanted
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.types import Example, Message
 
 

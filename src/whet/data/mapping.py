@@ -13,7 +13,7 @@ from whet.data.raw import RawRows
 from whet.data.rows import RawRow, Read, Reject
 from whet.display import brief, listed
 from whet.errors import DataError
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 OPTIONAL = frozenset({"input", "system", "text_pair"})
 

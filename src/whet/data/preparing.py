@@ -19,7 +19,7 @@ from whet.data.rows import Reject
 from whet.data.shelf import Rows
 from whet.data.split import PARTS
 from whet.data.unswept import unswept
-from whet.recipe import Data
+from whet.recipe_data import Data
 
 
 def prepare(

@@ -17,7 +17,7 @@ from whet.private.kinds import KINDS, NAMED, plural
 from whet.private.names import Names
 from whet.private.phones import unknown_regions
 from whet.private.redact import Redactor
-from whet.recipe import Data, Redact
+from whet.recipe_data import Data, Redact
 from whet.types import Example
 
 SHOWN = 5  # places of each kind that are named

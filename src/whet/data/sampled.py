@@ -23,7 +23,7 @@ from whet.data.split import PARTS
 from whet.data.stream import ROWS_OF_PIECE, Streamed, keys_of, parts_of
 from whet.engine.order import permutation
 from whet.errors import DataError
-from whet.recipe import Data, Split
+from whet.recipe_data import Data, Split
 from whet.types import Example
 
 SAMPLED = 64

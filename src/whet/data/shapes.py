@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from whet.data.columns import is_empty, is_number, is_turn, turns_of
 from whet.data.conversation import Unusable, Unwelcome, answer, conversation
 from whet.data.rows import RawRow, Read, Reject
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.types import Example, Message
 
 Clean = Callable[[str], str]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from whet.data.keys import content_key, text_key
 from whet.data.pieces import PIECE, LargeFile, Piece, pieces_of, probe
 from whet.errors import RunError
-from whet.recipe import Split
+from whet.recipe_data import Split
 from whet.types import Example
 
 ROWS_OF_PIECE = 20

@@ -20,7 +20,7 @@ from whet.data.preparing import divide
 from whet.data.redact import together
 from whet.data.split import PARTS
 from whet.errors import DataError, Refused
-from whet.recipe import SOURCES, Data
+from whet.recipe_data import SOURCES, Data
 from whet.types import Example
 
 

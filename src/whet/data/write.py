@@ -19,7 +19,7 @@ from whet.data.shapes import Clean, question, unchanged
 from whet.data.table import Reading
 from whet.display import finite, plain
 from whet.errors import DataError
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.types import Example
 
 Format = Literal["csv", "jsonl"]

@@ -20,7 +20,8 @@ from whet.errors import RecipeError
 from whet.models.linear import placed
 from whet.models.lowrank import LowRank
 from whet.models.policy import Policy
-from whet.types import Objective, Unit
+from whet.protocols import Objective
+from whet.types import Unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from whet.errors import TrainingError
 from whet.models.linear import hidden_matrices
 from whet.models.policy import Policy
 from whet.models.reference import part_from_reference
-from whet.types import Batch, Cursor, Objective, Optimiser, Schedule, State, Step, StepRows, Unit
+from whet.protocols import Objective, Optimiser, Schedule
+from whet.types import Batch, Cursor, State, Step, StepRows, Unit
 
 PENALTY = "ewc"
 """The name of the anchor's term among a step's losses."""

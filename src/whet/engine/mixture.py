@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from whet.engine.order import permutation, seed_of
-from whet.types import Cursor, Plan, Unit
+from whet.protocols import Plan
+from whet.types import Cursor, Unit
 
 By = Literal["size", "temperature", "weight"]
 

@@ -10,7 +10,8 @@ from whet.engine.fields import require
 from whet.engine.generate import Sampling
 from whet.engine.rollout import counting_flat, greedy_outputs, prompt_units, rollout_steps, trial_reward
 from whet.models.policy import Policy
-from whet.types import Cursor, Example, Objective, Output, Plan, Reward, Row, State, StepRows, Unit
+from whet.protocols import Objective, Plan, Reward
+from whet.types import Cursor, Example, Output, Row, State, StepRows, Unit
 
 
 class Online(Objective, Protocol):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from whet.errors import TrainingError
-from whet.types import ByRole, Optimiser
+from whet.protocols import ByRole, Optimiser
 
 
 def build(

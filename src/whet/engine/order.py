@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from whet.types import Cursor, Plan, StepRows, Unit
+from whet.protocols import Plan
+from whet.types import Cursor, StepRows, Unit
 
 FIXED = 2**63
 """The epoch of what is drawn once and stays so, such as the masks of validation; training never comes so far."""

@@ -27,7 +27,8 @@ from whet.errors import RecipeError, TrainingError, WhetError
 from whet.models.policy import Policy
 from whet.models.template import prompt_ids, stop_ids
 from whet.plugins import inner
-from whet.types import Cursor, Example, Output, Plan, Reward, Row, State, StepRows, Unit
+from whet.protocols import Plan, Reward
+from whet.types import Cursor, Example, Output, Row, State, StepRows, Unit
 
 RewardSetting = Annotated[Any, BeforeValidator(functools.partial(inner, "rewards"), json_schema_input_type=str | dict[str, Any])]
 """A setting that names a reward, and holds it once it is built."""

@@ -8,7 +8,7 @@ from whet.engine.continuous import Continuous, answer_logprobs
 from whet.engine.continuous_targets import ContinuousTargets
 from whet.models.policy import Policy
 from whet.plugins import plugin
-from whet.types import Generation
+from whet.protocols import Generation
 
 
 @plugin

@@ -17,7 +17,7 @@ from whet.models.policy import Kind, Policy
 from whet.models.save import Card
 from whet.models.tensors import load_tensors, save_tensors
 from whet.plugins import plugin
-from whet.types import Artefact, Technique
+from whet.protocols import Artefact, Technique
 
 CLASSES: dict[Kind, Any] = {
     "encoder": AutoModel,

@@ -15,7 +15,7 @@ from whet.models.policy import Policy
 from whet.models.save import Card
 from whet.models.template import stop_ids
 from whet.plugins import plugin
-from whet.types import Artefact, Technique
+from whet.protocols import Artefact, Technique
 
 FILE = "model.gguf"
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}

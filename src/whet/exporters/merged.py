@@ -22,7 +22,7 @@ from whet.models.policy import Kind, Policy
 from whet.models.save import Card
 from whet.models.tensors import load_tensors, save_tensors
 from whet.plugins import plugin
-from whet.types import Artefact, Technique
+from whet.protocols import Artefact, Technique
 
 HEAD = "head.safetensors"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -16,7 +16,7 @@ from whet.models.artefact import fold, pooled_head
 from whet.models.policy import Policy
 from whet.models.save import Card
 from whet.plugins import plugin
-from whet.types import Artefact, Technique
+from whet.protocols import Artefact, Technique
 
 FILE = "model.onnx"
 INPUTS = ("input_ids", "attention_mask")

@@ -20,7 +20,8 @@ from whet.errors import ModelError
 from whet.models.policy import Kind, Policy
 from whet.models.rounded import RoundedLinear, make_dense, rounded_layers
 from whet.models.save import Card
-from whet.types import Row, Technique
+from whet.protocols import Technique
+from whet.types import Row
 
 POOLED_HEADS = ("classify", "reward")
 """Heads that are one linear layer on the pooled vector of a row."""

@@ -16,7 +16,7 @@ from whet.files import write_json
 from whet.models.load import load_policy
 from whet.models.policy import OF_TASK, Policy
 from whet.models.tensors import load_tensors, save_tensors
-from whet.types import Technique
+from whet.protocols import Technique
 
 POLICY, HEADS, BASE = "policy.json", "heads.safetensors", "base"
 """BASE is the base model's folder within a model folder that brings it along, as that of a bundle does."""

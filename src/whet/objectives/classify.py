@@ -16,7 +16,8 @@ from whet.engine.fields import require
 from whet.engine.order import shuffled
 from whet.models.policy import Policy
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, State, StepRows, Unit
+from whet.protocols import Objective, Plan
+from whet.types import Batch, Cursor, Example, Output, State, StepRows, Unit
 
 HEAD = "classify"
 TARGET = {"one": "label", "several": "labels", "number": "value"}

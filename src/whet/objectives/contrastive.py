@@ -17,7 +17,8 @@ from whet.engine.order import FIXED, permutation, seed_of
 from whet.errors import DataError
 from whet.models.policy import Policy
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+from whet.protocols import Objective, Plan
+from whet.types import Batch, Cursor, Example, Output, Row, State, StepRows, Unit
 
 HEAD = "classify"
 UNKNOWN = -1

@@ -17,7 +17,8 @@ from whet.models.named import load_named
 from whet.models.policy import Policy
 from whet.models.template import prompt_ids, stop_ids
 from whet.plugins import Place, plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, State, StepRows, Unit
+from whet.protocols import Objective, Plan
+from whet.types import Batch, Cursor, Example, Output, State, StepRows, Unit
 
 
 @plugin

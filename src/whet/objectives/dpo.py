@@ -16,7 +16,8 @@ from whet.models.policy import Policy
 from whet.models.reference import keep_reference
 from whet.models.template import prompt_ids, stop_ids
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+from whet.protocols import Objective, Plan
+from whet.types import Batch, Cursor, Example, Output, Row, State, StepRows, Unit
 
 
 @plugin

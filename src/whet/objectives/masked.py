@@ -16,7 +16,8 @@ from whet.engine.order import FIXED, shuffled
 from whet.errors import ModelError
 from whet.models.policy import Policy
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+from whet.protocols import Objective, Plan
+from whet.types import Batch, Cursor, Example, Output, Row, State, StepRows, Unit
 from whet.words import word_places
 
 

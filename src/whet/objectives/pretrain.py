@@ -10,7 +10,8 @@ from whet.engine.order import shuffled
 from whet.engine.text_rows import characters, text_rows
 from whet.models.policy import Policy
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, State, StepRows, Unit
+from whet.protocols import Objective, Plan
+from whet.types import Batch, Cursor, Example, Output, State, StepRows, Unit
 
 
 @plugin

@@ -14,7 +14,8 @@ from whet.engine.order import shuffled
 from whet.engine.scores import REWARD_HEAD, new_reward_head, reward_scores
 from whet.models.policy import Policy
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+from whet.protocols import Objective, Plan
+from whet.types import Batch, Cursor, Example, Output, Row, State, StepRows, Unit
 
 
 @plugin

@@ -11,7 +11,8 @@ from whet.engine.order import shuffled
 from whet.engine.targets import source_ids, target_row, written_targets
 from whet.models.policy import Policy
 from whet.plugins import plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, State, StepRows, Unit
+from whet.protocols import Objective, Plan
+from whet.types import Batch, Cursor, Example, Output, State, StepRows, Unit
 
 
 @plugin

@@ -15,7 +15,8 @@ from whet.engine.mixture import mixed, turns
 from whet.errors import RecipeError
 from whet.models.policy import Policy
 from whet.plugins import inner, plugin
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+from whet.protocols import Objective, Plan
+from whet.types import Batch, Cursor, Example, Output, Row, State, StepRows, Unit
 
 COEFFICIENT, SHARE = "coefficient", "share"
 """Of a row in its step: what its task's mean loss is multiplied by, and its task's share of the units."""

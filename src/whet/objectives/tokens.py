@@ -14,8 +14,9 @@ from whet.engine.order import shuffled
 from whet.errors import DataError, ModelError
 from whet.models.policy import Policy
 from whet.plugins import plugin
+from whet.protocols import Objective, Plan
 from whet.stats import place_of
-from whet.types import Batch, Cursor, Example, Objective, Output, Plan, Row, State, StepRows, Unit
+from whet.types import Batch, Cursor, Example, Output, Row, State, StepRows, Unit
 from whet.words import repaired, spans, word_places
 
 HEAD = "tokens"

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from whet.protocols import Metric
 from whet.report.scores import Measured, Resampling
 from whet.report.wording import as_json, interval, rows, shown, size, wording
 from whet.stats import paired, paired_mean, redrawn_of
-from whet.types import Example, Metric, Score
+from whet.types import Example, Score
 
 if TYPE_CHECKING:
     from whet.types import Statistics

@@ -15,9 +15,10 @@ import numpy as np
 from scipy.stats import fisher_exact, ttest_ind
 
 from whet.drift import holm
+from whet.protocols import Check
 from whet.report.wording import as_json, percent
 from whet.stats import NAN, bootstrap, mean, share_score
-from whet.types import Check, Score
+from whet.types import Score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whet import plugins
+from whet.protocols import Metric
 from whet.report.wording import as_json, metric_name, wording
 from whet.stats import bootstrap, paired, redrawn_of, share_score, stack
-from whet.types import Example, Metric, Output, Score
+from whet.types import Example, Output, Score
 
 if TYPE_CHECKING:
     from whet.stats import Ints

@@ -8,8 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from whet.errors import RecipeError
 from whet.plugins import inner, plugin
+from whet.protocols import Metric, Reward
 from whet.stats import stack
-from whet.types import Example, Metric, Output, Reward
+from whet.types import Example, Output
 
 
 def _of_texts(metric: Metric) -> Metric:

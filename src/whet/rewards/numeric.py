@@ -9,7 +9,8 @@ from pydantic import Field
 
 from whet.errors import DataError
 from whet.plugins import plugin
-from whet.types import Example, Reward
+from whet.protocols import Reward
+from whet.types import Example
 
 UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 NUMBER = re.compile(rf"(?:(?<!\d)-)?{UNSIGNED}(?:[eE][+-]?\d+)?(?:\s*/\s*\d+(?:\.\d+)?)?")

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from whet.plugins import plugin
-from whet.types import Example, Reward
+from whet.protocols import Reward
+from whet.types import Example
 
 
 def _compiles(pattern: str) -> str:

@@ -15,7 +15,8 @@ from whet.models.named import load_run_model
 from whet.models.policy import Policy
 from whet.models.save import read_card
 from whet.plugins import Place, plugin
-from whet.types import Example, Reward
+from whet.protocols import Reward
+from whet.types import Example
 
 
 def _is_reward_run(name: str) -> str:

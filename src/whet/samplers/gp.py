@@ -6,7 +6,7 @@ from pydantic import Field
 
 from whet.engine.study import optuna
 from whet.plugins import plugin
-from whet.types import Sampler, Space
+from whet.protocols import Sampler, Space
 
 
 @plugin

@@ -4,7 +4,7 @@ from typing import Any
 
 from whet.engine.study import optuna
 from whet.plugins import plugin
-from whet.types import Sampler, Space
+from whet.protocols import Sampler, Space
 
 
 @plugin

@@ -17,8 +17,9 @@ from whet.engine.machine import Precision, computing
 from whet.engine.targets import written_targets
 from whet.models.policy import Policy
 from whet.models.template import stop_ids
+from whet.protocols import Objective
 from whet.server.refusals import Refusal
-from whet.types import Example, Objective, Output, Row
+from whet.types import Example, Output, Row
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -17,10 +17,11 @@ from typing import Any, Literal
 from whet.engine.continuous import Request, Written
 from whet.engine.machine import computing
 from whet.errors import ModelError
+from whet.protocols import Engine, Generation
 from whet.server.refusals import Refusal
 from whet.server.served import Served
 from whet.server.text import TextStream
-from whet.types import Engine, Example, Generation
+from whet.types import Example
 
 TURN_TOKENS = 4096
 """Tokens of questions that are answered between two tokens of the texts at work."""

@@ -17,7 +17,7 @@ from whet.collect.visits import Visits, hosts_of
 from whet.data.rows import RawRow, Reject
 from whet.errors import DataError
 from whet.plugins import plugin
-from whet.types import Source
+from whet.protocols import Source
 
 SECRET = re.compile(
     r"authori[sz]ation|cookie|token|secret|passw|api[-_]?key|access[-_]?key|^key$|signature|^sig$|^pat$", re.IGNORECASE

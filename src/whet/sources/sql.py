@@ -19,7 +19,7 @@ from whet.data.rows import RawRow
 from whet.display import brief
 from whet.errors import DataError, installing
 from whet.plugins import beside_recipe, plugin
-from whet.types import Source
+from whet.protocols import Source
 
 PAGE = 1000
 """Rows fetched at once."""

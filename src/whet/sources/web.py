@@ -18,7 +18,7 @@ from whet.data.html import main_text
 from whet.data.rows import RawRow, Reject
 from whet.errors import DataError
 from whet.plugins import plugin
-from whet.types import Source
+from whet.protocols import Source
 
 HTML = ("text/html", "application/xhtml+xml")
 

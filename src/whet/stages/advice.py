@@ -8,7 +8,7 @@ from typing import Any
 
 from whet.models.memory import GIB, Load, Shape, estimate
 from whet.models.shapes import KNOWN
-from whet.recipe import Choice
+from whet.recipe_parts import Choice
 from whet.stages.estimate import logits_of, with_tokens
 from whet.stages.job import Job
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from whet.annotation.answers import Guess
 from whet.annotation.items import Item
 from whet.annotation.kinds import Job, Kind, spans_of
-from whet.annotation.store import Guess
 from whet.annotation.suggest import Embed
 from whet.data.shapes import plain
 from whet.engine.embed import unit_vectors

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from whet.annotation.answers import Guess
 from whet.annotation.items import Item, items_of, key_of, labels_of, shown, spelt_alike
 from whet.annotation.kinds import KINDS, Kind
-from whet.annotation.store import Guess
 from whet.data import names
 from whet.data.columns import Column, look
 from whet.data.guess import FIELDS, Purpose, guess
@@ -22,7 +22,7 @@ from whet.data.shapes import several
 from whet.display import brief
 from whet.errors import DataError, RecipeError
 from whet.files import file_hash
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.recipe_file import build_recipe, load_recipe
 from whet.stages.build import build_objective
 from whet.stages.prepare import located

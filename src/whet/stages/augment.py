@@ -24,11 +24,12 @@ from whet.data.dataset import Dataset
 from whet.data.keys import text_key
 from whet.data.notices import counted
 from whet.errors import DataError
-from whet.recipe import Augment, Data
+from whet.protocols import Augmenter
+from whet.recipe_data import Augment, Data
 from whet.stages.made import Made
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.survived import checker
-from whet.types import Augmenter, Example
+from whet.types import Example
 
 ROUNDS = 6
 """Times that classes are filled up again where new rows were left out."""

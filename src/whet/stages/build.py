@@ -11,12 +11,7 @@ from typing import Any
 from whet import plugins
 from whet.errors import RecipeError, RunError
 from whet.files import file_hash
-from whet.recipe import COLLECTED, Choice, Recipe
-from whet.recipe_file import parse_settings
-from whet.report.wording import metric_name
-from whet.run import Run
-from whet.stages.gate import check_gate
-from whet.types import (
+from whet.protocols import (
     Augmenter,
     Check,
     Cleaner,
@@ -35,6 +30,13 @@ from whet.types import (
     Technique,
     Tracker,
 )
+from whet.recipe import Recipe
+from whet.recipe_data import COLLECTED
+from whet.recipe_file import parse_settings
+from whet.recipe_parts import Choice
+from whet.report.wording import metric_name
+from whet.run import Run
+from whet.stages.gate import check_gate
 
 OF_TASKS = "objectives 'tasks': "
 Measurable = tuple[tuple[str, ...], tuple[str, ...]]
@@ -144,7 +146,7 @@ def check_plugins(recipe: Recipe, folder: Path | None) -> None:
         if lacking:
             raise RecipeError(
                 f"{recipe.place(*path)}: '{choice.name}' is no plugin of kind '{kind}': it has no {', '.join(lacking)}. "
-                f"Add them (whet.types.{PROTOCOLS[kind].__name__} as its base has the defaults), or name another: "
+                f"Add them (whet.protocols.{PROTOCOLS[kind].__name__} as its base has the defaults), or name another: "
                 f"{', '.join(plugins.names(kind))}."
             )
     objective, watched = build_objective(recipe.objective, folder), watched_metric(recipe)

@@ -10,9 +10,10 @@ from whet.collect.page import now
 from whet.data.notices import counted
 from whet.display import quoted
 from whet.errors import DataError
-from whet.recipe import COLLECTED, Choice, Data
+from whet.protocols import Source
+from whet.recipe_data import COLLECTED, Data
+from whet.recipe_parts import Choice
 from whet.stages.narrate import SILENT, Narrator
-from whet.types import Source
 
 SAY_EVERY = 5_000
 """Rows between two lines of progress."""

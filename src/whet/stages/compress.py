@@ -25,6 +25,7 @@ from whet.models.compressed import COMPRESSED, save_compressed
 from whet.models.policy import Policy
 from whet.models.save import HEADS, POLICY, load_base, load_tuned
 from whet.models.tensors import save_tensors
+from whet.protocols import Compressor
 from whet.recipe_file import parse_settings
 from whet.report.compression import BEFORE, Latency, build_comparison
 from whet.report.scores import Group, Resampling
@@ -36,7 +37,7 @@ from whet.stages.gate import respect_gate
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
 from whet.stages.tuned import Tuned, load_run
-from whet.types import Batch, Compressor, Example, Output
+from whet.types import Batch, Example, Output
 
 COMPRESSION = "compression.json"
 TIMED_ROWS = 8

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whet.recipe import Choice, Recipe, Train
+from whet.recipe import Recipe, Train
+from whet.recipe_parts import Choice
 from whet.types import Example
 
 REFIT_BELOW = 10_000

@@ -18,7 +18,8 @@ from whet.errors import Interrupted, RunError
 from whet.files import file_hash, whole_folder, write_json, write_whole
 from whet.models.builtin import BUILT_IN
 from whet.models.save import Card, read_card
-from whet.recipe import Data
+from whet.protocols import Target
+from whet.recipe_data import Data
 from whet.recipe_file import parse_settings
 from whet.run import free_path, open_run
 from whet.stages.finished import build_named
@@ -28,7 +29,7 @@ from whet.stages.predict import Predictor, load
 from whet.stages.registry import resolve
 from whet.stages.serve import served_name, served_of
 from whet.stages.stripped import write_stripped
-from whet.types import Message, Target
+from whet.types import Message
 
 if TYPE_CHECKING:
     from whet.server.served import Served

@@ -22,8 +22,9 @@ from whet.models.linear import hidden_matrices
 from whet.models.memory import Estimate, Load, Logits, estimate, weight_bytes
 from whet.models.quantised import Quantised
 from whet.models.shapes import shape_of
+from whet.protocols import Optimiser
 from whet.stages.job import Job
-from whet.types import Optimiser, Unit
+from whet.types import Unit
 
 VALIDATION_COST = 0.4
 """Of a forward and backward pass of a token, what a forward pass alone takes; a third by multiplications."""

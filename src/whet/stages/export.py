@@ -11,6 +11,7 @@ import whet
 from whet import plugins
 from whet.errors import Interrupted, Refused
 from whet.files import file_hash, whole_folder, write_json
+from whet.protocols import Exporter
 from whet.recipe_file import parse_settings
 from whet.run import MANIFEST, RECIPE, Run, free_path, open_run
 from whet.stages.finished import beside_reference, build_named, parent, technique_of, test_rows
@@ -19,7 +20,6 @@ from whet.stages.handoff import Handoff, ask, compare
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_dataset
 from whet.stages.tuned import Tuned, load_run
-from whet.types import Exporter
 
 MOST_ROWS = 64
 

@@ -10,7 +10,7 @@ from typing import Any
 from whet.data.notices import counted
 from whet.data.rows import RawRow
 from whet.errors import DataError
-from whet.recipe import Data
+from whet.recipe_data import Data
 from whet.store.log import Item, read_requests, texts_of
 
 SAYS = frozenset({"label", "labels", "value", "messages"})

@@ -15,10 +15,11 @@ from whet.files import file_hash
 from whet.models.compressed import COMPRESSED
 from whet.models.policy import Policy
 from whet.models.save import load_base
-from whet.recipe import Choice
+from whet.protocols import Technique
+from whet.recipe_parts import Choice
 from whet.stages.build import PROTOCOLS, build_technique, missing_members
 from whet.stages.tuned import Tuned
-from whet.types import Example, Technique
+from whet.types import Example
 
 
 def build_named(kind: str, name: str, settings: Mapping[str, Any], folder: Path | None) -> tuple[Any, dict[str, Any]]:

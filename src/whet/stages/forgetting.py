@@ -11,6 +11,7 @@ from whet import plugins
 from whet.data.accounting import OF_BEFORE
 from whet.data.keys import text_key
 from whet.engine.order import permutation
+from whet.protocols import Metric
 from whet.report.forgetting import StageTest, build_forgetting
 from whet.report.scores import Resampling
 from whet.report.wording import metric_name
@@ -20,7 +21,7 @@ from whet.stages.lineage import ancestors
 from whet.stages.narrate import Narrator
 from whet.stages.prepare import stored_dataset
 from whet.stages.score import Scoring
-from whet.types import Example, Metric
+from whet.types import Example
 
 if TYPE_CHECKING:
     from whet.stages.tuned import Tuned

@@ -11,11 +11,11 @@ from whet import plugins
 from whet.display import quoted
 from whet.errors import RecipeError, Refused, RunError
 from whet.files import write_json
+from whet.protocols import Metric
 from whet.recipe import Recipe
 from whet.recipe_file import load_recipe
 from whet.report.gate import refusals
 from whet.run import Run
-from whet.types import Metric
 
 GATE = "gate.json"
 CHALLENGE = "retrain.json"

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from whet.models.artefact import own_outputs, pooled_head
 from whet.models.policy import Policy
+from whet.protocols import Artefact, Exporter
 from whet.stages.tuned import Tuned
-from whet.types import Artefact, Example, Exporter
+from whet.types import Example
 
 MOST_NUMBERS = 40_000_000
 """Outputs that are held at one time, which limits the rows of a model with many tokens."""

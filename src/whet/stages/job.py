@@ -23,7 +23,9 @@ from whet.models.load import KINDS, load_policy
 from whet.models.lowrank import LowRank
 from whet.models.policy import Policy
 from whet.models.save import Card
-from whet.recipe import Choice, Recipe
+from whet.protocols import Objective, Optimiser, Technique
+from whet.recipe import Recipe
+from whet.recipe_parts import Choice
 from whet.stages.build import build_objective, build_optimiser, build_schedule, build_technique, plugin_files
 from whet.stages.decide import (
     Decision,
@@ -36,7 +38,7 @@ from whet.stages.decide import (
 from whet.stages.lineage import start_policy
 from whet.stages.settle import bits_to_learn, chosen, settle, size
 from whet.stages.streaming import TokenStream, as_streamed, open_stream
-from whet.types import Cursor, Example, Objective, Optimiser, State, StepRows, Technique, Unit
+from whet.types import Cursor, Example, State, StepRows, Unit
 
 UNCUT = 10**9
 """A row's longest length where nothing is cut."""

@@ -14,7 +14,8 @@ from whet.models.builtin import model_hash
 from whet.models.load import source_name
 from whet.models.policy import Policy, Source
 from whet.models.save import Card, load_base, load_tuned, read_card
-from whet.recipe import Choice, Recipe
+from whet.recipe import Recipe
+from whet.recipe_parts import Choice
 from whet.run import Run, open_run
 from whet.stages.build import build_objective, build_technique
 

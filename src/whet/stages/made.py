@@ -13,7 +13,7 @@ from typing import IO
 from whet.collect.journal import locked
 from whet.errors import DataError
 from whet.files import file_hash
-from whet.recipe import AugmenterChoice
+from whet.recipe_data import AugmenterChoice
 from whet.types import Original
 
 FOLDER = "augmented"

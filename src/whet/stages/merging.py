@@ -12,8 +12,9 @@ from whet.errors import RecipeError, RunError
 from whet.models.merging import merge_updates
 from whet.models.policy import Policy
 from whet.models.save import load_base, read_card
-from whet.recipe import Choice, Continual
+from whet.recipe import Continual
 from whet.recipe_file import load_recipe
+from whet.recipe_parts import Choice
 from whet.run import Run, open_run
 from whet.stages.build import build_technique
 from whet.stages.job import Job

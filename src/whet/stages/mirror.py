@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from whet import plugins
 from whet.errors import Interrupted
+from whet.protocols import Tracker, Tracking
 from whet.recipe import Recipe
 from whet.run import Run
 from whet.stages.narrate import SILENT, Narrator
 from whet.tracked import Measured, Tracked, measured, parameters
-from whet.types import Tracker, Tracking
 
 LONGEST_WAIT_S = 30.0
 """How long the end of a run waits for one tracker to write out what it holds."""

@@ -19,6 +19,7 @@ from whet.display import quoted
 from whet.engine.order import permutation
 from whet.errors import RunError, ServerError, installing
 from whet.files import json_text, read_lines, write_together
+from whet.protocols import Check
 from whet.recipe_file import load_recipe
 from whet.registry import FOLDER, fingerprint
 from whet.report.monitor import Seen, Settings, build_monitoring
@@ -29,7 +30,7 @@ from whet.stages.prepare import stored_dataset
 from whet.stages.registry import resolve
 from whet.stages.serve import load_served
 from whet.store.log import Item, Logged, read_requests, texts_of
-from whet.types import Check, Example, Output
+from whet.types import Example, Output
 
 if TYPE_CHECKING:
     from whet.types import Values

@@ -19,8 +19,8 @@ from whet.collect.fetch import Patience, Reach, patiently, shown
 from whet.collect.visits import Visits, hosts_of
 from whet.data.rows import RawRow, Reject
 from whet.errors import DataError
+from whet.protocols import Source
 from whet.server.address import is_local
-from whet.types import Source
 
 LOOKED_AT = 2_000
 """Rows that a recipe is guessed from."""

@@ -22,11 +22,12 @@ from whet.engine.parallel import PeerGone, anyone, from_first, leads, wait
 from whet.engine.shards import shard
 from whet.errors import Interrupted, RunError, TrainingError
 from whet.models.recompute import recompute_blocks
+from whet.protocols import Objective
 from whet.run import Run
 from whet.stages.job import Job
 from whet.stages.narrate import Bar, Narrator
 from whet.stages.score import Scoring
-from whet.types import Cursor, Objective, Step
+from whet.types import Cursor, Step
 
 SMOOTH = 20
 """Steps whose mean loss is shown."""

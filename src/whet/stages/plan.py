@@ -27,7 +27,8 @@ from whet.models.memory import ACCELERATOR_PROGRAM, GIB, PROGRAM, Estimate, Load
 from whet.models.policy import Kind
 from whet.models.recompute import recompute_blocks
 from whet.models.shapes import shape_of, shape_of_config
-from whet.recipe import Choice, Recipe
+from whet.recipe import Recipe
+from whet.recipe_parts import Choice
 from whet.stages.advice import advise, gib, models, techniques, way_load
 from whet.stages.build import build_objective, build_optimiser, check_plugins
 from whet.stages.decide import Decision, choose_max_tokens

@@ -18,9 +18,10 @@ from whet.engine.machine import computing
 from whet.engine.targets import source_ids
 from whet.errors import DataError, RunError
 from whet.models.template import prompt_ids, stop_ids
+from whet.protocols import Objective
 from whet.stages.prepare import stored_columns
 from whet.stages.tuned import Tuned, load_whole
-from whet.types import Example, Message, Objective, Output
+from whet.types import Example, Message, Output
 from whet.words import spans
 
 WHOLE = 10**9  # tokens: nothing is cut

@@ -17,7 +17,8 @@ from whet.data.sampled import sampled
 from whet.data.tasks import prepare_tasks
 from whet.errors import RunError
 from whet.files import beside, write_whole
-from whet.recipe import SOURCES, Data, Recipe, Redact
+from whet.recipe import Recipe
+from whet.recipe_data import SOURCES, Data, Redact
 from whet.recipe_file import dump_recipe
 from whet.run import Run, free_path, new_run
 from whet.stages.build import build_objective, check_plugins

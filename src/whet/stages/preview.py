@@ -20,7 +20,8 @@ from whet.data.redact import build_privacy
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
 from whet.errors import DataError
-from whet.recipe import COLLECTED, Data, Recipe
+from whet.recipe import Recipe
+from whet.recipe_data import COLLECTED, Data
 from whet.stages.build import build_objective, check_plugins
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import located

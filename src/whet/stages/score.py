@@ -13,11 +13,12 @@ from whet import plugins
 from whet.engine.machine import Precision, computing
 from whet.engine.order import permutation
 from whet.models.policy import Policy
+from whet.protocols import Metric, Objective
 from whet.recipe import Recipe
 from whet.report.wording import metric_name
 from whet.stages.build import measured_by, metric_settings
 from whet.stats import stack
-from whet.types import Example, Metric, Objective
+from whet.types import Example
 
 if TYPE_CHECKING:
     from whet.types import Statistics

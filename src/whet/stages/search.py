@@ -18,6 +18,7 @@ from whet.engine.machine import describe
 from whet.engine.study import open_study, optuna
 from whet.errors import DataError, Interrupted, RecipeError, RunError, TrainingError, WhetError
 from whet.files import write_json, write_together, write_whole
+from whet.protocols import Metric, Pruner, Sampler
 from whet.recipe import Recipe
 from whet.recipe_file import dump_recipe, load_recipe
 from whet.report.search import describe_search, render_search
@@ -40,7 +41,6 @@ from whet.stages.phase import Flag, stop_signals
 from whet.stages.prepare import located_recipe, prepare_data, slug, stored_dataset
 from whet.stages.space import SearchSpace, build_space, meant, value_at
 from whet.stages.trials import Pruned, Shared, Stopped, Trial, run_trial
-from whet.types import Metric, Pruner, Sampler
 
 if TYPE_CHECKING:
     from optuna.study import Study

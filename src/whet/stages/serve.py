@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from whet import plugins
 from whet.engine.targets import target_start
 from whet.errors import ServerError, installing
+from whet.protocols import Engine
 from whet.registry import FOLDER, fingerprint, is_reference
 from whet.run import RUNS
 from whet.server.address import LOCAL, is_local, take, url_of
@@ -24,7 +25,6 @@ from whet.server.keys import VARIABLE, read_keys
 from whet.stages.following import Follower, check_allowed, find
 from whet.stages.predict import Predictor, load, load_tasks
 from whet.store.log import RequestLog
-from whet.types import Engine
 
 if TYPE_CHECKING:
     from whet.server.served import Served

@@ -13,10 +13,12 @@ from whet.data.dataset import Dataset
 from whet.data.notices import counted
 from whet.models.policy import Policy
 from whet.private.kinds import plural
-from whet.recipe import Choice, Recipe
+from whet.protocols import Objective, Sized, Technique
+from whet.recipe import Recipe
+from whet.recipe_parts import Choice
 from whet.stages.build import build_technique
 from whet.stages.decide import Decision, choose_metric, choose_technique
-from whet.types import Objective, Row, Sized, Technique, Unit
+from whet.types import Row, Unit
 
 
 def settle(

@@ -16,7 +16,8 @@ from whet.data.large import why_in_memory
 from whet.data.shelves import Shelving
 from whet.errors import DataError, Interrupted, WhetError
 from whet.files import cache_folder, held_alone
-from whet.recipe import SOURCES, Data, Recipe
+from whet.recipe import Recipe
+from whet.recipe_data import SOURCES, Data
 from whet.stages.narrate import Narrator
 
 LARGE = 64 << 20

@@ -12,10 +12,10 @@ from typing import Any
 from whet import plugins
 from whet.engine.study import optuna
 from whet.errors import RecipeError
+from whet.protocols import Space
 from whet.recipe import Recipe
 from whet.recipe_file import build_recipe
 from whet.stages.build import check_plugins
-from whet.types import Space
 
 SECTIONS = ("model", "objective", "technique", "train")
 """Parts of a recipe that a search may change; the others say what trials are compared on."""

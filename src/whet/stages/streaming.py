@@ -29,9 +29,11 @@ from whet.engine.token_cache import Tokenised, fits, keep, kept, make_room, stor
 from whet.errors import DataError, RecipeError
 from whet.files import cache_folder
 from whet.models.policy import Policy
-from whet.recipe import Data, Recipe
+from whet.protocols import Objective, Plan
+from whet.recipe import Recipe
+from whet.recipe_data import Data
 from whet.stages.token_key import token_key
-from whet.types import Cursor, Example, Objective, Plan, StepRows, Unit
+from whet.types import Cursor, Example, StepRows, Unit
 
 WINDOW = 16
 """Pieces whose rows are mixed with each other; the pieces themselves come in an order drawn over all of them."""

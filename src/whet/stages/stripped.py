@@ -13,8 +13,10 @@ from whet.files import file_hash, write_json, write_whole
 from whet.models.builtin import BESIDE_WEIGHTS
 from whet.models.policy import Policy
 from whet.models.save import BASE, POLICY, Card, read_card
-from whet.recipe import Choice, Data, Evaluate, Recipe, Train
+from whet.recipe import Evaluate, Recipe, Train
+from whet.recipe_data import Data
 from whet.recipe_file import dump_recipe, load_recipe
+from whet.recipe_parts import Choice
 from whet.run import MANIFEST, RECIPE, Run
 from whet.stages.build import plugin_files
 from whet.stages.prepare import stored_columns

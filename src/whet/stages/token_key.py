@@ -12,7 +12,7 @@ from typing import Any
 
 import whet
 from whet.models.policy import Policy
-from whet.recipe import Choice
+from whet.recipe_parts import Choice
 
 
 def token_key(

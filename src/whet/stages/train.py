@@ -25,8 +25,9 @@ from whet.models.memory import GIB
 from whet.models.named import check_unchanged, is_run, named_hash
 from whet.models.save import check_base, read_card, save_policy
 from whet.plugins import named_places
-from whet.recipe import Choice, Recipe
+from whet.recipe import Recipe
 from whet.recipe_file import dump_recipe, load_recipe
+from whet.recipe_parts import Choice
 from whet.run import Run, free_path, new_run, open_run
 from whet.stages.build import (
     build_technique,

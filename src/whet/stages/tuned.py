@@ -13,12 +13,14 @@ from whet.engine.machine import Precision, computing
 from whet.errors import RecipeError, RunError
 from whet.models.policy import Policy
 from whet.models.save import Card, load_tuned, read_card
-from whet.recipe import Choice, Evaluate, Recipe
+from whet.protocols import Objective
+from whet.recipe import Evaluate, Recipe
 from whet.recipe_file import load_recipe
+from whet.recipe_parts import Choice
 from whet.run import Run, open_run
 from whet.stages.build import asked_metrics, build_objective, build_technique, check_few_shot, measured_by, plugin_folder
 from whet.stages.gate import check_gate
-from whet.types import Example, Objective, Output
+from whet.types import Example, Output
 
 WITH_MODEL = {"train", "compress", "deploy"}
 """Kinds of run that end in a model."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from whet.types import Augmenter, Original
+from whet.protocols import Augmenter
+from whet.types import Original
 
 TEXTS = (
     "I lost my card yesterday and cannot find it anywhere.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import binom
 
-from whet.types import Check
+from whet.protocols import Check
 
 if TYPE_CHECKING:
     from numpy.random import Generator

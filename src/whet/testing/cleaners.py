@@ -6,7 +6,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 
-from whet.types import Cleaner, Unwanted
+from whet.protocols import Cleaner, Unwanted
 
 CLEAN = (
     "Please send me a new card.",

@@ -19,9 +19,10 @@ from whet.models.load import load_policy
 from whet.models.policy import Policy
 from whet.models.rounded import make_dense
 from whet.models.tensors import save_tensors
+from whet.protocols import Compressor, Objective
 from whet.testing.steps import ALL_TOKENS, BuildPolicy, same_bytes
 from whet.testing.techniques import outputs
-from whet.types import Batch, Compressor, Example, Objective, Unit
+from whet.types import Batch, Example, Unit
 
 ALONE = 1e-5
 """Largest difference of a row alone from the same row among others, over the spread of the output."""

@@ -14,7 +14,7 @@ from whet.engine.continuous import Request, Written
 from whet.engine.generate import GREEDY, Sampling, generate
 from whet.engine.targets import written_targets
 from whet.models.policy import Policy
-from whet.types import Engine, Generation
+from whet.protocols import Engine, Generation
 
 TOLERANCE = 1e-4
 """Largest difference of two log-probabilities of one token in fp32, in nats."""

@@ -16,8 +16,9 @@ from torch import Tensor
 from whet.models.artefact import own_outputs, pooled_head
 from whet.models.policy import Policy
 from whet.models.save import Card
+from whet.protocols import Artefact, Exporter, Objective, Technique
 from whet.testing.steps import BuildPolicy, tiny_plan, train
-from whet.types import Artefact, Example, Exporter, Objective, Technique
+from whet.types import Example
 
 RATE = 1e-2
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from whet.protocols import Metric
 from whet.stats import redrawn_of, stack
-from whet.types import Example, Metric, Output
+from whet.types import Example, Output
 
 if TYPE_CHECKING:
     from whet.types import Statistics

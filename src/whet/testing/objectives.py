@@ -23,10 +23,11 @@ from whet.engine.answers import token_logprobs
 from whet.engine.fit import Training, validate
 from whet.errors import DataError
 from whet.models.policy import Policy
+from whet.protocols import Objective
 from whet.stats import stack
 from whet.testing.agreement import norm, row_ids, same_output, same_slope, same_steps
 from whet.testing.steps import ALL_TOKENS, BuildPolicy, ready, same_bytes, settle, slope, tiny_plan, train, whole_step
-from whet.types import Cursor, Example, Objective, Row, State, StepRows, Unit
+from whet.types import Cursor, Example, Row, State, StepRows, Unit
 
 NUM_STEPS = 50
 NUM_REWARDED = 24

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from whet.engine.optimise import restore_state, share_rates, state_tensors
 from whet.models.tensors import load_tensors, save_tensors
+from whet.protocols import Optimiser
 from whet.testing.steps import same_bytes
-from whet.types import Optimiser
 
 RATE = 0.05
 

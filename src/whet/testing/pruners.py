@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whet.engine.study import optuna
-from whet.types import Pruner
+from whet.protocols import Pruner
 
 VALIDATIONS = 9
 TRIALS = 16

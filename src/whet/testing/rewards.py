@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from whet.types import Example, Reward
+from whet.protocols import Reward
+from whet.types import Example
 
 WORDS = ("", "no", "1", "it is 7, I think", "12 or 13\n\n#### 4", "ünï ☂ " * 3)
 """Answers of any sort; a model writes them all."""

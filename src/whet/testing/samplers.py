@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from whet.engine.study import optuna
-from whet.types import Sampler, Space
+from whet.protocols import Sampler, Space
 
 TRIALS = 7
 """Enough for a model of the scores to take over from the first draws at random, after five."""

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from whet.types import Schedule
+from whet.protocols import Schedule
 
 LENGTHS = ((1, 0), (1, 1), (2, 1), (7, 0), (7, 7), (50, 3), (1000, 60))
 """(steps, warm-up steps) to try."""

@@ -8,7 +8,7 @@ from itertools import islice
 
 from whet.collect.page import Mark, Page, as_json
 from whet.data.rows import RawRow
-from whet.types import Source
+from whet.protocols import Source
 
 PAGES = 50
 """Pages looked at."""

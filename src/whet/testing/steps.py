@@ -15,8 +15,9 @@ from whet import plugins
 from whet.engine.fit import Training, TrainPlan, fit
 from whet.engine.machine import Precision
 from whet.models.policy import Policy
+from whet.protocols import Objective
 from whet.testing.tiny import as_float64
-from whet.types import Cursor, Example, Objective, Step, StepRows
+from whet.types import Cursor, Example, Step, StepRows
 
 BuildPolicy = Callable[[], Policy]
 ALL_TOKENS = 10**9

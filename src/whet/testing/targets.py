@@ -29,12 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from whet.bundle.subject import Entry
+from whet.protocols import Target
 from whet.recipe_file import build_recipe
 from whet.stages.deploy import BUNDLE, SMOKE, write_bundle
 from whet.stages.predict import load
 from whet.stages.train import train
 from whet.testing.tiny import LABELS, OPENINGS, THINGS, write_tiny
-from whet.types import Message, Target
+from whet.types import Message
 
 NAME = "a-run"
 KEY = "a-key-for-tests-only-0123"

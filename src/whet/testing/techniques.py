@@ -22,10 +22,11 @@ from whet.engine.targets import never_written, target_start, written_targets
 from whet.errors import ModelError
 from whet.models.policy import Policy
 from whet.models.save import Card, load_tuned, save_policy
+from whet.protocols import Objective, Sized, Technique
 from whet.testing.agreement import same_slope
 from whet.testing.steps import ALL_TOKENS, BuildPolicy, same_bytes, slope, tiny_plan, train, whole_step
 from whet.testing.tiny import as_float64
-from whet.types import Cursor, Example, Objective, Row, Sized, Technique
+from whet.types import Cursor, Example, Row
 
 MERGED = 1e-5
 """Largest difference of merged from unmerged, over the spread of the output."""

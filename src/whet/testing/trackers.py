@@ -14,8 +14,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from whet.protocols import Tracker
 from whet.tracked import Tracked, judgement, measured, parameters
-from whet.types import Tracker
 
 RECIPE: Mapping[str, Any] = {
     "model": "builtin:minilm",

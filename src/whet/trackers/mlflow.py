@@ -17,7 +17,7 @@ from whet.plugins import plugin
 from whet.tracked import EXTRA, Measured, Tracked, merged, secret_in
 
 if TYPE_CHECKING:
-    from whet.types import Tracking
+    from whet.protocols import Tracking
 
 MOST_METRICS, MOST_PARAMETERS, LONGEST_VALUE = 1000, 100, 500
 """What one request may hold, by MLflow's REST API; the longest value that every server takes."""

@@ -12,7 +12,7 @@ from whet.plugins import plugin
 from whet.tracked import EXTRA, Measured, Tracked, merged
 
 if TYPE_CHECKING:
-    from whet.types import Tracking
+    from whet.protocols import Tracking
 
 
 @plugin

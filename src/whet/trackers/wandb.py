@@ -13,7 +13,7 @@ from whet.plugins import plugin
 from whet.tracked import EXTRA, Measured, Tracked, merged
 
 if TYPE_CHECKING:
-    from whet.types import Tracking
+    from whet.protocols import Tracking
 
 SETTINGS: dict[str, Any] = {
     "console": "off",
