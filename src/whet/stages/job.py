@@ -38,6 +38,7 @@ from whet.stages.decide import (
 from whet.stages.lineage import start_policy
 from whet.stages.settle import bits_to_learn, chosen, settle, size
 from whet.stages.streaming import TokenStream, as_streamed, open_stream
+from whet.stages.tokenise import Tokenising
 from whet.types import Cursor, Example, State, StepRows, Unit
 
 UNCUT = 10**9
@@ -138,13 +139,14 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     precision = choose_precision()[0] if recipe.train.precision == "auto" else recipe.train.precision
     with computing(precision, policy.device):  # rows may hold what a reference computes
         key = (recipe.model, recipe.parents, recipe.objective.model_dump_json(), policy.num_virtual, policy.max_tokens, precision)
-        whole = kept.units((*key, "train", UNCUT), lambda: objective.units(dataset.train, policy, UNCUT))
+        made = Tokenising(recipe, dataset, objective, policy)
+        whole = kept.units((*key, "train", UNCUT), lambda: made.units("train", UNCUT))
         longest = _longest(whole)
         fits = longest <= limit and not objective.online  # an answer still comes behind a prompt
         train = whole
         if not fits:
-            train = kept.units((*key, "train", limit), lambda: objective.units(dataset.train, policy, limit))
-        judged = kept.units((*key, "validation", limit), lambda: objective.units(dataset.validation, policy, limit))
+            train = kept.units((*key, "train", limit), lambda: made.units("train", limit))
+        judged = kept.units((*key, "validation", limit), lambda: made.units("validation", limit))
         units = {"train": train, "validation": judged}
     learnt = {part: learnable(some) for part, some in units.items()}
     optimiser = build_optimiser(recipe.train.optimiser, folder)
@@ -155,11 +157,11 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     if dataset.stream:
         recipe = as_streamed(recipe, dataset.stream)
         decisions.append(Decision("train.refit", False, "the rows are streamed"))
-    recipe, made = decide(
+    recipe, decided = decide(
         recipe, _facts(policy, objective, technique, optimiser, round(times * len(dataset.train)), num_units, longest)
     )
     plan = _plan(recipe, folder, planned_steps(recipe.train, num_units) if num_steps is None else num_steps)
-    findings = _look(dataset, units, whole, objective, policy, plan.max_length)
+    findings = [*_look(dataset, units, whole, objective, policy, plan.max_length), *made.findings]
     stream = None
     if dataset.stream:
         own = plugin_files(recipe, folder)
@@ -177,7 +179,7 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
             "Use lora, or set continual.merge to none."
         )
     return Job(
-        recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + made, findings,
+        recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + decided, findings,
         stream=stream,
     )  # fmt: skip
 

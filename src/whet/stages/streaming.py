@@ -25,7 +25,7 @@ from whet.data.stream import ROWS_OF_PIECE, Streamed, keys_of, parts_of
 from whet.engine.order import permutation
 from whet.engine.parallel import rank, size, wait
 from whet.engine.seen import Seen
-from whet.engine.token_cache import Tokenised, fits, keep, kept, make_room, stored_bytes
+from whet.engine.token_cache import Tokenised, fits, keep, kept, make_room, place_of, stored_bytes
 from whet.errors import DataError, RecipeError
 from whet.files import cache_folder
 from whet.models.policy import Policy
@@ -177,7 +177,7 @@ class TokenStream:
             f"{self.key} {content.piece.file.kind} {len(content.held)} {content.cut} {content.first == 0} ".encode()
             + content.held
         ).hexdigest()
-        file = cache_folder("tokens") / key[:2] / f"{key}.safetensors"
+        file = place_of(key)
         found = kept(file)
         if found is None:
             self._tokenise(number, content, file)
