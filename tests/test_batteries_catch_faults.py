@@ -209,9 +209,27 @@ class SavesTheStart(Lora):
         save_tensors({name: tensor * 0 for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
 
 
+class SizesWhatIsNamed(Lora):
+    def sized(self, policy, bits):
+        return {"rank": (8, "whatever the recipe says")}
+
+
+class SizesWithoutAReason(Lora):
+    def sized(self, policy, bits):
+        return {name: (value, "") for name, (value, _) in super().sized(policy, bits).items()}
+
+
+class SizesAnotherSetting(Lora):
+    def sized(self, policy, bits):
+        return {"alpha": (8.0, "as it likes")} if self.rank == "auto" else {}
+
+
 @pytest.mark.parametrize(
     ("fault", "law"),
     [
+        (SizesWhatIsNamed, techniques.what_follows_from_the_rows_is_its_own_setting),
+        (SizesWithoutAReason, techniques.what_follows_from_the_rows_is_its_own_setting),
+        (SizesAnotherSetting, techniques.what_follows_from_the_rows_is_its_own_setting),
         (StartsElsewhere, techniques.attaching_changes_no_output),
         (StartsAnywhere, techniques.same_seed_same_start),
         (TrainsTheBaseToo, techniques.only_trainable_weights_move),

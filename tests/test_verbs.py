@@ -25,10 +25,11 @@ from whet.objectives import classify
 from whet.recipe_file import build_recipe
 from whet.recipe_parts import Choice
 from whet.report.html import dotted
+from whet.run import Run
 from whet.stages.predict import predict_tasks
 from whet.stages.retrain import challenger_recipe
 from whet.stages.show import show_run, show_runs
-from whet.stages.train import train
+from whet.stages.train import resume, train
 from whet.stages.tuned import load_run
 from whet.testing import write_tiny
 from whet.types import Message
@@ -151,7 +152,10 @@ def test_what_auto_became_is_stored_with_its_reason(classified):
 def test_the_numbers_that_a_technique_goes_by_are_stored_where_the_recipe_names_none(classified):
     decisions = {decision["key"]: decision for decision in classified.manifest["decisions"]}
     assert decisions["technique.rank"]["value"] == 16 and decisions["technique.alpha"]["value"] == 32.0
-    assert "would fit in rank 1; 16 is the least that is taken" in decisions["technique.rank"]["reason"]
+    assert re.fullmatch(
+        r"the rows say about \d+ bits and each rank holds about [\d,]+, so rank 1 would do; 16 is the least that is taken",
+        decisions["technique.rank"]["reason"],
+    )
     assert decisions["technique.alpha"]["reason"].startswith("the default of lora. The update is scaled by alpha / rank")
     assert load_run(classified.path).recipe.technique.settings == {"rank": 16}
     said = CliRunner().invoke(app, ["show", str(classified.path)], terminal_width=200)
@@ -178,6 +182,38 @@ def test_the_rank_that_was_chosen_is_the_one_that_learns(decoder, tmp_path):
     again = challenger_recipe(run, [])
     assert again.technique.settings["rank"] == "auto"
     assert challenger_recipe(run, ["technique.rank=4"]).technique.settings["rank"] == 4
+
+
+@pytest.mark.parametrize(("rank", "told"), [(8, True), (16, False)])
+def test_a_run_goes_on_with_the_rank_that_it_began_with_whatever_would_be_chosen_now(decoder, tmp_path, rank, told):
+    # as versions wrote it that did not size: no rank in the recipe, and its default told as a decision, or (older) nowhere
+    rows = [{"prompt": row["text"], "response": " ".join([row["text"]] * 3)} for row in labelled(120)]
+    values = {
+        "model": str(decoder),
+        "data": {"path": str(write_table(tmp_path / "rows.csv", rows)), "prompt": "prompt", "response": "response"},
+        "objective": "sft",
+        "technique": {"name": "lora", "targets": "layers.0.self_attn.q_proj", "rank": rank},
+        "train": {"max_steps": 2, "checkpoint": {"every": 1, "keep": 9}, "validate_every": 1, "refit": False},
+    }
+    whole = train(build_recipe(values, "recipe"), out=tmp_path / "whole")
+    begun = tmp_path / "begun"
+    shutil.copytree(whole.path, begun)
+    recipe, manifest = begun / "recipe.yaml", json.loads((begun / "manifest.json").read_text())
+    written = re.sub(rf"\n +rank: {rank}\b.*", "", recipe.read_text())
+    assert written != recipe.read_text()
+    recipe.write_text(written)
+    if told:
+        manifest["decisions"].append({"key": "technique.rank", "value": rank, "reason": "the default of lora"})
+    manifest["recipe_sha256"] = file_hash(recipe)
+    (begun / "manifest.json").write_text(json.dumps(manifest))
+    assert challenger_recipe(Run(begun), []).technique.settings.get("rank", "auto") == "auto"
+    assert len(whet.load(Run(begun)).predict([{"prompt": rows[0]["prompt"]}])) == 1  # finished, it loads
+    shutil.rmtree(begun / "model")
+    shutil.rmtree(begun / "checkpoints" / "fit" / "step-2")
+    again = resume(begun)
+    assert file_hash(again.model / "adapter_model.safetensors") == file_hash(whole.model / "adapter_model.safetensors")
+    tensors = load_file(again.model / "adapter_model.safetensors")
+    assert {tensor.shape[0] for name, tensor in tensors.items() if "lora_A" in name} == {rank}
 
 
 def test_a_run_of_prepared_rows_is_shown_as_what_it_is(tmp_path):

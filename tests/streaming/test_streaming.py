@@ -16,6 +16,7 @@ from whet.plugins import build
 from whet.recipe_file import load_recipe
 from whet.recipe_parts import Choice
 from whet.stages import train as training
+from whet.stages.job import build_job
 from whet.stages.prepare import prepare_data
 from whet.stages.streaming import open_stream
 from whet.testing.steps import tiny_plan
@@ -99,6 +100,17 @@ def test_from_any_step_the_same_rows_follow_and_nothing_is_tokenised_again(recip
         follow = islice(again.steps(plan, steps[place].after), 4)
         assert [told(rows) for rows in follow] == [told(rows) for rows in steps[place + 1 : place + 5]], place
     assert {file: file.stat().st_ino for file in cache.rglob("*.safetensors")} == files
+
+
+def test_a_rank_is_chosen_for_all_rows_and_not_for_the_sample_alone(recipe):
+    read = load_recipe(recipe, ["technique={name: lora, targets: layers.0.self_attn.q_proj}"])
+    data = prepare_data(read, None, training.SILENT)
+    tenth = replace(data.stream, sampled_bytes=data.stream.total_bytes // 10)
+    said = sum(
+        len(row.ids) - 1 for unit in build_job(read, data, None).train_units for row in unit
+    )  # a bit for each token but the first
+    made = {one.key: one for one in build_job(read, replace(data, stream=tenth), None).decisions}
+    assert f"the rows say about {said * data.stream.total_bytes / tenth.sampled_bytes:,.0f} bits" in made["technique.rank"].reason
 
 
 @pytest.mark.parametrize(

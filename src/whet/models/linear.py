@@ -79,6 +79,8 @@ def hidden_matrices(policy: Policy) -> dict[str, bool]:
 def choose_layers(policy: Policy, targets: str | list[str], technique: str) -> list[str]:
     """Return the linear layers that `targets` names: all-linear, a regular expression, or a list of endings."""
     linear = [name for name, _ in linear_layers(policy)]
+    if not linear:
+        raise ModelError(f"{technique}: this model has no linear layer that could be adapted. Use technique full, or head.")
     if targets == "all-linear":
         return linear
     if isinstance(targets, str):

@@ -26,14 +26,23 @@ def rank_for(policy: Policy, names: Iterable[str], bits: float) -> tuple[int, st
     An adapter learns as well as all weights do until it has too few for what the rows say (Schulman 2025, LoRA Without Regret); from
     there on a higher rank costs memory and time and brings little.
     """
-    weights = sum(sum(sizes(policy.network.get_submodule(name))) for name in names)
-    needed = max(1, math.ceil(bits / (BITS_PER_WEIGHT * weights)))
+    return rank_of(sum(sum(sizes(policy.network.get_submodule(name))) for name in names), bits)
+
+
+def rank_of(weights: int, bits: float) -> tuple[int, str]:
+    """Return the same where each rank has so many weights."""
+    if not weights:
+        return LEAST, f"no layer is adapted, so nothing has to fit in; {LEAST} is the least that is taken"
+    room = BITS_PER_WEIGHT * weights
+    needed = max(1, math.ceil(bits / room))
     rank = min(MOST, max(LEAST, 2 ** math.ceil(math.log2(needed))))
-    why = f"the rows say about {bits:,.0f} bits, and each rank has room for {BITS_PER_WEIGHT * weights:,.0f}: they would fit in rank {needed:,}"
+    why = f"the rows say about {bits:,.0f} bits and each rank holds about {room:,.0f}, so rank {needed:,} would do"
     if needed < LEAST:
         why += f"; {LEAST} is the least that is taken"
     elif needed > MOST:
         why += f"; {MOST} is the most that is taken"
+    elif needed < rank:
+        why += f"; {rank} is the next power of two"
     return rank, why
 
 

@@ -36,7 +36,7 @@ from whet.stages.decide import (
     steps_per_epoch,
 )
 from whet.stages.lineage import start_policy
-from whet.stages.settle import bits_to_learn, chosen, settle, size
+from whet.stages.settle import bits_to_learn, chosen, counted_as, settle, size
 from whet.stages.streaming import TokenStream, as_streamed, open_stream
 from whet.stages.tokenise import Tokenising
 from whet.types import Cursor, Example, State, StepRows, Unit
@@ -83,6 +83,8 @@ class Job:
     """Blocks are computed again in the backward pass (gradient checkpointing)."""
     stream: TokenStream | None = None
     """Where the rows that are learnt from come from, where they are streamed; `train_units` are then those of a sample."""
+    bits: float = 0.0
+    """About how much the rows say that are learnt from."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -123,7 +125,7 @@ def loading(model: str, recipe: Recipe, folder: Path | None) -> str:
 def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: int | None = None, kept: Kept = Kept()) -> Job:
     """Load the model, decide every `auto`, tokenise, and look before training. Raises Refused where training cannot work.
 
-    `num_steps` are those of a run that goes on; else they follow from the recipe.
+    `num_steps` are those of a run that goes on, of which nothing is sized anew; else they follow from the recipe.
     """
     objective = build_objective(recipe.objective, folder)
     policy = _prepared(recipe, objective, dataset.train, folder, kept)
@@ -152,8 +154,10 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     optimiser = build_optimiser(recipe.train.optimiser, folder)
     times = dataset.stream.times if dataset.stream else 1.0
     num_units = round(times * len(learnt["train"]))
-    recipe, technique, sized = size(recipe, technique, policy, times * bits_to_learn(policy, learnt["train"]), folder)
-    decisions += sized
+    bits = times * bits_to_learn(policy, learnt["train"])
+    if num_steps is None:
+        recipe, technique, sized = size(recipe, technique, policy, bits, counted_as(objective, policy), folder)
+        decisions += sized
     if dataset.stream:
         recipe = as_streamed(recipe, dataset.stream)
         decisions.append(Decision("train.refit", False, "the rows are streamed"))
@@ -180,7 +184,7 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
         )
     return Job(
         recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + decided, findings,
-        stream=stream,
+        stream=stream, bits=bits,
     )  # fmt: skip
 
 

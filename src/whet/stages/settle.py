@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
@@ -18,7 +19,7 @@ from whet.recipe import Recipe
 from whet.recipe_parts import Choice
 from whet.stages.build import build_technique
 from whet.stages.decide import Decision, choose_metric, choose_technique
-from whet.types import Row, Unit
+from whet.types import Example, Row, Unit
 
 
 def settle(
@@ -71,18 +72,68 @@ def _bits(row: Row, num_classes: int) -> float:
     return answers if several else answers * math.log2(max(2, num_classes))
 
 
+def bits_foreseen(examples: Sequence[Example], tokens: Sequence[int]) -> float:
+    """Return the same where there is no model to ask: each row by what it is labelled with, one that is not by a bit for each of its `tokens`."""
+    spellings = {name for example in examples for name in _names(example)}
+    label = math.log2(max(2, len(spellings)))
+    return sum(_foreseen(example, length, label, len(spellings)) for example, length in zip(examples, tokens, strict=True))
+
+
+def _foreseen(example: Example, length: int, label: float, num_classes: int) -> float:
+    if example.labels is not None:
+        return num_classes
+    if example.chosen is not None or example.value is not None:
+        return 1.0
+    return label * len(names) if (names := _names(example)) else length
+
+
+def _names(example: Example) -> tuple[str, ...]:
+    """Return the names of classes in a row, each as often as it stands there."""
+    return example.token_labels or example.labels or (() if example.label is None else (example.label,))
+
+
+def counted_as(objective: Objective, policy: Policy) -> str:
+    """Return what a bit stands for where the rows do not show it, as the end of a reason; else nothing."""
+    if objective.online:
+        return ". A prompt counts one bit: a reward says little"
+    if objective.head == "masked":
+        return ". A token counts one bit where one pass hides it"
+    return ". A token counts one bit for itself and one for the teacher's say, where both are learnt" if policy.teacher else ""
+
+
 def size(
-    recipe: Recipe, technique: Technique, policy: Policy, bits: float, folder: Path | None
+    recipe: Recipe, technique: Technique, policy: Policy, bits: float, counted: str, folder: Path | None
 ) -> tuple[Recipe, Technique, list[Decision]]:
-    """Return recipe and technique with the numbers that follow from the model and from how much is to be learnt, and what each number is."""
+    """Return recipe and technique with the numbers that follow from the model and from how much is to be learnt, and what each number is.
+
+    `counted` says how the bits were counted.
+    """
     choice = chosen(recipe)
     found = technique.sized(policy, bits) if isinstance(technique, Sized) else {}
-    made = [Decision(f"technique.{name}", value, reason) for name, (value, reason) in found.items()]
+    made = [Decision(f"technique.{name}", value, f"{reason}{counted}") for name, (value, reason) in found.items()]
     if found:
         choice = Choice(name=choice.name, **choice.settings | {name: value for name, (value, _) in found.items()})
         recipe = recipe.model_copy(update={"technique": choice})
         technique = build_technique(choice, folder)
     return recipe, technique, made + _standard(choice, technique)
+
+
+def as_settled(recipe: Recipe, decisions: Sequence[Mapping[str, Any]], folder: Path | None) -> Recipe:
+    """Return a run's stored recipe with the technique's numbers that the run goes by, where a default is another one now."""
+    choice = chosen(recipe)
+    technique = build_technique(choice, folder)
+    fields: Mapping[str, FieldInfo] = type(technique).__pydantic_fields__  # type: ignore[attr-defined]
+    settled = {}
+    for decision in decisions:
+        section, _, name = decision["key"].partition(".")
+        if (
+            section == "technique"
+            and name in fields
+            and name not in choice.settings
+            and getattr(technique, name) != decision["value"]
+        ):
+            settled[name] = decision["value"]
+    return recipe.model_copy(update={"technique": Choice(name=choice.name, **choice.settings | settled)}) if settled else recipe
 
 
 def _standard(choice: Choice, technique: Technique) -> list[Decision]:

@@ -49,6 +49,7 @@ from whet.stages.narrate import SILENT, Narrator
 from whet.stages.phase import Outcome, resumable, run_phase
 from whet.stages.prepare import prepare_data, slug, stored_dataset
 from whet.stages.score import scoring
+from whet.stages.settle import as_settled
 from whet.stages.together import announce, in_turn, led
 
 WHOLE = Choice(name="full")
@@ -129,8 +130,8 @@ def _nothing_to_lead() -> Run:
 def follow(path: Path, folder: Path | None) -> None:
     """Learn a share of a run that another process leads; it is there already, and nothing is written."""
     run = replace(open_run(path), owned=False)
-    stored = as_stored(run, load_recipe(run.path / "recipe.yaml"))
     folder = plugin_folder(run, recipe_beside(run, folder))
+    stored = _settled(run, as_stored(run, load_recipe(run.path / "recipe.yaml")), folder)
     begun = time.monotonic()
     job = build_job(stored, stored_dataset(run), folder, num_steps=run.manifest["plan"]["num_steps"])
     _train(job, run, folder, SILENT, time.monotonic() - begun)
@@ -149,6 +150,7 @@ def _gone_on(path: Path, recipe: Path | None, narrator: Narrator) -> Run:
         else:
             stored = as_stored(run, stored)
             folder = plugin_folder(run, recipe)
+            stored = _settled(run, stored, folder)
             check_unchanged(manifest.get("learnt_from", {}))
             begun = time.monotonic()
             job = build_job(stored, stored_dataset(run), folder, num_steps=manifest["plan"]["num_steps"])
@@ -160,6 +162,10 @@ def _gone_on(path: Path, recipe: Path | None, narrator: Narrator) -> Run:
     if compared(stored):
         _train_each_alone(run, stored_dataset(run), plugin_folder(run, recipe), narrator)
     return run
+
+
+def _settled(run: Run, stored: Recipe, folder: Path | None) -> Recipe:
+    return as_settled(stored, run.manifest.get("decisions", []), folder)
 
 
 def alone_path(path: Path, task: str) -> Path:
@@ -181,7 +187,8 @@ def _train_each_alone(run: Run, dataset: Dataset, folder: Path | None, narrator:
             if not place.exists():
                 narrator.say(f"Training {name} alone, to compare with ...")
                 rows = dataset.of_task(name)
-                train_on(_alone(recipe, name, run, len(rows.train) / len(dataset.train)), rows, place, folder, narrator, parents)
+                alone = _alone(_settled(run, recipe, folder), name, run, len(rows.train) / len(dataset.train))
+                train_on(alone, rows, place, folder, narrator, parents)
                 continue
             child = open_run(place)
             if child.manifest.get("parents") != parents:

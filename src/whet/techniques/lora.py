@@ -9,7 +9,7 @@ from pydantic import Field
 
 from whet.errors import RecipeError
 from whet.models.blocks import pattern_of
-from whet.models.linear import choose_layers, placed, set_matrix, take_off
+from whet.models.linear import choose_layers, placed, set_matrix, sizes, take_off
 from whet.models.lowrank import LowRank, Start, attach_low_rank, load_low_rank, read_low_rank, save_low_rank
 from whet.models.policy import Policy
 from whet.models.rank import Rank, rank_for, set_rank
@@ -44,7 +44,12 @@ class Lora:
     def sized(self, policy: Policy, bits: float) -> dict[str, tuple[float, str]]:
         if self.rank != "auto":
             return {}
-        return {"rank": rank_for(policy, choose_layers(policy, self.targets, "lora"), bits)}
+        names = choose_layers(policy, self.targets, "lora")
+        rank, why = rank_for(policy, names, bits)
+        most = min(min(sizes(policy.network.get_submodule(name))) for name in names)
+        if self.init == "pissa" and rank > most:
+            rank, why = most, f"{why}; init pissa can have {most}, since a layer has no more singular values"
+        return {"rank": (rank, why)}
 
     def attach(self, policy: Policy, seed: int) -> None:
         chosen = choose_layers(policy, self.targets, "lora")

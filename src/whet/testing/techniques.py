@@ -57,6 +57,7 @@ def what_follows_from_the_rows_is_its_own_setting(
         assert all(why for _, why in found.values()), "sized() sets a number without a reason"
         again = replace(technique, **{name: value for name, (value, _) in found.items()})  # type: ignore[type-var]
         assert not again.sized(policy, bits), "sized() has something to say of numbers that are set"
+        again.attach(_prepared(build_policy, objective, examples), seed=0)  # raises where it cannot be what it chose
 
 
 def attaching_changes_no_output(
