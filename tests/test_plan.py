@@ -143,6 +143,57 @@ def test_a_model_that_cannot_even_be_loaded_is_not_loaded(desk, monkeypatch):
     assert not found["fits"] and found["seconds"] is None and found["facts"]["parameters"] > 10_000
 
 
+@pytest.mark.parametrize(
+    ("sets", "rank"),
+    [
+        ([], 2),  # the recipe's own
+        (["technique.rank=auto"], 16),
+        (["technique=full"], 16),
+    ],
+)
+def test_an_update_counts_with_the_rank_that_it_would_have(desk, monkeypatch, sets, rank):
+    # width 32, inner width 64, two layers: a rank has 2 * (4 * (32 + 32) + 2 * (32 + 64)) = 896 weights
+    learning = {row["technique"]: row["learning"] for row in planned(desk, sets=sets, probe=False)["techniques"]}
+    head = learning["head"]
+    assert learning["qlora"] == 896 * rank + head and learning["lora"] == 896 * rank + head
+    monkeypatch.setattr(planning, "free_memory", lambda: 1 << 20)
+    unloaded = {row["technique"]: row["learning"] for row in planned(desk, sets=sets)["techniques"]}
+    assert unloaded["lora"] == unloaded["qlora"] == 896 * rank
+
+
+def test_where_the_rows_say_more_than_a_small_rank_holds_it_counts_with_a_higher_one(desk, monkeypatch, tmp_path):
+    # of this llama a rank has 2 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64)) = 1,024 weights, so 2,048 bits; 63 rows to learn
+    # from have about 3,080 characters each, which are 770 tokens: 48,500 bits in all, so rank 24 would do, and 32 is taken
+    lines = [{"prompt": f"red thing {number}", "response": f"{number} we are sorry " * 180} for number in range(90)]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "long.yaml").write_text((desk / "write.yaml").read_text().replace("chat.jsonl", "long.jsonl"))
+    monkeypatch.setattr(planning, "free_memory", lambda: 1 << 20)
+    recipe = load_recipe(tmp_path / "long.yaml")
+    found = plan(recipe, folder=tmp_path)
+    rows = {row["technique"]: row["learning"] for row in found["techniques"]}
+    assert rows["lora"] == rows["qlora"] == 1024 * 32
+    few = plan(load_recipe(tmp_path / "long.yaml", ["technique={name: qlora, rank: 3}"]), folder=tmp_path)
+    assert {row["technique"]: row["learning"] for row in few["techniques"]}["lora"] == 1024 * 3
+
+
+def test_with_the_model_at_hand_other_ways_count_with_the_rank_that_they_would_have(desk, tmp_path):
+    # 700 rows of 200 characters and more are cut at a context of 128 tokens, of which at least 90 are answered; 490 of the rows are
+    # learnt from, so they say 44,100 to 62,720 bits: more than 21 ranks of 2,048 bits hold, and less than 32 do
+    lines = [{"prompt": f"{number}", "response": f"{number} we are sorry " * 12} for number in range(700)]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    written = (desk / "write.yaml").read_text().replace("chat.jsonl", "long.jsonl")
+    (tmp_path / "long.yaml").write_text(written.replace("response: response}", "response: response, duplicates: {near: keep}}"))
+    found = plan(load_recipe(tmp_path / "long.yaml"), folder=tmp_path, probe=False)
+    rows = {row["technique"]: row["learning"] for row in found["techniques"]}
+    assert rows["lora"] == rows["qlora"] == 1024 * 32
+    # adapting one layer of 32 x 32 its own rank is 64, and that of an update of all layers is what it was
+    sets = ["technique={name: lora, targets: layers.0.self_attn.q_proj}"]
+    found = plan(load_recipe(tmp_path / "long.yaml", sets), folder=tmp_path, probe=False)
+    rows = {row["technique"]: row["learning"] for row in found["techniques"]}
+    assert rows["lora"] == 64 * (32 + 32) and rows["qlora"] == 1024 * 32
+    assert {one["key"]: one["value"] for one in found["decisions"]}["technique.rank"] == 64
+
+
 def test_a_disk_that_is_too_small_does_not_fit(desk, monkeypatch):
     monkeypatch.setattr(planning, "_free_disk", lambda: 10)
     found = planned(desk, probe=False)

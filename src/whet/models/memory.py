@@ -23,8 +23,6 @@ from whet.models.policy import Kind
 GIB = 2**30
 NF4_BYTES, INT8_BYTES = 4.127 / 8, 1.01
 """Of one weight in the bits of `qlora`, its share of the scales among it."""
-RANK = 16
-"""Rank of LoRA where a model is only thought of; the technique's default."""
 ACCELERATOR_PROGRAM = int(0.6 * GIB)
 """What CUDA's context and its libraries take on the accelerator itself."""
 PROGRAM = int(0.55 * GIB)
@@ -82,7 +80,7 @@ class Shape:
             return self.parameters
         return self.linear + self.vocabulary * self.width * (1 if self.tied else 2) + 4 * self.layers * self.width
 
-    def low_rank(self, rank: int = RANK) -> int:
+    def low_rank(self, rank: int) -> int:
         """Return the parameters of a low-rank update of every linear layer."""
         keys = self.kv_heads * self.head_width
         sides = 2 * (self.width + self.attended) + 2 * (self.width + keys) + (3 if self.gated else 2) * (self.width + self.inner)

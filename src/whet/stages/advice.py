@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from whet.models.memory import GIB, Load, Shape, estimate
+from whet.models.rank import rank_of
 from whet.models.shapes import KNOWN
+from whet.recipe import Recipe
 from whet.recipe_parts import Choice
 from whet.stages.estimate import logits_of, with_tokens
 from whet.stages.job import Job
 
 
-def techniques(job: Job, shape: Shape, load: Load, program: int, room: int) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The rank that a low-rank update of a model would have."""
+
+    named: int | None
+    """By the recipe."""
+    bits: float
+    """What the rows say."""
+
+    def of(self, shape: Shape) -> int:
+        return self.named or rank_of(shape.low_rank(1), self.bits)[0]
+
+
+def ranks(recipe: Recipe, bits: float) -> Ranks:
+    """Return how ranks are chosen by a recipe as the user wrote it."""
+    named = recipe.technique.settings.get("rank") if isinstance(recipe.technique, Choice) else None
+    return Ranks(named if isinstance(named, int) else None, bits)
+
+
+def techniques(job: Job, shape: Shape, load: Load, program: int, room: int, by: Ranks) -> list[dict[str, Any]]:
     """Return each usual way of learning on this model, with its memory; the recipe's own among them."""
     name = job.recipe.technique.name if isinstance(job.recipe.technique, Choice) else ""
     head = sum(parameter.numel() for parameter in job.policy.heads.parameters())
     keeps = job.policy.reference is not None
-    several = {way: way_load(way, shape, load, head, keeps) for way in ("full", "lora", "qlora", *(("head",) if head else ()))}
+    ways = ("full", "lora", "qlora", *(("head",) if head else ()))
+    several = {way: way_load(way, shape, load, by.of(shape), head, keeps) for way in ways}
     several |= {name: load}
     rows = []
     for way, asked in several.items():
@@ -27,11 +49,11 @@ def techniques(job: Job, shape: Shape, load: Load, program: int, room: int) -> l
     return sorted(rows, key=lambda row: -int(row["bytes"]))
 
 
-def way_load(way: str, shape: Shape, load: Load, head: int = 0, keeps_reference: bool = False) -> Load:
-    """Return the load with another technique."""
+def way_load(way: str, shape: Shape, load: Load, rank: int, head: int = 0, keeps_reference: bool = False) -> Load:
+    """Return the load with another technique; `rank` is that of lora and qlora."""
     changes: dict[str, dict[str, Any]] = {
         "full": {"trainable": shape.size + head, "whole": True, "deep": 1.0, "reference": 4 * shape.size * keeps_reference},
-        "lora": {"trainable": shape.low_rank() + head, "whole": False, "deep": 1.0, "reference": 0},
+        "lora": {"trainable": shape.low_rank(rank) + head, "whole": False, "deep": 1.0, "reference": 0},
         "head": {"trainable": head, "whole": False, "deep": 0.0, "reference": 0},
     }
     if way == "qlora":
@@ -39,12 +61,14 @@ def way_load(way: str, shape: Shape, load: Load, head: int = 0, keeps_reference:
     return replace(load, **changes[way], bits="fp32")
 
 
-def models(head: str, load: Load, program: int, room: int) -> list[dict[str, Any]]:
+def models(head: str, load: Load, program: int, room: int, by: Ranks) -> list[dict[str, Any]]:
     """Return built-in and well-known models that the objective can learn on, each with the richest technique that fits."""
     kinds = {"lm": ("decoder",), "masked": ("encoder",), "seq2seq": ("encoder-decoder",)}.get(head, ("encoder", "decoder"))
     rows = []
     for shape in (one for one in KNOWN if one.kind in kinds):
-        tried = {way: estimate(shape, way_load(way, shape, load), program).total for way in ("full", "lora", "qlora")}
+        tried = {
+            way: estimate(shape, way_load(way, shape, load, by.of(shape)), program).total for way in ("full", "lora", "qlora")
+        }
         fitting = [way for way, total in tried.items() if total <= room]
         best = fitting[0] if fitting else "qlora"
         row = {"model": shape.name, "kind": shape.kind, "parameters": shape.size, "technique": best, "bytes": tried[best]}

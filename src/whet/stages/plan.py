@@ -29,7 +29,7 @@ from whet.models.recompute import recompute_blocks
 from whet.models.shapes import shape_of, shape_of_config
 from whet.recipe import Recipe
 from whet.recipe_parts import Choice
-from whet.stages.advice import advise, gib, models, techniques, way_load
+from whet.stages.advice import advise, gib, models, ranks, techniques, way_load
 from whet.stages.build import build_objective, build_optimiser, check_plugins
 from whet.stages.decide import Decision, choose_max_tokens
 from whet.stages.estimate import (
@@ -45,6 +45,7 @@ from whet.stages.fitting import recomputed_load, why_again
 from whet.stages.job import Job, build_job, loading, refuse
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import prepare_data
+from whet.stages.settle import bits_foreseen
 from whet.types import Cursor, Example, StepRows, Unit
 
 DEVICES: Mapping[str, float] = {
@@ -178,8 +179,9 @@ def _planned(job: Job, recipe: Recipe, limit: int | None, load_s: float | None, 
     reason = f"it takes {gib(needed)}, and {gib(room)} are free" if needed > room else ""
     if not elsewhere and disk["bytes"] > disk["free_bytes"]:
         reason = f"it writes {gib(disk['bytes'])}, and {gib(disk['free_bytes'])} of the disk are free"
-    ways = techniques(job, shape, load, program, room)
-    others = models(job.objective.head, load, program, room)
+    by = ranks(recipe, job.bits)
+    ways = techniques(job, shape, load, program, room, by)
+    others = models(job.objective.head, load, program, room, by)
     lengths = [row.length for unit in job.train_units for row in unit]
     facts = {
         "rows": len(job.dataset.train),
@@ -329,7 +331,8 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
         state=_state_unloaded(recipe, shape, folder),
     )  # fmt: skip
     name = "lora" if recipe.technique == "auto" else recipe.technique.name
-    ways = {way: way_load(way, shape, load, 0, objective.reference) for way in ("full", "lora", "qlora")}
+    by = ranks(recipe, len(lengths) if objective.online else bits_foreseen(dataset.train, lengths))
+    ways = {way: way_load(way, shape, load, by.of(shape), 0, objective.reference) for way in ("full", "lora", "qlora")}
     load = ways.get(name, ways["lora"])
     program = max(PROGRAM, memory_now())
     load = recomputed_load(recipe, load, room, lambda one: estimate(shape, one, program).total)
@@ -339,7 +342,7 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
     for way, asked in ways.items():
         total = estimate(shape, asked, program).total
         rows.append({"technique": way, "learning": asked.trainable, "bytes": total, "fits": total <= room, "chosen": way == name})
-    others = models(objective.head, load, program, room)
+    others = models(objective.head, load, program, room, by)
     facts = {
         "rows": len(dataset.train), "mean_tokens": round(fmean(lengths), 1), "longest_tokens": longest, "objective": recipe.objective.name,
         "model": recipe.model, "parameters": shape.size, "learning": load.trainable, "technique": name, "steps": None, "batch_size": batch,
