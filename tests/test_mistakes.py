@@ -302,7 +302,12 @@ MISTAKES = {
         "t5 (t5) has no biases",
         "'lora'",
     ),
-    "distill without a teacher": (f"{WRITE} objective=distill", 1, "'teacher' is missing"),
+    "distill without a teacher": (
+        f"{WRITE} objective=distill",
+        1,
+        "'teacher' is missing",
+        "Folder of a finished run, or a base model",
+    ),
     "a teacher that is not there": (
         f"{DISTILL} objective.teacher=./none",
         1,

@@ -46,3 +46,17 @@ class Interrupted(WhetError):
 def installing(extra: str) -> str:
     """Return the words that say how an optional part is installed."""
     return f"pip install 'whet[{extra}]' (in a clone of the repository: make setup)"
+
+
+OWN_MODULE = "whet_user_"
+"""How the names of modules begin that files of the user's own are run as."""
+
+
+def own_place(error: BaseException) -> str:
+    """Return the file and line of the user's own plugin that an error went through last; empty where it went through none."""
+    place, step = "", error.__traceback__
+    while step is not None:
+        if str(step.tb_frame.f_globals.get("__name__")).startswith(OWN_MODULE):
+            place = f"{step.tb_frame.f_code.co_filename}:{step.tb_lineno}"
+        step = step.tb_next
+    return place

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import pydantic
 
-from whet.errors import RecipeError, RunError
+from whet.errors import OWN_MODULE, RecipeError, RunError
 from whet.files import beside
 from whet.kinds import KINDS as KINDS
 from whet.kinds import names as names
@@ -86,8 +86,7 @@ def build(kind: str, name: str, settings: Mapping[str, Any], folder: Path | None
     try:
         return cls(**settings)
     except pydantic.ValidationError as error:
-        known = list(cls.__pydantic_fields__)
-        raise RecipeError(f"{kind} '{name}': " + "; ".join(explain(error, known))) from None
+        raise RecipeError(f"{kind} '{name}': " + "; ".join(explain(error, cls.__pydantic_fields__))) from None
     finally:
         _folder.reset(token)
 
@@ -151,18 +150,19 @@ def named_places(made: Any) -> list[str]:
     return found
 
 
-def explain(error: pydantic.ValidationError, known: list[str]) -> list[str]:
-    """Return one sentence per wrong setting: what was found, what is allowed, the nearest known name."""
+def explain(error: pydantic.ValidationError, known: Mapping[str, pydantic.fields.FieldInfo]) -> list[str]:
+    """Return one sentence per wrong setting: what was found, what is allowed, the nearest known name; of a missing one what it is."""
     found: dict[str, tuple[Any, list[str]]] = {}
     sentences = []
     for item in error.errors():
         name = str(item["loc"][0]) if item["loc"] else ""
         if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-            sentences.append(unknown_key(name, known))
+            sentences.append(unknown_key(name, list(known)))
         elif item["type"] == "secret":
             sentences.append(f"'{name}': {item['msg']}")
         elif item["type"] in {"missing", "missing_argument"}:
-            sentences.append(f"'{name}' is missing")
+            meaning = known[name].description if name in known else None
+            sentences.append(f"'{name}' is missing" + (f": {meaning}" if meaning else ""))
         else:
             found.setdefault(name, (item["input"], []))[1].append(allowed(item["msg"]))
     sentences += [
@@ -221,7 +221,7 @@ def _load_file(kind: str, name: str, folder: Path | None) -> type[Any]:
 
 def _module(path: Path, source: bytes) -> ModuleType:
     """Run these bytes as a module: what was hashed is what runs, whatever lies in `__pycache__`. Raises RecipeError."""
-    name = f"whet_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"{OWN_MODULE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module

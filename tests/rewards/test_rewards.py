@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+import whet
 from whet import plugins
 from whet.engine.rollout import score
 from whet.errors import DataError, RecipeError, TrainingError
+from whet.recipe_file import build_recipe
 from whet.rewards.numeric import numbers
+from whet.stages.build import check_plugins
 from whet.testing import check_reward
 from whet.testing.rewards import REWARD_LAWS
-from whet.testing.tiny import tiny_sums
+from whet.testing.tiny import policy_factory, tiny_sums, write_tiny
 from whet.types import Example, Message
 
 SETTINGS = {"regex": {"pattern": "[0-9]"}}
@@ -122,6 +125,33 @@ def test_a_failing_reward_is_an_error_and_never_nothing(given, message):
         score(Broken(), [example("x")], ["y"])
 
 
+OWN = (
+    '"""A reward."""\n\nfrom whet.plugins import plugin\nfrom whet.protocols import Reward\n\n\n@plugin\nclass Own(Reward):\n'
+    '    """Of my own."""\n\n    needs = ("prompt",)\n\n    def score(self, examples, answers):\n        return [1 / len(one) for one in answers]\n'
+)
+
+
+def test_a_reward_that_fails_on_an_empty_answer_is_told_before_anything_is_learnt_with_its_line(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    made = plugins.build("objectives", "grpo", {"reward": "./own.py"}, tmp_path)
+    policy = policy_factory(write_tiny(tmp_path / "llama", "llama"))()
+    with pytest.raises(TrainingError, match=r"the first of them to f.jsonl:3: \S+own.py:14: ZeroDivisionError: division by zero"):
+        made.units([example("how many?")], policy, 128)
+
+
+@pytest.mark.parametrize("kind", ["rewards", "objectives"])
+def test_a_need_that_no_row_can_have_is_refused_before_anything_is_read(tmp_path, kind):
+    (tmp_path / "own.py").write_text(OWN.replace('("prompt",)', '("prompt", "expected")'))
+    given = {"model": "m", "data": {"path": "none.csv"}, "objective": {"name": "grpo", "reward": "./own.py"}}
+    if kind == "objectives":
+        (tmp_path / "other.py").write_text(
+            (Path(whet.__file__).parent / "objectives" / "sft.py").read_text().replace('("messages",)', '("expected",)')
+        )
+        given["objective"] = "./other.py"
+    with pytest.raises(RecipeError, match=r"needs 'expected', which no row can have. Allowed in `needs`: text, .*response"):
+        check_plugins(build_recipe(given, "here"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
@@ -137,7 +167,7 @@ def test_a_wrong_reward_says_what_is_allowed(reward, message):
 
 
 def test_the_reward_is_asked_for_where_it_is_missing():
-    with pytest.raises(RecipeError, match="'reward' is missing"):
+    with pytest.raises(RecipeError, match="'reward' is missing: What an answer is worth: metric, regex, numeric, run, or a file"):
         plugins.build("objectives", "grpo", {})
 
 

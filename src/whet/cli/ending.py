@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from whet.cli.app import app
 from whet.cli.say import begin, fail, follower, say, started_together
-from whet.errors import Interrupted, WhetError
+from whet.errors import Interrupted, WhetError, own_place
 
 GONE = 141
 """Exit code where the reader of standard output has gone, as of every program that SIGPIPE ends."""
@@ -40,7 +40,7 @@ def _run() -> int:
             return _one_process()
         app()
     except SystemExit as leaving:
-        place = _own_place(leaving)
+        place = own_place(leaving)
         if not place:
             return _left(leaving)
         message = f"{place}: ended the program ({leaving.code!r}). This file is your own plugin; let it raise an error instead."
@@ -96,7 +96,7 @@ def _explained(error: Exception) -> tuple[int, str] | None:
     """Return the exit code and the sentence for what the user can mend; none for a fault of whet's own."""
     if isinstance(error, WhetError):
         return error.exit_code, str(error)
-    place = _own_place(error)
+    place = own_place(error)
     if place:
         return 1, f"{place}: {type(error).__name__}: {error}. This file is your own plugin; mend it there."
     if isinstance(error, UnicodeEncodeError):
@@ -116,16 +116,6 @@ def _explained(error: Exception) -> tuple[int, str] | None:
         where = f"{error.filename}: " if error.filename else ""
         return 1, f"{where}{error.strerror or error}. Nothing half-written was left; mend that and run the command again."
     return None
-
-
-def _own_place(error: BaseException) -> str:
-    """Return the last line of a plugin file of the user's own that an error went through, if it did."""
-    place, step = "", error.__traceback__
-    while step is not None:
-        if str(step.tb_frame.f_globals.get("__name__")).startswith("whet_user_"):
-            place = f"{step.tb_frame.f_code.co_filename}:{step.tb_lineno}"
-        step = step.tb_next
-    return place
 
 
 def _flushed(code: int) -> int:

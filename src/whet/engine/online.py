@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Protocol
 
 from whet.engine.fields import require
 from whet.engine.generate import Sampling
-from whet.engine.rollout import counting_flat, greedy_outputs, prompt_units, rollout_steps, trial_reward
+from whet.engine.rollout import counting_flat, greedy_outputs, prompt_units, rollout_steps, trial_reward, try_out
 from whet.models.policy import Policy
 from whet.protocols import Objective, Plan, Reward
 from whet.types import Cursor, Example, Output, Row, State, StepRows, Unit
@@ -46,6 +46,7 @@ class Online(Objective, Protocol):
         """Prompts; in `steps` the policy answers them."""
         require(examples, self.needs)
         self.reward.check(examples)
+        try_out(self.reward, examples)
         return prompt_units(examples, policy, max_length, self.max_new_tokens)
 
     def steps(self, units: Sequence[Unit], policy: Policy, plan: Plan, cursor: Cursor, state: State) -> Iterator[StepRows]:

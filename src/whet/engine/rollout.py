@@ -23,7 +23,7 @@ from whet.engine.generate import GREEDY, Sampling, continuations
 from whet.engine.machine import computing
 from whet.engine.measure import segment_sum
 from whet.engine.order import seed_of, shuffled
-from whet.errors import RecipeError, TrainingError, WhetError
+from whet.errors import RecipeError, TrainingError, WhetError, own_place
 from whet.models.policy import Policy
 from whet.models.template import prompt_ids, stop_ids
 from whet.plugins import inner
@@ -100,6 +100,15 @@ def rollout_steps(
         yield StepRows(rows, cursor, {"rollout": None, "updates": 0})
 
 
+def try_out(reward: Reward, examples: Sequence[Example]) -> None:
+    """Have the reward score an empty answer and a short one, so that one that fails on every answer stops nothing that has begun.
+
+    Raises TrainingError.
+    """
+    asked = [example for example in examples[:2] if all(getattr(example, need) is not None for need in reward.needs)]
+    score(reward, asked, ["", "yes"][: len(asked)])
+
+
 def score(reward: Reward, examples: Sequence[Example], answers: Sequence[str]) -> list[float]:
     """Return what each answer is worth. Raises TrainingError where the reward fails or gives no finite number: never 0 instead."""
     if not answers:
@@ -110,10 +119,11 @@ def score(reward: Reward, examples: Sequence[Example], answers: Sequence[str]) -
         found = [float(value) for value in reward.score(examples, answers)]
     except WhetError:
         raise
-    except Exception as error:  # a file of the user's own may raise anything
+    except (Exception, SystemExit) as error:  # a file of the user's own may raise anything
+        place = own_place(error)
         raise TrainingError(
             f"the reward {name} failed on {len(answers):,} answers, the first of them to {first.file}:{first.line}: "
-            f"{type(error).__name__}: {error}. Mend it: an answer that cannot be scored must get a number that you choose."
+            f"{place and f'{place}: '}{type(error).__name__}: {error}. Mend it: an answer that cannot be scored must get a number that you choose."
         ) from error
     if len(found) != len(answers):
         raise TrainingError(

@@ -38,6 +38,8 @@ from whet.report.wording import metric_name
 from whet.run import Run
 from whet.stages.gate import check_gate
 
+FIELDS = ("text", "text_pair", "label", "labels", "token_labels", "value", "messages", "prompt", "response", "chosen", "rejected")
+"""What a row can hold that an objective or a reward needs."""
 OF_TASKS = "objectives 'tasks': "
 Measurable = tuple[tuple[str, ...], tuple[str, ...]]
 """Metrics of what an objective gives, and of the answers that it writes."""
@@ -139,7 +141,9 @@ def check_plugins(recipe: Recipe, folder: Path | None) -> None:
         try:
             lacking = missing_members(plugins.load(kind, choice.name, folder), PROTOCOLS[kind])
             if not lacking:
-                plugins.build(kind, choice.name, choice.settings, folder)
+                made = plugins.build(kind, choice.name, choice.settings, folder)
+                if kind in {"objectives", "rewards"}:
+                    _check_needs(choice.name, made.needs)
         except RecipeError as error:
             wrong = next((key for key in choice.settings if f"'{key}'" in str(error)), "name")
             raise RecipeError(f"{recipe.place(*path, wrong)}: {error}") from None
@@ -158,6 +162,16 @@ def check_plugins(recipe: Recipe, folder: Path | None) -> None:
             raise RecipeError(f"{recipe.place(*path)}: {error}") from None
     check_gate(recipe, folder)
     check_few_shot(recipe, objective)
+
+
+def _check_needs(name: str, needs: Sequence[str]) -> None:
+    """Raise RecipeError where a plugin needs a field that no example has."""
+    unknown = [need for need in needs if need not in FIELDS]
+    if unknown:
+        raise RecipeError(
+            f"'{name}' needs {', '.join(map(repr, unknown))}, which no row can have. Allowed in `needs`: {', '.join(FIELDS)}; the expected "
+            "answer is 'response', a label 'label'."
+        )
 
 
 def check_few_shot(recipe: Recipe, objective: Objective) -> None:
