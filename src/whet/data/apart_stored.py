@@ -44,7 +44,9 @@ def stored_units(rows: Stored, near: Mapping[int, int]) -> StoredUnits:
     """Return the rows as units (see `units.units_of`). `near` says the group of near duplicates of a row, by its id."""
     keys = rows.column("text")
     first = _components(len(rows), [_same_text(keys), _same_near(rows, near), _same_group(rows), _continued(rows)])
-    starts, unit, sizes = np.unique(first, return_inverse=True, return_counts=True)
+    starts = np.flatnonzero(first == np.arange(len(first)))
+    unit = np.searchsorted(starts, first)
+    sizes = np.bincount(unit, minlength=len(starts))
     smallest = keys[starts]
     several = np.flatnonzero(sizes[unit] > 1)
     order = several[np.lexsort((keys[several, 1], keys[several, 0], unit[several]))]
@@ -132,13 +134,13 @@ def _drawn(units: StoredUnits, seed: int) -> Ints:
     return np.lexsort((units.keys[:, 1], units.keys[:, 0], draw))
 
 
-def _strata(rows: Stored, units: StoredUnits, stratify: bool) -> tuple[NDArray[np.int64], list[str]]:
+def _strata(rows: Stored, units: StoredUnits, stratify: bool) -> tuple[NDArray[np.int32], list[str]]:
     """Return of each unit the number of its rows' commonest label, and these labels; the last is that of none. [U]"""
     names = [*rows.shelf.labels, ""]
     none = len(names) - 1
     if not stratify:
-        return np.full(len(units), none), names
-    label = rows.column("label").astype(np.int64)
+        return np.full(len(units), none, np.int32), names
+    label = rows.column("label")
     label[label < 0] = none
     stratum = label[units.starts]
     unit = np.searchsorted(units.starts, units.first)

@@ -134,6 +134,9 @@ def _candidates(keys: Sequence[Table], short: NDArray[np.uint8], tier: NDArray[n
         band = table.array()
         order = np.argsort(band, kind="stable")
         band = band[order]
+        again = band[1:] == band[:-1]
+        shared = np.flatnonzero(np.append(again, False) | np.append(False, again))
+        band, order = band[shared], order[shared]  # most rows share no band
         first = np.flatnonzero(np.concatenate([[True], band[1:] != band[:-1]])) if len(band) else np.empty(0, np.int64)
         sizes = np.diff(np.append(first, len(band)))
         size = np.repeat(sizes, sizes)

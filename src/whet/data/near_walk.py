@@ -77,7 +77,7 @@ class Walk:
         drop: bool,
     ) -> None:
         self._texts, self._short, self._targets = texts, short, targets
-        self._tier = tier.tolist()
+        self._tier = tier.tobytes()
         self._top = self._tier[-1] if self._tier else 0
         self._similarity, self._floor, self._drop = similarity, floor, drop
         self._grams: dict[tuple[int, bool], Grams] = {}

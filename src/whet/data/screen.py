@@ -10,6 +10,7 @@ from whet.data.keys import text_key
 from whet.data.leaks import refuse_many, told
 from whet.data.notices import counted
 from whet.data.rows import Reject
+from whet.data.shelf import Stored
 from whet.errors import Refused
 
 
@@ -60,6 +61,9 @@ def drop(work: Gathered) -> None:
             work.notices.append(f"data.{source}: {told(dropped, against)}")
     work.notices += alike.notices
     work.conflicts += tuple(alike.conflicts)
+    for rows in work.examples.values():
+        if isinstance(rows, Stored):
+            rows.shelf.forget("content", "target")
 
 
 def tell_hidden(work: Gathered) -> None:

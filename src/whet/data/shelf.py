@@ -22,6 +22,8 @@ from whet.data.stretch import Array, Numbers, Opened, keys_of_hex
 from whet.types import Example
 
 Ints = NDArray[np.int64]
+COUNTS = ("group_counts", "turn_counts")
+"""Columns of those data sets alone that have groups, or turns."""
 
 
 class Shelf:
@@ -57,8 +59,11 @@ class Shelf:
             if name in columns:
                 column = columns[name]
                 columns[name] = np.where(column < 0, column, codes[kind][column]) if len(codes[kind]) else column
-        columns.setdefault("group_counts", np.zeros(size, np.int32))
-        columns.setdefault("turn_counts", np.zeros(size, np.int32))
+        for name in COUNTS:  # a column only from the first stretch on that counts any
+            if name in columns and name not in self._waiting:
+                self._waiting[name] = [np.zeros(self.num_rows, np.int32)]
+            elif name in self._waiting:
+                columns.setdefault(name, np.zeros(size, np.int32))
         for name, column in columns.items():
             self._waiting.setdefault(name, []).append(column.copy())
         self._starts.append(self.num_rows + size)
@@ -72,6 +77,12 @@ class Shelf:
         if name not in self._known:
             self._known[name] = np.concatenate(self._waiting.pop(name)) if name in self._waiting else np.empty(0, np.int32)
         return self._known[name]
+
+    def forget(self, *names: str) -> None:
+        """Let columns go that nobody asks for any more."""
+        for name in names:
+            self._waiting.pop(name, None)
+            self._known.pop(name, None)
 
     def word(self, kind: str, code: int) -> str:
         """Return a word by its number."""
@@ -89,7 +100,7 @@ class Shelf:
     def spans(self, name: str, rows: Ints) -> tuple[Ints, Ints]:
         """Return of each of these rows' groups or turns which place in `rows` it is of, and its number among all. `name`: group, turn."""
         counts = self.column(f"{name}_counts")
-        if not counts.any():
+        if not len(counts):
             return np.empty(0, np.int64), np.empty(0, np.int64)
         ends = np.cumsum(counts, dtype=np.int64)
         some = counts[rows].astype(np.int64)
@@ -258,8 +269,11 @@ def first_places(*numbers: Array) -> Ints:
     if not size:
         return np.empty(0, np.int64)
     order = np.lexsort(numbers[::-1])
-    new = np.ones(size, bool)
-    new[1:] = np.any([one[order[1:]] != one[order[:-1]] for one in numbers], axis=0)
+    new = np.zeros(size, bool)
+    new[0] = True
+    for one in numbers:
+        in_order = one[order]
+        new[1:] |= in_order[1:] != in_order[:-1]
     starts = np.flatnonzero(new)
     found = np.empty(size, np.int64)
     found[order] = np.repeat(order[starts], np.diff(np.append(starts, size)))
