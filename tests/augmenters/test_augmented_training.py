@@ -91,6 +91,7 @@ def test_a_search_learns_from_the_same_new_rows_in_each_trial_and_at_last(tmp_pa
     assert Counter(bool(one.made_by) for one in read_dataset(best.path).train)[False] == len(alone.originals)
 
 
+@pytest.mark.slow
 def test_retraining_makes_new_rows_of_old_and_new_ones_and_none_of_new_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     champion = whet.evaluate(whet.train(build_recipe(recipe_of(tmp_path), "here"), out=tmp_path / "champion"))

@@ -57,7 +57,12 @@ MESSY = st.lists(
 ).map("".join)
 
 
-@pytest.mark.parametrize("name", plugins.names("cleaners"))
+LONG = {"spelling"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in plugins.names("cleaners")]
+)
 @settings(max_examples=60, deadline=None)
 @given(text=MESSY)
 def test_cleaning_twice_is_cleaning_once(name, text):

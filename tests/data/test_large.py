@@ -217,6 +217,7 @@ def without_manifest(run: Run) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_what_was_made_before_a_kill_is_not_made_again(rows_file):
     folder = rows_file.parent
     process = subprocess.Popen([sys.executable, "-c", KILLED.format(recipe=RECIPE)])

@@ -64,6 +64,7 @@ def asked(tmp_path, names, **environment: str) -> dict[str, str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_gated_or_private_model_says_what_to_do_and_tells_no_token(hub, tmp_path):
     said = asked(tmp_path, ["org/gated", "org/private"], HF_ENDPOINT=hub)
     assert "gated and no token is set" in said["org/gated"] and "hf auth login" in said["org/gated"]

@@ -73,6 +73,7 @@ def test_a_metric_that_is_better_the_lower_it_is():
     assert not better(worse, 1)
 
 
+@pytest.mark.slow
 def test_without_a_difference_twenty_tries_promote_hardly_ever():
     """Champion and 20 challengers have each row right with the same chance; the rows are looked at again each time, or new ones."""
     draw, wrong, plain = np.random.default_rng(0), 0, 0
