@@ -210,7 +210,6 @@ def in_memory(folder: Path) -> dict[str, bytes]:
     return files_of(folder / "expected")
 
 
-@pytest.mark.slow
 def without_manifest(run: Run) -> dict[str, bytes]:
     return {
         name: content for name, content in files_of(run.path).items() if name not in {"manifest.json", "recipe.yaml", ".lock"}
