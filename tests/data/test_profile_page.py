@@ -111,7 +111,6 @@ def plain(**changes):
     return {**found, **changes}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -121,6 +120,10 @@ def plain(**changes):
         ({"private": [{"words": "mail addresses", "rows": 5}]}, "mail addresses in 5"),
         ({"used": 40}, "40 rows are left"),
         ({"dropped": {"near duplicate": 200}}, "200 of 1,000 rows are copies"),
+        (
+            {"dropped": {"leak": 20, "near leak": 5}},
+            "25 of 1,000 rows stand, as they are or nearly so, in a file that is judged on",
+        ),
         ({"dropped": {"'text' is empty": 80}}, "80 of 1,000 rows are not used"),
         ({"lengths": {"limit": 512, "fields": [{"name": "text", "n": 1000, "over": 50, "empty": 0}]}}, "50 of 1,000 rows (text)"),
         ({"lengths": {"limit": 0, "fields": [{"name": "text", "n": 1000, "over": 0, "empty": 2}]}}, "fewer than 2 tokens"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from whet.data.rows import LEAKS
+
 FEW_ROWS, FEW_OF_CLASS = 100, 10
 UNEVEN = 20
 """How many times larger the largest class may be than the smallest before one should ask."""
-COPIED, DROPPED, TOO_LONG, FOREIGN, NOISY = 0.1, 0.05, 0.01, 0.02, 0.01
-"""Shares from which on copies, dropped rows, cut rows, rows in another language and wrong labels are asked about."""
+COPIED, LEAKED, DROPPED, TOO_LONG, FOREIGN, NOISY = 0.1, 0.01, 0.05, 0.01, 0.02, 0.01
+"""Shares from which on copies, leaks, dropped rows, cut rows, rows in another language and wrong labels are asked about."""
 SAME_ANSWER = 0.05
 
 Asked = dict[str, str]
@@ -97,12 +99,19 @@ def _of_rows(found: Mapping[str, Any]) -> Iterator[Asked]:
             f"{copies:,} of {rows:,} rows are copies or near copies of others with the same target.",
             "Where being frequent means something, as in production, keep them: data.duplicates: {near: keep}.",
         )
-    lost = sum(number for kind, number in dropped.items() if kind not in {"duplicate", "near duplicate"})
-    if lost >= DROPPED * rows:
-        worst = max(((number, kind) for kind, number in dropped.items() if kind not in {"duplicate", "near duplicate"}))
+    leaked = sum(dropped.get(kind, 0) for kind in LEAKS)
+    if leaked >= LEAKED * rows:
+        yield _asked(
+            "How did rows of the held-out file come into the others?",
+            f"{leaked:,} of {rows:,} rows stand, as they are or nearly so, in a file that is judged on or stopped by, and were taken out.",
+            "Ask who made the files: where copies went both ways, scores of other models on this test file are too good.",
+        )
+    lost = {kind: number for kind, number in dropped.items() if kind not in {"duplicate", "near duplicate", *LEAKS}}
+    if sum(lost.values()) >= DROPPED * rows:
+        worst = max(lost, key=lambda kind: (lost[kind], kind))
         yield _asked(
             "Are the rows that are left out of no use?",
-            f"{lost:,} of {rows:,} rows are not used for other reasons than copies; the commonest: {worst[1]} ({worst[0]:,}).",
+            f"{sum(lost.values()):,} of {rows:,} rows are not used, copies and leaks not counted; the commonest reason: {worst} ({lost[worst]:,}).",
             "rejects.jsonl in the run lists each with its place and remedy.",
         )
 
