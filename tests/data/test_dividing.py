@@ -20,7 +20,7 @@ from whet.data.keys import text_key
 from whet.data.preparing import prepare
 from whet.data.split import PARTS, fold_of, split
 from whet.data.stratify import by_labels
-from whet.data.times import order_of, seconds
+from whet.data.times import Order, evidence, order_of, seconds
 from whet.data.units import units_of
 from whet.errors import DataError, Refused
 from whet.recipe_data import Data, Duplicates
@@ -135,6 +135,10 @@ def test_each_of_several_labels_keeps_its_share(sets, seed):
 # Time
 
 
+def order_by(*texts: str) -> Order:
+    return order_of(map(evidence, texts))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("1970-01-02", 86_400), ("1970-01-01T01:00:00+01:00", 0), ("1970-01-01 00:01", 60), ("86400", 86_400), ("1700000000000", 1.7e9),
@@ -142,13 +146,13 @@ def test_each_of_several_labels_keeps_its_share(sets, seed):
      ("yesterday", None), ("2024-02-30", None), ("", None), ("99/99/2024", None)],
 )  # fmt: skip
 def test_times_are_read(text, expected):
-    assert seconds(text, order_of([text])) == expected
+    assert seconds(text, order_by(text)) == expected
 
 
 def test_whether_the_day_or_the_month_stands_first_is_decided_by_the_column():
-    assert seconds("03/04/1970", order_of(["03/04/1970", "25/04/1970"])) == 92 * 86_400  # 3 April: 31 + 28 + 31 + 2 days
-    assert seconds("03/04/1970", order_of(["03/04/1970", "04/25/1970"])) == 62 * 86_400  # 4 March
-    assert order_of(["03/04/1970"]) == "unclear" and seconds("03/04/1970", "unclear") is None
+    assert seconds("03/04/1970", order_by("03/04/1970", "25/04/1970")) == 92 * 86_400  # 3 April: 31 + 28 + 31 + 2 days
+    assert seconds("03/04/1970", order_by("03/04/1970", "04/25/1970")) == 62 * 86_400  # 4 March
+    assert order_by("03/04/1970") == "unclear" and seconds("03/04/1970", "unclear") is None
 
 
 def test_the_newest_rows_are_the_test_part_and_ties_stay_together(tmp_path):

@@ -91,13 +91,16 @@ def table(path: Path, seed: int, number: int, *, others: list[str] | None = None
         )
         label = drawn.choice(["a", "b", "B ", "", "c"]) if drawn.random() < 0.15 else "abc"[place % 3]
         group = drawn.choice(["", f"c{drawn.randrange(number)}", f"c{drawn.randrange(5)}"])
-        rows.append([text, label, group, drawn.choice(["web", "me@example.org"]), str(drawn.randint(0, 9))])
+        part = drawn.choice(["train", "train", "train", "Training", "dev", "validation", "test", "hold-out", "", "all"])
+        day, month = drawn.randint(1, 28), drawn.randint(1, 12)
+        when = drawn.choice([f"2024-{month:02}-{day:02}", f"{day:02}/{month:02}/2023", f"{1.7e9 + place}", "", "soon"])
+        rows.append([text, label, group, drawn.choice(["web", "me@example.org"]), str(drawn.randint(0, 9)), part, when])
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["text", "label", "customer", "channel", "score"], *rows])
+        csv.writer(file).writerows([["text", "label", "customer", "channel", "score", "part", "when"], *rows])
     return texts
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     number=st.integers(3, 160),
@@ -108,20 +111,25 @@ def table(path: Path, seed: int, number: int, *, others: list[str] | None = None
     redact=st.sampled_from(["auto", True, False]),
     synonyms=st.sampled_from([{}, {"b": "a"}, {"c": "other one"}]),
     stratify=st.booleans(),
+    divided=st.sampled_from(["drawn", "drawn", "part", "time", "folds"]),
     stretch=st.integers(1, 40),
 )
 def test_rows_on_the_disk_give_the_bytes_of_rows_in_memory(
-    seed, number, held, near, conflicts, group, redact, synonyms, stratify, stretch
+    seed, number, held, near, conflicts, group, redact, synonyms, stratify, divided, stretch
 ):
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(raw, "STRETCH", stretch)
         folder = Path(name)
+        held = () if divided in {"part", "folds"} else held
+        split: dict[str, object] = {"stratify": stratify, "seed": seed}
+        split |= {"folds": 2 + seed % 3, "fold": seed % 2} if divided == "folds" else {}
+        columns = {"part": {"part": "part"}, "time": {"time": "when"}}.get(divided, {})
         texts = table(folder / "train.csv", seed, number)
         for place, source in enumerate(held):
             table(folder / f"{source}.csv", seed + 1 + place, max(3, number // 4), others=texts)
         data = Data(
             path=str(folder / "train.csv"), text="text", label="label", group=group, slices=("channel",), redact=redact,
-            conflicts=conflicts, duplicates={"near": near}, label_synonyms=synonyms, split={"stratify": stratify, "seed": seed},
+            conflicts=conflicts, duplicates={"near": near}, label_synonyms=synonyms, split=split, **columns,
             max_reject_fraction=1, max_leak_fraction=0.5, **{source: str(folder / f"{source}.csv") for source in held},
         )  # fmt: skip
         alike(data, CLASSIFY, folder)
@@ -309,6 +317,7 @@ def test_a_mistake_leaves_nothing_behind_and_two_at_once_are_refused(rows_file):
 
 
 def test_what_needs_all_rows_in_memory_is_prepared_there_and_said(rows_file, monkeypatch):
-    monkeypatch.setitem(RECIPE, "data", {**RECIPE["data"], "split": {"folds": 3}})
+    before, _ = heard()
+    monkeypatch.setitem(RECIPE, "data", {**RECIPE["data"], "split": {"frozen": str(before.path)}})
     _, said = heard()
-    assert "data.split.folds needs all rows in memory" in said and "Rows lie on the disk" not in said
+    assert "data.split.frozen needs all rows in memory" in said and "Rows lie on the disk" not in said

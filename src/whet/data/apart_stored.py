@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from whet.data.by_time import by_time
 from whet.data.shelf import Ints, Stored, first_places
-from whet.data.split import PARTS, RARE, exact_shares, place, sizes_of
+from whet.data.split import PARTS, RARE, Shares, exact_shares, place, sizes_of, too_few_for_folds
 
 MANY = 1 << 16
 """Units whose draw is made at a time."""
@@ -55,10 +56,52 @@ def stored_units(rows: Stored, near: Mapping[int, int]) -> StoredUnits:
     return StoredUnits(first, starts, sizes, smallest)
 
 
-def split_stored(rows: Stored, units: StoredUnits, shares: Mapping[str, float], seed: int, *, stratify: bool) -> NDArray[np.int8]:
+def split_stored(
+    rows: Stored, units: StoredUnits, shares: Mapping[str, float], seed: int, *, stratify: bool, timed: bool = False
+) -> NDArray[np.int16]:
     """Return the part of each row, by its number in PARTS (see `split.split`). [N]"""
     exact = exact_shares(shares, PARTS)
-    part = np.full(len(units), -1, np.int8)  # [U]
+    unit = np.searchsorted(units.starts, units.first)
+    if timed:
+        newest = np.full(len(units), -np.inf)
+        np.maximum.at(newest, unit, rows.column("time"))
+        wanted = [part for part in PARTS if exact[part]]
+        numbers = np.array([PARTS.index(part) for part in wanted], np.int16)
+        part: NDArray[np.int16] = numbers[by_time(newest, units.sizes, [exact[one] for one in wanted])]
+    else:
+        part = _placed(rows, units, exact, seed, stratify, rare="train" if exact["train"] else None)
+        _fill_empty(units, part, exact)
+    return part[unit]
+
+
+def fold_stored(
+    rows: Stored,
+    units: StoredUnits,
+    shares: Mapping[str, float],
+    seed: int,
+    fold: tuple[int, int],
+    *,
+    stratify: bool,
+    near: Mapping[int, int],
+) -> NDArray[np.int16]:
+    """Return the part of each row of one fold, (which, of how many), by its number in PARTS (see `split.fold_of`). [N]"""
+    which, number = fold
+    names = tuple(map(str, range(number)))
+    placed = _placed(rows, units, exact_shares(dict.fromkeys(names, 1.0), names), seed, stratify, rare=None)
+    if len(np.unique(placed)) < number:
+        raise too_few_for_folds(len(rows), len(units), number)
+    tested = placed[np.searchsorted(units.starts, units.first)] == which
+    rest = rows.where(~tested)
+    part = np.full(len(rows), PARTS.index("test"), np.int16)
+    learnt = {name: shares[name] for name in ("train", "validation")}
+    part[~tested] = split_stored(rest, stored_units(rest, near), learnt, seed, stratify=stratify)
+    return part
+
+
+def _placed(rows: Stored, units: StoredUnits, exact: Shares, seed: int, stratify: bool, rare: str | None) -> NDArray[np.int16]:
+    """Return the part of each unit, by its number among `exact`. `rare` is where all rows of a class go that has no more than two. [U]"""
+    numbers = {name: number for number, name in enumerate(exact)}
+    part = np.full(len(units), -1, np.int16)
     drawn = _drawn(units, seed)
     stratum, names = _strata(rows, units, stratify)
     carried = dict.fromkeys(exact, Fraction(0))
@@ -67,14 +110,12 @@ def split_stored(rows: Stored, units: StoredUnits, shares: Mapping[str, float], 
         if not len(some):
             continue
         size = int(units.sizes[some].sum())
-        if exact["train"] and names[code] and size <= RARE:
-            part[some] = PARTS.index("train")
+        if rare is not None and names[code] and size <= RARE:
+            part[some] = numbers[rare]
         else:
             placed = place(units.sizes[some].tolist(), sizes_of(size, exact, carried), carried)
-            part[some] = np.fromiter(map(PARTS.index, placed), np.int8, len(placed))
-    _fill_empty(units, part, exact)
-    unit = np.searchsorted(units.starts, units.first)
-    return part[unit]
+            part[some] = np.fromiter(map(numbers.__getitem__, placed), np.int16, len(placed))
+    return part
 
 
 def _components(number: int, edges: Sequence[tuple[Ints, Ints]]) -> Ints:
@@ -136,7 +177,7 @@ def _drawn(units: StoredUnits, seed: int) -> Ints:
 
 def _strata(rows: Stored, units: StoredUnits, stratify: bool) -> tuple[NDArray[np.int32], list[str]]:
     """Return of each unit the number of its rows' commonest label, and these labels; the last is that of none. [U]"""
-    names = [*rows.shelf.labels, ""]
+    names = [*rows.shelf.words("label"), ""]
     none = len(names) - 1
     if not stratify:
         return np.full(len(units), none, np.int32), names
@@ -154,7 +195,7 @@ def _strata(rows: Stored, units: StoredUnits, stratify: bool) -> tuple[NDArray[n
     return stratum, names
 
 
-def _fill_empty(units: StoredUnits, part: NDArray[np.int8], exact: Mapping[str, Fraction]) -> None:
+def _fill_empty(units: StoredUnits, part: NDArray[np.int16], exact: Mapping[str, Fraction]) -> None:
     """Move one unit, a small one, from training into a part that got none, as long as training keeps one."""
     for name in ("validation", "test"):
         number = PARTS.index(name)

@@ -21,7 +21,7 @@ def name_labels(work: Gathered) -> None:
     names = spellings((), work.data.label_synonyms)
     for source, examples in work.examples.items() if names else ():
         if isinstance(examples, Stored):
-            spelt = {label: names.get(label_key(label), label) for label in examples.shelf.labels}
+            spelt = {label: names.get(label_key(label), label) for label in examples.shelf.words("label")}
             examples.shelf.respell(examples.rows, {label: other for label, other in spelt.items() if label != other})
         else:
             work.examples[source] = [respelt(example, names) for example in examples]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from whet.data.apart_stored import StoredUnits, split_stored, stored_units
+from whet.data.apart_stored import StoredUnits, fold_stored, split_stored, stored_units
 from whet.data.dropping import label_counts
 from whet.data.frozen import placed_by
 from whet.data.gathered import Gathered
@@ -34,13 +34,18 @@ def apart(work: Gathered, placed: Mapping[str, str]) -> dict[str, Rows]:
     if len(units) == 1 and len(rows) > len(PARTS) and len(shares) > 1 and not placed:
         raise DataError(_inseparable(work, rows))
     parts: dict[str, Rows] = {}
+    fold = None if settings.folds is None else (settings.fold, settings.folds)
     if isinstance(rows, Stored) and isinstance(units, StoredUnits):
-        part = split_stored(rows, units, shares, settings.seed, stratify=settings.stratify)
+        if fold is not None:
+            part = fold_stored(rows, units, shares, settings.seed, fold, stratify=settings.stratify, near=near)
+        else:
+            timed = work.data.time is not None
+            part = split_stored(rows, units, shares, settings.seed, stratify=settings.stratify, timed=timed)
         parts.update({name: rows.where(part == number) for number, name in enumerate(PARTS)})
-        work.notices += _large([_unit_of(units, one) for one in _larger(units, shares)], free, shares, parts)
-    elif settings.folds is not None:
+        if fold is None:
+            work.notices += _large([_unit_of(units, one) for one in _larger(units, shares)], free, shares, parts)
+    elif fold is not None:
         assert not placed, "folds are refused beside what places rows"
-        fold = (settings.fold, settings.folds)
         parts.update(fold_of(rows, shares, settings.seed, fold, stratify=settings.stratify, near=near))
     else:
         times = work.times if work.data.time is not None else None

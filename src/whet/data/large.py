@@ -94,9 +94,6 @@ def why_in_memory(data: Data, needs: tuple[str, ...]) -> str:
     """Return what of a section needs all rows in memory; empty where nothing does."""
     asked = {
         "data.labels": "labels" in needs,
-        "data.part": data.part is not None,
-        "data.time": data.time is not None,
-        "data.split.folds": data.split.folds is not None,
         "data.split.frozen": data.split.frozen is not None,
         "data.duplicates.semantic": data.duplicates.semantic is not False and data.duplicates.near is not False,
     }

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 
 from whet.data.keys import content_key, target_key
 from whet.data.store import example_of_line, hashed_parts, line_tail
-from whet.data.stretch import Array, Numbers, Opened, keys_of_hex
+from whet.data.stretch import SPARSE, WORDS, Array, Numbers, Opened, keys_of_hex
 from whet.types import Example
 
 Ints = NDArray[np.int64]
-COUNTS = ("group_counts", "turn_counts")
-"""Columns of those data sets alone that have groups, or turns."""
 
 
 class Shelf:
@@ -34,7 +32,7 @@ class Shelf:
         self.folder = folder
         self._starts: list[int] = [0]
         self._waiting: dict[str, list[Array]] = {}
-        self._words: dict[str, dict[str, int]] = {"file": {}, "label": {}, "kind": {}}
+        self._words: dict[str, dict[str, int]] = {kind: {} for kind in WORDS}
         self._known: dict[str, Array] = {}
         self._last: tuple[int, Opened] | None = None
 
@@ -55,15 +53,15 @@ class Shelf:
         columns = dict(numbers.columns)
         size = len(columns["line"])
         codes = {kind: self._codes(kind, words) for kind, words in numbers.words.items()}
-        for name, kind in (("file", "file"), ("label", "label"), ("group_kind", "kind")):
+        for name, kind in (("file", "file"), ("label", "label"), ("group_kind", "kind"), ("part", "part")):
             if name in columns:
                 column = columns[name]
                 columns[name] = np.where(column < 0, column, codes[kind][column]) if len(codes[kind]) else column
-        for name in COUNTS:  # a column only from the first stretch on that counts any
+        for name, nothing in SPARSE.items():
             if name in columns and name not in self._waiting:
-                self._waiting[name] = [np.zeros(self.num_rows, np.int32)]
+                self._waiting[name] = [np.full(self.num_rows, nothing, columns[name].dtype)]
             elif name in self._waiting:
-                columns.setdefault(name, np.zeros(size, np.int32))
+                columns.setdefault(name, np.full(size, nothing, self._waiting[name][0].dtype))
         for name, column in columns.items():
             self._waiting.setdefault(name, []).append(column.copy())
         self._starts.append(self.num_rows + size)
@@ -74,9 +72,15 @@ class Shelf:
 
     def column(self, name: str) -> Array:
         """Return a column of all rows; once asked for, no stretch is added. [N, ...]"""
+        if name in self._waiting:
+            self._known[name] = np.concatenate(self._waiting.pop(name))
         if name not in self._known:
-            self._known[name] = np.concatenate(self._waiting.pop(name)) if name in self._waiting else np.empty(0, np.int32)
+            return np.full(self.num_rows, SPARSE[name]) if name in SPARSE else np.empty(0, np.int32)
         return self._known[name]
+
+    def put(self, name: str, column: Array) -> None:
+        """Add a column of all rows. [N]"""
+        self._known[name] = column
 
     def forget(self, *names: str) -> None:
         """Let columns go that nobody asks for any more."""
@@ -92,15 +96,14 @@ class Shelf:
     def _lists(self) -> dict[str, list[str]]:
         return {kind: list(words) for kind, words in self._words.items()}
 
-    @property
-    def labels(self) -> list[str]:
-        """All labels, by number; some may be of no row."""
-        return list(self._words["label"])
+    def words(self, kind: str) -> list[str]:
+        """Return all words of a kind, by number; some may be of no row."""
+        return list(self._words[kind])
 
     def spans(self, name: str, rows: Ints) -> tuple[Ints, Ints]:
         """Return of each of these rows' groups or turns which place in `rows` it is of, and its number among all. `name`: group, turn."""
         counts = self.column(f"{name}_counts")
-        if not len(counts):
+        if not counts.any():
             return np.empty(0, np.int64), np.empty(0, np.int64)
         ends = np.cumsum(counts, dtype=np.int64)
         some = counts[rows].astype(np.int64)
@@ -110,21 +113,30 @@ class Shelf:
 
     def respell(self, rows: Ints, spelling: Mapping[str, str]) -> None:
         """Write labels of these rows otherwise; what they are compared by follows."""
-        codes = self._codes("label", list(spelling.values()))
-        self.__dict__.pop("_lists", None)
-        new = dict(zip((self._words["label"][label] for label in spelling), codes.tolist(), strict=True))
-        changing = rows[np.isin(self.column("label")[rows], list(new))]
+        changing = self._reword("label", rows, spelling)
         if not len(changing):
             return
-        self.altered[changing] = True
-        label = self.column("label")
-        label[changing] = [new[code] for code in label[changing].tolist()]
         contents, targets = [], []
         for example in self.examples(changing):
             contents.append(content_key(example))
             targets.append(target_key(example))
         self.column("content")[changing] = keys_of_hex(contents)
         self.column("target")[changing] = keys_of_hex(targets)[:, 0]
+
+    def say_part(self, rows: Ints, words: Mapping[str, str]) -> None:
+        """Write otherwise what these rows say of their part."""
+        self._reword("part", rows, words)
+
+    def _reword(self, kind: str, rows: Ints, words: Mapping[str, str]) -> Ints:
+        """Put other words into the column of these rows; return those that had one of the words."""
+        codes = self._codes(kind, list(words.values()))
+        self.__dict__.pop("_lists", None)
+        new = dict(zip((self._words[kind][word] for word in words), codes.tolist(), strict=True))
+        column = self.column(kind)
+        changing = rows[np.isin(column[rows], list(new))]
+        self.altered[changing] = True
+        column[changing] = [new[code] for code in column[changing].tolist()]
+        return changing
 
     @cached_property
     def altered(self) -> NDArray[np.bool_]:
@@ -133,11 +145,16 @@ class Shelf:
 
     def examples(self, rows: Ints) -> Iterator[Example]:
         """Yield these rows."""
-        label = self.column("label")
         for some, (tails,) in self._sections(rows, "tail"):
             for row, tail in zip(some.tolist(), tails, strict=True):
                 example = example_of_line(f'{{"id": {row}{tail.decode("utf-8", "surrogatepass")}')
-                yield replace(example, label=self.word("label", int(label[row]))) if self.altered[row] else example
+                if self.altered[row]:
+                    example = replace(example, label=self._said("label", row), part=self._said("part", row))
+                yield example
+
+    def _said(self, kind: str, row: int) -> str | None:
+        code = int(self.column(kind)[row])
+        return self.word(kind, code) if code >= 0 else None
 
     def lines(self, rows: Ints, ids: Ints) -> Iterator[bytes]:
         """Yield the rows' lines of JSON as `store.example_line` writes them, stretch by stretch, with these ids."""

@@ -13,7 +13,7 @@ from whet.data.making import Making
 from whet.data.raw import RawRows
 from whet.data.redact import names_hash
 from whet.data.shelf import Shelf
-from whet.data.stretch import Numbers, numbers_of, read_stretch, write_stretch
+from whet.data.stretch import FORM, Numbers, numbers_of, read_stretch, write_stretch
 from whet.data.workers import has_own_cleaners, making_stretches
 
 Told = Callable[[int, int], None]
@@ -68,7 +68,7 @@ def _digest(making: Making) -> bytes:
         making.needs,
         str(making.folder),
         making.key.hex(),
-        __version__,
+        f"{__version__}.{FORM}",
         names_hash(making.columns),
     ]
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).digest()

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from types import MappingProxyType
 
+import numpy as np
 import xxhash
 
+from whet.data.by_time import by_time
 from whet.data.keys import text_key
 from whet.data.stratify import by_labels
 from whet.data.units import Unit, units_of
@@ -78,14 +80,18 @@ def fold_of(
     part_of = _drawn(units, examples, exact_shares(dict.fromkeys(names, 1.0), names), seed, stratify, rare=None)
     empty = number - len(set(part_of.values()))
     if empty:
-        raise DataError(
-            f"data.split.folds: {len(examples):,} rows stand in {len(units):,} groups that belong together, too few for {number} folds. "
-            "Take fewer folds, or add rows."
-        )
+        raise too_few_for_folds(len(examples), len(units), number)
     tested = {row for unit in units if part_of[unit.key] == names[which] for row in unit.rows}
     rest = [example for place, example in enumerate(examples) if place not in tested]
     parts = split(rest, {part: shares[part] for part in ("train", "validation")}, seed, stratify=stratify, near=near)
     return {**parts, "test": [example for place, example in enumerate(examples) if place in tested]}
+
+
+def too_few_for_folds(num_rows: int, num_units: int, number: int) -> DataError:
+    return DataError(
+        f"data.split.folds: {num_rows:,} rows stand in {num_units:,} groups that belong together, too few for {number} folds. "
+        "Take fewer folds, or add rows."
+    )
 
 
 def exact_shares(shares: Mapping[str, float], names: Sequence[str]) -> dict[str, Fraction]:
@@ -183,31 +189,9 @@ def _fill_empty(units: Sequence[Unit], part_of: dict[str, str], exact: Shares, f
 
 
 def _by_time(units: Sequence[Unit], times: Sequence[float], exact: Shares) -> dict[str, str]:
-    """Return the part of each unit, the oldest in the first. A unit is as new as its newest row; what is equally new stays together."""
-    newest = {unit.key: max(times[row] for row in unit.rows) for unit in units}
-    sizes: Counter[float] = Counter()
-    for unit in units:
-        sizes[newest[unit.key]] += len(unit.rows)
-    moments = sorted(sizes)
+    """Return the part of each unit, by its key (see `by_time`)."""
+    newest = np.array([max(times[row] for row in unit.rows) for unit in units], np.float64)
+    sizes = np.array([len(unit.rows) for unit in units], np.int64)
     wanted = list(exact)
-    if len(moments) < len(wanted):
-        raise DataError(
-            f"data.time: the rows have {len(moments)} different time{'s' * (len(moments) != 1)} (rows that belong together count once, by "
-            f"the newest), too few for {len(wanted)} parts. Name a column with finer times, or take out data.time."
-        )
-    total, share, begin = sum(sizes.values()), Fraction(0), 0
-    part_at: dict[float, str] = {}
-    for place, part in enumerate(wanted):
-        share += exact[part]
-        last = len(moments) - (len(wanted) - place - 1)  # each later part gets a time at least
-        done = sum(sizes[moment] for moment in moments[:begin])
-        sums = []
-        for end in range(begin, last):
-            done += sizes[moments[end]]
-            sums.append(done)
-        best = (
-            min(range(len(sums)), key=lambda one: (abs(sums[one] - share * total), one)) if part != wanted[-1] else len(sums) - 1
-        )
-        part_at.update(dict.fromkeys(moments[begin : begin + best + 1], part))
-        begin += best + 1
-    return {unit.key: part_at[newest[unit.key]] for unit in units}
+    found = by_time(newest, sizes, list(exact.values()))
+    return {unit.key: wanted[part] for unit, part in zip(units, found.tolist(), strict=True)}

@@ -6,6 +6,7 @@ Shapes: N rows of the stretch, G groups of them all, T turns of conversations of
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -21,10 +22,21 @@ from whet.data.keys import content_key, target_key, text_key
 from whet.data.making import Made
 from whet.data.rows import Reject
 from whet.data.store import hashed_parts, line_tail
+from whet.data.times import Order, evidence, seconds
 from whet.data.units import beginnings_of
 from whet.types import Example
 
 Array = NDArray[Any]
+FORM = 2
+"""Another number for each change of what a stretch holds."""
+WORDS = ("file", "label", "kind", "part")
+"""What columns number: files, labels, kinds of groups and what rows say of their part."""
+SPARSE: Mapping[str, float] = {
+    "group_counts": 0, "turn_counts": 0, "part": -1, "time_told": 0, "time_day": math.nan, "time_month": math.nan,
+}  # fmt: skip
+"""Columns of those stretches alone that have something in them, with what it is in others."""
+TIMED = 32
+"""Bit of `time_told` of a row that says a time, beside the bits of `times.evidence`."""
 HEAD = 32
 """Bytes before a stretch's own: what it was made of, and a checksum."""
 SECTIONS = ("tail", "before", "after")
@@ -36,7 +48,7 @@ class Numbers(NamedTuple):
 
     columns: dict[str, Array]
     words: dict[str, list[str]]
-    """Files, labels and kinds of groups, which the columns number."""
+    """See WORDS."""
     changed: dict[str, int]
     private: dict[int, list[str]]
     """Of rows with private data, the kinds that were found."""
@@ -46,7 +58,7 @@ class Numbers(NamedTuple):
 def packed_stretch(made: Made) -> bytes:
     """Return what became of some rows, as it is kept."""
     rows = [item for item in made.items if isinstance(item, Example)]
-    words: dict[str, dict[str, int]] = {"file": {}, "label": {}, "kind": {}}
+    words: dict[str, dict[str, int]] = {kind: {} for kind in WORDS}
     columns = _columns(rows, words)
     blobs = dict(zip(SECTIONS, _blobs(rows), strict=True))
     for name, (ends, _) in blobs.items():
@@ -90,7 +102,18 @@ def _columns(rows: Sequence[Example], words: Mapping[str, dict[str, int]]) -> di
         beginnings = [beginnings_of(row) for row in rows]
         columns["turn_counts"] = np.array([len(some) for some in beginnings], np.int32)
         columns["turn"] = keys_of_hex([one for some in beginnings for one in some])  # [T, 2]
+    if any(row.part is not None for row in rows):
+        columns["part"] = np.array([-1 if row.part is None else number("part", row.part) for row in rows], np.int32)
+    if any(row.time is not None for row in rows):
+        columns["time_told"] = np.array([0 if row.time is None else TIMED | evidence(row.time) for row in rows], np.uint8)
+        for order in ("day", "month"):
+            columns[f"time_{order}"] = np.array([_seconds(row.time, order) for row in rows], np.float64)
     return columns
+
+
+def _seconds(text: str | None, order: Order) -> float:
+    found = None if text is None else seconds(text, order)
+    return math.nan if found is None else found
 
 
 def _blobs(rows: Sequence[Example]) -> list[tuple[Array, bytes]]:

@@ -10,16 +10,27 @@ from typing import Literal
 Order = Literal["day", "month", "unclear"]
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 PARTS = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:,?[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?")
+DATE, FIRST_LARGE, SECOND_LARGE, DOTTED, DIFFERENT = 1, 2, 4, 8, 16
 YEARS = re.compile(r"\d{4}(-\d{2})?")
 LARGEST_S, LARGEST_MS, LARGEST_US = 1e11, 1e14, 1e17
 """Numbers below which a stamp is one of seconds, of milliseconds or of microseconds; above, of nanoseconds."""
 
 
-def order_of(texts: Iterable[str]) -> Order:
-    """Return what stands first in dates such as 03/04/2024: what is above 12 somewhere is the day."""
-    found = [match for text in texts if (match := PARTS.fullmatch(text.strip()))]
-    day_first, month_first = (any(int(match[place]) > 12 for match in found) for place in (1, 2))
-    dotted = bool(found) and all("." in match[0].split(" ")[0] for match in found)  # only written with the day first
+def evidence(text: str) -> int:
+    """Return what a text tells of the order of day and month, as bits: DATE and, of such a date, what else holds of it; else 0."""
+    match = PARTS.fullmatch(text.strip())
+    if match is None:
+        return 0
+    first, second = int(match[1]), int(match[2])
+    dotted = "." in match[0].split(" ")[0]
+    return DATE | FIRST_LARGE * (first > 12) | SECOND_LARGE * (second > 12) | DOTTED * dotted | DIFFERENT * (first != second)
+
+
+def order_of(told: Iterable[int]) -> Order:
+    """Return what stands first in dates such as 03/04/2024, by the evidence of them all: what is above 12 somewhere is the day."""
+    found = [one for one in told if one & DATE]
+    day_first, month_first = any(one & FIRST_LARGE for one in found), any(one & SECOND_LARGE for one in found)
+    dotted = bool(found) and all(one & DOTTED for one in found)  # only written with the day first
     if day_first != month_first:
         return "day" if day_first else "month"
     return "day" if dotted and not month_first else "unclear"
