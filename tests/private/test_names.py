@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from whet import plugins
 from whet.data.clean import build_cleaners
+from whet.data.dataset import read_dataset
 from whet.data.making import Maker, Making
 from whet.data.preparing import prepare
 from whet.data.redact import build_redactor, redact_row
 from whet.data.rows import RawRow
 from whet.data.workers import workers_for
 from whet.errors import ModelError, RecipeError, RunError
+from whet.models.named import named_hash
 from whet.models.tagger import load_tagger
 from whet.private.names import whole_name
 from whet.recipe_data import Data, Redact
@@ -146,10 +148,11 @@ def test_a_run_holds_no_name_and_its_report_tells_none(name_model, tmp_path, mon
     run = prepare_run(build_recipe(values, "recipe"), folder=tmp_path, out=tmp_path / "run")
     said = "".join(file.read_text() for file in run.path.rglob("*") if file.is_file())
     assert not [name for name in ("Anna", "Berg", "Ito", "Lovelace") if name in said]
-    private = json.loads((run.path / "data" / "accounting.json").read_text())["private"]
-    assert [(one["kind"], one["rows"]) for one in private] == [("person", 30)]
+    about = json.loads((run.path / "data" / "accounting.json").read_text())
+    assert [(one["kind"], one["rows"]) for one in about["private"]] == [("person", 30)]
+    assert list(about["finders"].values()) == [named_hash(str(name_model))] and read_dataset(run.path).finders == about["finders"]
     assert len({word for word in said.replace('"', " ").split() if word.startswith("[person-")}) == 3
-    columns = json.loads((run.path / "data" / "accounting.json").read_text())["columns"]
+    columns = about["columns"]
     monkeypatch.chdir("/")  # what is asked later is freed of names too, from wherever
     assert build_cleaners(Data.model_validate(columns), None)("Anna says").endswith("] says")
 

@@ -58,6 +58,8 @@ class Dataset:
     """What stands in the texts and gives the target away, a sentence each."""
     private: tuple[Private, ...] = ()
     """Kinds of private data that the rows held, how often and where; never what it was."""
+    finders: Mapping[str, str] = field(default_factory=dict)
+    """Models that found names in the rows, with the hash of each."""
     keeps_near: bool = False
     """Near duplicates stay although the recipe leaves it to us."""
     stream: Streamed | None = None
@@ -128,6 +130,7 @@ class Dataset:
                 "hidden": self.hidden,
                 "dates": dict(self.dates),
                 "private": [asdict(one) for one in self.private],
+                **({"finders": dict(self.finders)} if self.finders else {}),
                 **({"keeps_near": True} if self.keeps_near else {}),
                 **({"stream": self.stream.record()} if self.stream else {}),
                 **({"tasks": {name: _part_record(part) for name, part in self.tasks.items()}} if self.tasks else {}),
@@ -159,6 +162,7 @@ def read_dataset(folder: Path) -> Dataset:
         ),
         hidden=tuple(said.get("hidden", ())),
         private=tuple(Private(**{**one, "places": tuple(one["places"])}) for one in said.get("private", ())),
+        finders=said.get("finders", {}),
         keeps_near=said.get("keeps_near", False),
         stream=streamed_of(said["stream"]) if "stream" in said else None,
         tasks={

@@ -15,6 +15,7 @@ from whet.data.gather import gather
 from whet.data.gathered import Gathered
 from whet.data.keys import text_key
 from whet.data.notices import counted, grouped
+from whet.data.redact import finders_of
 from whet.data.rows import Reject
 from whet.data.shelf import Rows
 from whet.data.split import PARTS
@@ -64,6 +65,7 @@ def divided(work: Gathered, placed: Mapping[str, str] = MappingProxyType({})) ->
         hidden=work.hidden,
         dates=work.dates,
         private=work.private,
+        finders=finders_of(work.columns),
         keeps_near=work.keeps_near,
     )
     return about, parts

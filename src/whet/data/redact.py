@@ -124,13 +124,13 @@ def build_redactor(asked: Redact, key: bytes) -> Redactor:
     return Redactor(kinds, "mask" if asked.mode == "count" else asked.mode, key, asked.regions, names=names)
 
 
-def names_hash(data: Data) -> str:
-    """Return the hash of the model that finds names; empty where none does."""
+def finders_of(data: Data) -> dict[str, str]:
+    """Return the model that finds names, with its hash; none where none does."""
     if not isinstance(data.redact, Redact) or data.redact.model is None:
-        return ""
+        return {}
     from whet.models.named import named_hash
 
-    return named_hash(data.redact.model)
+    return {data.redact.model: named_hash(data.redact.model)}
 
 
 def secret_key(asked: Redact, rows: Iterable[RawRow | Reject], folder: Path | None) -> bytes:

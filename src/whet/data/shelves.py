@@ -11,7 +11,7 @@ from pathlib import Path
 from whet import __version__
 from whet.data.making import Making
 from whet.data.raw import RawRows
-from whet.data.redact import names_hash
+from whet.data.redact import finders_of
 from whet.data.shelf import Shelf
 from whet.data.stretch import FORM, Numbers, numbers_of, read_stretch, write_stretch
 from whet.data.workers import has_own_cleaners, making_stretches
@@ -69,6 +69,6 @@ def _digest(making: Making) -> bytes:
         str(making.folder),
         making.key.hex(),
         f"{__version__}.{FORM}",
-        names_hash(making.columns),
+        finders_of(making.columns),
     ]
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).digest()

@@ -112,6 +112,7 @@ def _together(made: Mapping[str, Dataset]) -> Dataset:
         cleaned=dict(cleaned),
         dates={place: date for one in made.values() for place, date in one.dates.items()},
         private=together([one.private for one in made.values()]),
+        finders={name: known for one in made.values() for name, known in one.finders.items()},
         tasks={name: Part(one.columns, one.classes) for name, one in made.items()},
     )
 
