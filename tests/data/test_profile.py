@@ -229,11 +229,16 @@ def test_nothing_readable_is_an_error():
         ("The card has not arrived and I would like to know where it is", "en"),
         ("Ich habe die Karte nicht bekommen und das ist ein Problem", "de"),
         ("Je ne sais pas où est ma carte et je suis pas content avec vous", "fr"),
-        ("Карта не пришла", "ru"),
+        ("Карта не пришла, и я хочу узнать, где она находится", "ru"),
+        ("Картка ще не прийшла, і я хочу дізнатися, де вона знаходиться", "uk"),
         ("カードが届きません", "ja"),
         ("我的卡还没有到", "zh"),
         ("zxcv qwer asdf", None),
         ("12345", None),
+        (" ".join(f"Tell me a story about a red boat number {place}." for place in range(60)), "en"),
+        ("Kartu saya belum datang dan saya ingin tahu di mana kartu itu sekarang", "id"),
+        ("A kártyám még nem érkezett meg, és szeretném tudni, hol van most", "hu"),
+        ("3fa9b2c1d4e5f60718293a4b5c6d7e8f AXJ-20417 0.3517 b7c1f9", None),
     ],
 )
 def test_language(text, language):

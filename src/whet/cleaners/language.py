@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
 from pydantic import Field
 
-from whet.errors import RecipeError, installing
+from whet.data.language import identifier
 from whet.plugins import plugin
 from whet.protocols import Unwanted
 
@@ -27,26 +24,17 @@ class Language:
     """Letters from which on a text is looked at."""
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.keep) - set(_identifier().labels))
+        unknown = sorted(set(self.keep) - set(identifier().labels))
         if unknown:
             raise ValueError(
-                f"{', '.join(unknown)} is no language that is told apart; allowed: {', '.join(sorted(_identifier().labels))}"
+                f"{', '.join(unknown)} is no language that is told apart; allowed: {', '.join(sorted(identifier().labels))}"
             )
 
     def clean(self, text: str) -> str:
         """Return the text as it is. Raises Unwanted."""
         if sum(map(str.isalpha, text)) < self.min_letters:
             return text
-        found, probability = _identifier().classify(text)
+        found, probability = identifier().classify(text)
         if found not in self.keep and probability >= self.certainty:
             raise Unwanted(f"a text in another language ({found}); kept: {', '.join(self.keep)}")
         return text
-
-
-@lru_cache(maxsize=1)
-def _identifier() -> Any:
-    try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-    except ImportError:
-        raise RecipeError(f"data.clean: language needs the package py3langid. Install it with: {installing('clean')}") from None
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

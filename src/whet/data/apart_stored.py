@@ -40,6 +40,10 @@ class StoredUnits:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def number(self) -> Ints:
+        """Return the number of each row's unit. [N]"""
+        return np.searchsorted(self.starts, self.first)
+
 
 def stored_units(rows: Stored, near: Mapping[int, int]) -> StoredUnits:
     """Return the rows as units (see `units.units_of`). `near` says the group of near duplicates of a row, by its id."""
@@ -61,17 +65,16 @@ def split_stored(
 ) -> NDArray[np.int16]:
     """Return the part of each row, by its number in PARTS (see `split.split`). [N]"""
     exact = exact_shares(shares, PARTS)
-    unit = np.searchsorted(units.starts, units.first)
     if timed:
         newest = np.full(len(units), -np.inf)
-        np.maximum.at(newest, unit, rows.column("time"))
+        np.maximum.at(newest, units.number(), rows.column("time"))
         wanted = [part for part in PARTS if exact[part]]
         numbers = np.array([PARTS.index(part) for part in wanted], np.int16)
         part: NDArray[np.int16] = numbers[by_time(newest, units.sizes, [exact[one] for one in wanted])]
     else:
         part = _placed(rows, units, exact, seed, stratify, rare="train" if exact["train"] else None)
         _fill_empty(units, part, exact)
-    return part[unit]
+    return part[units.number()]
 
 
 def fold_stored(
@@ -90,7 +93,7 @@ def fold_stored(
     placed = _placed(rows, units, exact_shares(dict.fromkeys(names, 1.0), names), seed, stratify, rare=None)
     if len(np.unique(placed)) < number:
         raise too_few_for_folds(len(rows), len(units), number)
-    tested = placed[np.searchsorted(units.starts, units.first)] == which
+    tested = placed[units.number()] == which
     rest = rows.where(~tested)
     part = np.full(len(rows), PARTS.index("test"), np.int16)
     learnt = {name: shares[name] for name in ("train", "validation")}
@@ -184,7 +187,7 @@ def _strata(rows: Stored, units: StoredUnits, stratify: bool) -> tuple[NDArray[n
     label = rows.column("label")
     label[label < 0] = none
     stratum = label[units.starts]
-    unit = np.searchsorted(units.starts, units.first)
+    unit = units.number()
     several = np.flatnonzero(units.sizes[unit] > 1)
     order = several[np.argsort(unit[several], kind="stable")]
     cuts = np.flatnonzero(np.diff(unit[order])) + 1

@@ -1,59 +1,53 @@
-"""A light guess at the language of texts: by script, then by the commonest words."""
+"""The language of texts, by py3langid, which carries its model: Lui and Baldwin 2012, langid.py."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
 
-SCRIPTS = {
-    "CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CYRILLIC": "ru", "ARABIC": "ar", "HEBREW": "he",
-    "GREEK": "el", "DEVANAGARI": "hi", "THAI": "th", "BENGALI": "bn", "TAMIL": "ta", "TELUGU": "te", "GUJARATI": "gu",
-    "GEORGIAN": "ka", "ARMENIAN": "hy",
-}  # fmt: skip
-WORDS = {
-    "en": "the and to of is in that it you for was with on this my have are be not but i what how can do",
-    "de": "der die und das ist nicht ich zu mit den ein eine auf für es sie von dem wie auch sich kann",
-    "fr": "le la les et est pas je un une des que pour dans ce il vous sur avec qui mon du au plus",
-    "es": "el la los que de y en un una es no por para con se mi lo como más está pero me las",
-    "it": "il la di che e un una non per è sono con mi si come ma del della questo ho le i",
-    "pt": "o a os que de e do da em um uma não para com é se por mais meu como na no está",
-    "nl": "de het een en van is niet dat ik op te in voor met zijn je er aan ook mijn maar",
-    "pl": "nie to się na i w z do jest że jak co po ale mi tak mam czy jestem od za",
-    "sv": "och att det är en som på för inte jag med av den har till ett om var kan min",
-    "tr": "bir ve bu için ne da de çok ama mı ben var daha gibi kadar nasıl değil olarak",
-}
+START, ENOUGH = 500, 20_000
+"""Characters of each text, and of all together, that are looked at."""
+FEWEST_LETTERS = 6
+CERTAIN = 0.7
+"""Least probability of a language that is told."""
+NONE = "zxx"
+"""What ISO 639 calls a text that is in no language: numbers, keys, codes."""
 NAMES = {
-    "zh": "Chinese", "ja": "Japanese", "ko": "Korean", "ru": "Russian", "ar": "Arabic", "he": "Hebrew", "el": "Greek", "hi": "Hindi",
-    "th": "Thai", "bn": "Bengali", "ta": "Tamil", "te": "Telugu", "gu": "Gujarati", "ka": "Georgian", "hy": "Armenian",
-    "en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "pt": "Portuguese", "nl": "Dutch",
-    "pl": "Polish", "sv": "Swedish", "tr": "Turkish",
+    "af": "Afrikaans", "am": "Amharic", "ar": "Arabic", "az": "Azerbaijani", "be": "Belarusian", "bg": "Bulgarian", "bn": "Bengali",
+    "bs": "Bosnian", "ca": "Catalan", "cs": "Czech", "cy": "Welsh", "da": "Danish", "de": "German", "el": "Greek", "en": "English",
+    "eo": "Esperanto", "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish", "fr": "French",
+    "ga": "Irish", "gl": "Galician", "gu": "Gujarati", "ha": "Hausa", "he": "Hebrew", "hi": "Hindi", "hr": "Croatian",
+    "hu": "Hungarian", "hy": "Armenian", "id": "Indonesian", "is": "Icelandic", "it": "Italian", "ja": "Japanese", "jv": "Javanese",
+    "ka": "Georgian", "kk": "Kazakh", "km": "Khmer", "kn": "Kannada", "ko": "Korean", "ku": "Kurdish", "ky": "Kyrgyz", "la": "Latin",
+    "lo": "Lao", "lt": "Lithuanian", "lv": "Latvian", "mk": "Macedonian", "ml": "Malayalam", "mn": "Mongolian", "mr": "Marathi",
+    "ms": "Malay", "mt": "Maltese", "my": "Burmese", "ne": "Nepali", "nl": "Dutch", "nn": "Norwegian (Nynorsk)", "no": "Norwegian",
+    "pa": "Punjabi", "pl": "Polish", "ps": "Pashto", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "si": "Sinhala",
+    "sk": "Slovak", "sl": "Slovenian", "so": "Somali", "sq": "Albanian", "sr": "Serbian", "sv": "Swedish", "sw": "Swahili",
+    "ta": "Tamil", "te": "Telugu", "th": "Thai", "tl": "Tagalog", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "uz": "Uzbek",
+    "vi": "Vietnamese", "xh": "Xhosa", "yo": "Yoruba", "yue": "Cantonese", "zh": "Chinese", "zu": "Zulu",
 }  # fmt: skip
-_VOCABULARY = {language: frozenset(words.split()) for language, words in WORDS.items()}
+"""Names of languages by their codes; others are told by the code."""
 
 
 def guess_language(texts: Iterable[str]) -> str | None:
-    """Return an ISO 639-1 code, or None where the texts do not say clearly enough."""
-    scripts: Counter[str] = Counter()
-    words: Counter[str] = Counter()
+    """Return the code of the language of all texts together (ISO 639), or None where they do not say clearly enough."""
+    looked_at, size = [], 0
     for text in texts:
-        start = text[:500]
-        scripts.update(_script(character) for character in start if character.isalpha())
-        words.update(re.findall(r"\w+", start.lower()))
-    if not scripts:
+        looked_at.append(text[:START])
+        size += len(looked_at[-1])
+        if size >= ENOUGH:
+            break
+    sample = " ".join(looked_at)
+    if sum(map(str.isalpha, sample)) < FEWEST_LETTERS:
         return None
-    commonest = scripts.most_common(1)[0][0]
-    if commonest != "LATIN":
-        japanese = scripts["HIRAGANA"] + scripts["KATAKANA"] > 0.1 * scripts.total()
-        return "ja" if japanese else SCRIPTS.get(commonest)
-    hits = {language: sum(words[word] for word in vocabulary) for language, vocabulary in _VOCABULARY.items()}
-    best, second = sorted(hits, key=lambda language: -hits[language])[:2]
-    clear = hits[best] >= 0.08 * words.total() and hits[best] > 1.2 * hits[second]
-    return best if clear else None
+    found, probability = identifier().classify(sample)
+    return found if probability >= CERTAIN and found != NONE else None
 
 
-def _script(character: str) -> str:
-    if character.isascii():
-        return "LATIN"
-    return unicodedata.name(character, "UNKNOWN").split()[0].split("-")[0]
+@lru_cache(maxsize=1)
+def identifier() -> Any:
+    """Return what tells languages apart: `classify(text)` gives a code and its probability, `labels` are all codes."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
