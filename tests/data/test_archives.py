@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import zipfile
 from pathlib import Path
 
@@ -84,6 +85,23 @@ def test_archives_in_one_another(tmp_path):
 def test_names_that_lead_outside_are_refused_and_nothing_is_written(tmp_path, name):
     assert "leads outside the archive" in said(packed(tmp_path / "rows.zip", {name: CSV, "fine.csv": CSV}))
     assert [path.name for path in tmp_path.iterdir()] == ["rows.zip"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("name", ["rows.csv", "xl/_rels/workbook.xml.rels", "word/document.xml"])
+def test_a_member_that_cannot_be_unpacked_is_named_however_it_was_packed(tmp_path, method, name):
+    path = tmp_path / "rows.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr(name, random.Random(0).randbytes(3000))
+        for other in {"xl/_rels/workbook.xml.rels": ["xl/workbook.xml"]}.get(name, []):
+            archive.writestr(other, "<workbook/>")
+    content = bytearray(path.read_bytes())
+    for place in range(400, 2400, 7):
+        content[place] ^= 0x5A
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        list(read_files([path], []))
+    assert f"rows.zip/{name}: cannot be unpacked" in str(caught.value) and "free" not in str(caught.value)
 
 
 def test_a_member_without_a_name_is_refused(tmp_path):

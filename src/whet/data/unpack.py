@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import shutil
 import tempfile
 import zipfile
@@ -29,7 +30,9 @@ MAX_BYTES = 256 * 2**30
 COMPRESSED = (".gz", ".zst")
 _CHUNK = 1 << 20
 _ZSTD_CHUNK = 512  # bytes handed over at once, of which 4 may stand for 128 KiB
-BROKEN = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, UnicodeError, ValueError, RuntimeError)
+BROKEN = (
+    zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, UnicodeError, ValueError, RuntimeError,
+)  # fmt: skip
 """What unpacking raises: a ValueError of numbers that cannot be, a RuntimeError of a member with a password, a NotImplementedError
 of a method of compression that Python has not."""
 
@@ -174,19 +177,37 @@ def member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, piece: Piece, budget
                 while block := source.read(_CHUNK):
                     budget.spend(len(block))
                     file.write(block)
-        except BROKEN as error:
-            raise broken_member(shown, error) from None
         except OSError as error:
             raise _no_room(shown, error) from None
         yield Piece.of(copy, shown)
 
 
-def opened_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> IO[bytes]:
+class Member:
+    """An open file of an archive. Whatever its compression raises is a DataError; bz2's is an OSError, as that of a full disk."""
+
+    def __init__(self, stream: IO[bytes], shown: str) -> None:
+        self._stream, self._shown = stream, shown
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, so many at most. Raises DataError where they cannot be unpacked."""
+        try:
+            return self._stream.read(size)
+        except (*BROKEN, OSError) as error:
+            raise broken_member(self._shown, error) from None
+
+    def __enter__(self) -> Member:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+
+def opened_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> Member:
     """Return an open file of an archive. Raises DataError where it has a password or cannot be unpacked."""
     if info.flag_bits & 1:
         raise DataError(f"{shown}: locked with a password. Unpack the archive, and name its files.")
     try:
-        return archive.open(info)
+        return Member(archive.open(info), shown)
     except (*BROKEN, OSError) as error:
         raise broken_member(shown, error) from None
 

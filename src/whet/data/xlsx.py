@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import IO
 
 from whet.data.delimited import Record
 from whet.data.rows import MAX_ROW, RawRow, Reject
 from whet.data.table import HEAD, of_records
-from whet.data.unpack import BROKEN, Budget, Piece, broken_member, opened_member, opened_zip
+from whet.data.unpack import Budget, Member, Piece, opened_member, opened_zip
 from whet.data.xml_events import Event, xml_events
 from whet.display import brief
 from whet.errors import DataError
@@ -80,15 +78,13 @@ def xlsx_rows(piece: Piece, notices: list[str], budget: Budget, sheet: str | Non
             yield from _table(one, events, book, piece.name, notices)
 
 
-@contextmanager
-def _part(archive: zipfile.ZipFile, part: str, piece: Piece) -> Iterator[IO[bytes]]:
+def _part(archive: zipfile.ZipFile, part: str, piece: Piece) -> Member:
     info = archive.NameToInfo.get(part)
     if info is None:
         raise DataError(
             f"{piece.name}: a workbook without its part {brief(part)}. Open it in its own program, and save it again."
         )
-    with opened_member(archive, info, f"{piece.name}/{part}") as stream:
-        yield stream
+    return opened_member(archive, info, f"{piece.name}/{part}")
 
 
 def _events(archive: zipfile.ZipFile, piece: Piece, budget: Budget, part: str) -> Iterator[Event]:
@@ -118,14 +114,11 @@ def _sheets(archive: zipfile.ZipFile, piece: Piece, events: Events) -> list[Shee
 def _count_rows(archive: zipfile.ZipFile, part: str, piece: Piece) -> int:
     """Return the rows of a sheet, without parsing it."""
     budget, count, tail = Budget(piece.name, piece.path.stat().st_size), 0, b""
-    try:
-        with _part(archive, part, piece) as stream:
-            while block := stream.read(1 << 20):
-                budget.spend(len(block))
-                count += len(re.findall(rb"<(?:\w+:)?row[\s>]", tail + block))
-                tail = block[-16:] if not re.search(rb"<(?:\w+:)?row[\s>]", block[-16:]) else b""
-    except (*BROKEN, OSError) as error:
-        raise broken_member(f"{piece.name}/{part}", error) from None
+    with _part(archive, part, piece) as stream:
+        while block := stream.read(1 << 20):
+            budget.spend(len(block))
+            count += len(re.findall(rb"<(?:\w+:)?row[\s>]", tail + block))
+            tail = block[-16:] if not re.search(rb"<(?:\w+:)?row[\s>]", block[-16:]) else b""
     return count
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import IO, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 from xml.parsers import expat
 
-from whet.data.unpack import BROKEN, Budget
+from whet.data.unpack import Budget
 from whet.errors import DataError
 
 CHUNK = 1 << 16
@@ -23,7 +23,15 @@ class Event(NamedTuple):
     attributes: Mapping[str, str]
 
 
-def xml_events(stream: IO[bytes], name: str, budget: Budget) -> Iterator[Event]:
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, so many at most; none at the end."""
+        ...
+
+
+def xml_events(stream: Readable, name: str, budget: Budget) -> Iterator[Event]:
     """Yield what an XML text holds, in order. Raises DataError where it is broken, or declares a document type."""
     held: list[Event] = []
     local: dict[str, str] = {}  # names without their prefixes
@@ -65,12 +73,7 @@ def xml_events(stream: IO[bytes], name: str, budget: Budget) -> Iterator[Event]:
             held.clear()
             if not chunk:
                 return
-    except (
-        expat.ExpatError,
-        LookupError,
-        ValueError,
-        *BROKEN,
-    ) as error:  # the two are of an encoding that nobody knows or can read
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two are of an encoding that nobody knows or can read
         raise DataError(
             f"{name}: broken, or not what its name says ({type(error).__name__}). Open it in its own program, and save it again."
         ) from None
