@@ -88,6 +88,7 @@ def page(browser):
     page, faults = context.new_page(), []
     page.set_default_timeout(WAIT_MS)
     page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda told: faults.append(told.text) if "Content Security Policy" in told.text else None)
     page.on(
         "request",
         lambda asked: None if "//127.0.0.1:" in asked.url or asked.url.startswith("data:") else faults.append(asked.url),

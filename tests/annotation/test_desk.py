@@ -138,6 +138,7 @@ def test_agreement_of_two_people_by_hand(make_desk):
         save(desk, keys[place], one, "ada")
         save(desk, keys[place], two, "bob")
     found = desk.agreement()
+    assert found["overlap"] == 1.0
     # the same in 3 of 4; by chance 2/4 * 1/4 + 2/4 * 3/4 = 1/2; kappa = (3/4 - 1/2) / (1/2) = 1/2
     assert found["pairs"] == [{"first": "ada", "second": "bob", "n": 4, "same": 0.75, "cohen_kappa": pytest.approx(0.5)}]
     assert found["confusions"] == [{"first": "billing", "second": "bug", "times": 1}]

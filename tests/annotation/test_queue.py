@@ -99,6 +99,15 @@ def test_a_row_on_one_screen_is_not_given_to_another_one():
     assert queue.next("bob", "third") == first
 
 
+def test_a_row_for_two_people_goes_to_the_second_as_soon_as_the_first_has_answered_it():
+    queue = queue_of(sharing=Sharing(fraction=1.0, people=2))
+    shown = queue.next("ada", "left")
+    assert queue.next("bob", "right") != shown
+    queue.tell([said(shown, "ada")])
+    queue.next("ada", "left")
+    assert queue.next("bob", "right") == shown
+
+
 def test_the_last_row_is_given_to_whoever_asks_rather_than_to_nobody():
     queue = queue_of(items=ITEMS[:1])
     assert queue.next("ada", "left") == queue.next("bob", "right") == KEYS[0]

@@ -131,9 +131,10 @@ class Desk:
             return {"job": self.job.record()}
 
     def agreement(self) -> dict[str, Any]:
-        """Return how far annotators agree."""
+        """Return how far annotators agree, and the share of the rows that several are asked about."""
         with self.lock:
-            return judge(self.job, self.queue.items, self.store.answers())
+            found = judge(self.job, self.queue.items, self.store.answers())
+            return {**found, "overlap": self.queue.sharing.fraction}
 
     def history(self, key: str) -> dict[str, Any]:
         """Return every change of a row. Raises Unknown."""

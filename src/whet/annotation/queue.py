@@ -65,6 +65,7 @@ class Queue:
         """Take note of what was said and settled."""
         for answer in answers:
             self.said.setdefault(answer.key, {})[answer.annotator] = answer
+            self._leases.pop(answer.key, None)  # it has left the screen; whoever else is to be asked need not wait
             if answer.seconds is not None and answer.action != "none":
                 self._paces.setdefault(answer.annotator, []).append(answer.seconds)
         for decision in decisions:

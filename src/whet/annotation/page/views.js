@@ -118,7 +118,10 @@ export function showAgreement(host, found, job) {
       [["Pair", ""], ["The same", "n"], ["Cohen's kappa", "n"], ["n", "n"]],
       found.pairs.map((one) => [one.first + " and " + one.second, percent(one.same), number(one.cohen_kappa), one.n]),
     ));
-  } else parts.push(make("p", "No row has been answered by two people yet. Let some rows be shown to several: --overlap 0.1.", "quiet"));
+  } else {
+    const shown = found.overlap ? percent(found.overlap) + " of the rows are shown to several." : "Let some rows be shown to several: --overlap 0.1.";
+    parts.push(make("p", "No row has been answered by two people yet. " + shown, "quiet"));
+  }
   if (found.confusions.length) {
     parts.push(make("h2", "What is taken for what"));
     parts.push(table([["One says", ""], ["Another says", ""], ["Times", "n"]], found.confusions.map((one) => [one.first, one.second, one.times])));
