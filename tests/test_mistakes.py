@@ -9,6 +9,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import string
 import subprocess
 import sys
@@ -779,6 +780,19 @@ def test_interrupted_before_the_run_exists_nothing_is_left(desk, tmp_path, monke
     said = call(desk, f"train classify.yaml --out {tmp_path / 'runs' / 'new'}")
     assert said.code == 130 and "interrupted" in said.err
     assert inventory(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_before_the_verb_has_begun_no_traceback_is_shown(number):
+    stopped = f"""
+import os, signal
+from whet.cli import ending
+ending.app = lambda: os.kill(os.getpid(), {int(number)})
+ending.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", stopped, "show", "--json"], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (130, "whet: interrupted. Nothing half-written was left.\n")
+    assert json.loads(ended.stdout)["error"]["exit_code"] == 130
 
 
 def test_interrupted_between_the_steps_the_run_can_be_resumed(desk, tmp_path, monkeypatch):

@@ -33,6 +33,13 @@ def listed(names: Iterable[str], limit: int = 10) -> str:
     return ", ".join(brief(name) for name in found[:limit]) + more
 
 
+def why_unread(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a text file cannot be read, without its name and what it holds."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start + 1:,} is no UTF-8"
+    return error.strerror or type(error).__name__
+
+
 def finite(value: object) -> object:
     """Return a value with None in place of each number that is not finite, which JSON has not."""
     if isinstance(value, float):

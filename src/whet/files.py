@@ -55,7 +55,7 @@ def write_together(texts: Mapping[Path, str]) -> None:
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
-                error.filename = error.filename or str(path)
+                error.filename = str(path)  # not the name that it has meanwhile
                 raise
         for path, partial in partials.items():
             partial.replace(path)
@@ -93,7 +93,9 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
         partial.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = (
+            str(path) if error.filename in {None, str(partial)} else error.filename
+        )  # `chunks` may be read from files
         raise
     finally:
         partial.unlink(missing_ok=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -318,6 +320,36 @@ def test_nothing_is_written_where_nothing_was_said(make_desk, tmp_path):
     with pytest.raises(DataError, match="no row has an answer"):
         exported(desk, tmp_path, "csv")
     assert not (tmp_path / "labelled.csv").exists()
+
+
+def kept(folder):
+    """What lies in a folder, but for the files in which SQLite notes who reads."""
+    return {one: one.read_bytes() for one in folder.iterdir() if "sqlite-" not in one.name}
+
+
+def test_what_was_annotated_is_not_written_over(make_desk, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    desk, file = answered(make_desk, "label"), Path("rows.csv")
+    file.write_text("text,label\n")
+    recipe, config = Path("rows.yaml"), Path("rows.config.xml")
+    recipe.write_text("objective: classify\n")
+    for target, out, form in (
+        (file, file, "csv"),
+        (recipe, recipe, "csv"),
+        (recipe, file, "jsonl"),
+        (config, Path("rows.json"), "label-studio"),
+    ):
+        target.touch()
+        before = kept(tmp_path)
+        with pytest.raises(DataError, match="not written over"):
+            stage.export(target, out, form=form, store=desk.store.path)
+        assert before == kept(tmp_path)
+
+
+def test_a_place_where_no_export_can_be_is_named(make_desk, tmp_path):
+    desk = answered(make_desk, "label")
+    with pytest.raises(DataError, match=re.escape(f"there is no folder {tmp_path / 'no'}. Name a file in a folder that exists.")):
+        stage.export(tmp_path / "rows.csv", tmp_path / "no" / "out.csv", store=desk.store.path)
 
 
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "", 5, None, "9999-99-99"])

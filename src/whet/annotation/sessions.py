@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from whet.display import why_unread
 from whet.errors import ServerError
 
 VARIABLE = "WHET_ANNOTATE_PASSWORD"
@@ -105,7 +106,9 @@ def read_password(file: Path | None, environment: Mapping[str, str]) -> str | No
         try:
             password = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ServerError(f"{file}: the password cannot be read ({error}). Write it into a text file of one line.") from None
+            raise ServerError(
+                f"{file}: the password cannot be read ({why_unread(error)}). Write it into a text file of one line."
+            ) from None
     if len(password) < SHORTEST or "\n" in password:
         raise ServerError(f"{place}: a password is one line of at least {SHORTEST} characters.")
     return password

@@ -192,7 +192,7 @@ def annotate_agreement(target: Target, store: StoreFile = None, as_json: Json = 
         say(f"{who['name']}: {who['answer']:,} answered, {who['skip']:,} skipped, {who['flag']:,} flagged")
     for pair in found["pairs"]:
         say(
-            f"{pair['first']} and {pair['second']}: the same in {pair['same']:.1%} of {pair['n']:,}, Cohen's kappa {_number(pair['cohen_kappa'])}"
+            f"{pair['first']} and {pair['second']}: the same in {100 * pair['same']:.1f} % of {pair['n']:,}, Cohen's kappa {_number(pair['cohen_kappa'])}"
         )
     for level, alpha in found["krippendorff_alpha"].items():
         say(f"Krippendorff's alpha ({level}): {_number(alpha['value'])}, {alpha['n']:,} {found['unit']}s")

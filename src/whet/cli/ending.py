@@ -15,6 +15,7 @@ from whet.errors import Interrupted, WhetError, own_place
 
 GONE = 141
 """Exit code where the reader of standard output has gone, as of every program that SIGPIPE ends."""
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)
 
 
 def main() -> None:
@@ -23,11 +24,13 @@ def main() -> None:
     0 done, 1 the user can mend it, 2 usage, 3 refused, 130 interrupted, 141 the reader of what is written has gone.
     """
     begin()
-    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
+    for kind in STOPS:
         signal.signal(kind, signal.default_int_handler)  # whoever stops us, what is half-written goes
     before, sys.unraisablehook = sys.unraisablehook, _again
     try:
         code = _flushed(_run())
+    except KeyboardInterrupt:  # before the verb has begun, or while its end is told
+        code = _interrupted()
     finally:
         sys.unraisablehook = before
     sys.exit(code)
@@ -83,13 +86,22 @@ def _left(leaving: SystemExit) -> int:
     if follower():
         return code
     if code == Interrupted.exit_code:
-        say("whet: interrupted. Nothing half-written was left.")
-        fail("Interrupted", "interrupted", code)
-    elif isinstance(cause, OSError) and cause.errno == errno.EPIPE:
+        return _interrupted()
+    if isinstance(cause, OSError) and cause.errno == errno.EPIPE:
         return GONE
-    elif code:
+    if code:
         fail("UsageError", str(cause and getattr(cause, "message", cause)), code)
     return code
+
+
+def _interrupted() -> int:
+    """Say that somebody has stopped the command, and return its exit code. Who stops it once more ends it at once."""
+    for kind in STOPS:
+        signal.signal(kind, lambda *_: os._exit(Interrupted.exit_code))
+    if not follower():
+        say("whet: interrupted. Nothing half-written was left.")
+    fail("Interrupted", "interrupted", Interrupted.exit_code)
+    return Interrupted.exit_code
 
 
 def _explained(error: Exception) -> tuple[int, str] | None:

@@ -17,13 +17,25 @@ from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import Clean, question, unchanged
 from whet.data.table import Reading
-from whet.display import finite, plain
+from whet.display import finite, name_fault, plain
 from whet.errors import DataError
 from whet.recipe_data import Data
 from whet.types import Example
 
 Format = Literal["csv", "jsonl"]
 ASKED = ("messages", "prompt", "text", "text_pair")
+
+
+def check_place(out: Path, kept: Mapping[str, str]) -> None:
+    """Raise DataError where a file cannot be written there, or would be written over one of `kept`: files, and what they hold."""
+    if fault := name_fault(out):
+        raise DataError(f"{str(out)!r}: {fault} Name another file with --out.")
+    if out.is_dir() or not out.parent.is_dir():
+        what = "is a folder" if out.is_dir() else f"cannot be made: there is no folder {out.parent}"
+        raise DataError(f"{out}: {what}. Name a file in a folder that exists.")
+    for file, what in kept.items():
+        if out.exists() and Path(file).exists() and out.samefile(file):
+            raise DataError(f"{out}: holds {what}, which are not written over. Name another file with --out.")
 
 
 class Writable(Protocol):

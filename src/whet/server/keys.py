@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Mapping
 from pathlib import Path
 
+from whet.display import why_unread
 from whet.errors import ServerError
 
 VARIABLE = "WHET_API_KEY"
@@ -41,7 +42,7 @@ def read_keys(file: Path | None, environment: Mapping[str, str]) -> Keys:
             keys = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise ServerError(
-                f"{file}: the API key cannot be read ({error}). Write one key on each line of a text file."
+                f"{file}: the API key cannot be read ({why_unread(error)}). Write one key on each line of a text file."
             ) from None
         if not keys:
             raise ServerError(f"{file}: holds no API key. Write one key on each line.")

@@ -19,7 +19,7 @@ from whet.annotation.queue import ORDERS, Order, Queue, Sharing
 from whet.annotation.sessions import VARIABLE, Sessions, is_name, read_password
 from whet.annotation.store import Loaded, Store
 from whet.data.notices import counted
-from whet.display import brief
+from whet.display import brief, why_unread
 from whet.errors import DataError, ServerError, installing
 from whet.server.address import LOCAL, is_local, take, url_of
 from whet.stages.annotate_rows import Rows, find_rows
@@ -276,7 +276,7 @@ def _guidelines(file: Path | None, folder: Path) -> str:
     try:
         return to_html(place.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{place}: the guidelines cannot be read ({error}). They are a text file in UTF-8.") from None
+        raise DataError(f"{place}: the guidelines cannot be read ({why_unread(error)}). They are a text file in UTF-8.") from None
 
 
 def _user() -> str:

@@ -17,6 +17,7 @@ from whet.data.mapping import check_columns, required
 from whet.data.notices import counted
 from whet.data.read import read_files
 from whet.data.rows import RawRow
+from whet.data.write import check_place
 from whet.errors import DataError
 from whet.files import lines_text, write_together
 from whet.stages.annotate_rows import store_of
@@ -37,13 +38,18 @@ def export(
     jsonl and csv hold the rows with the answer they leave with, and beside them NAME.history.jsonl every change; label-studio and
     argilla hold every person's answer.
     """
-    chosen = _form(form, out)
-    with Store(_place(target, store), writes=False) as held:
+    chosen, place = _form(form, out), _place(target, store)
+    check_place(out, {str(target): "what was annotated"})
+    with Store(place, writes=False) as held:
         job = _job(held)
         if chosen in {"label-studio", "argilla"}:
             texts, written = _other(chosen, held, job, out)
         else:
             texts, written = _own(chosen, held, job, out, only_annotated)
+        kept = {str(place): "annotations", str(target): "what was annotated"}
+        kept |= {row.file: "the rows that were annotated" for item in held.items() for row in item.places}
+    for file in texts:
+        check_place(file, kept)
     write_together(texts)
     return {"run": None, "out": str(out), "format": chosen, **written}
 

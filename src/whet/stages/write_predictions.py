@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whet.data.read import TEXT, spooled
-from whet.data.write import Format, write_rows
-from whet.display import name_fault
+from whet.data.write import Format, check_place, write_rows
 from whet.errors import DataError
 from whet.stages.predict import Answers
 
@@ -34,13 +33,8 @@ def from_stdin(file: Path) -> Iterator[Path]:
 
 def choose_format(asked: str | None, out: Path | None, file: Path) -> Format:
     """Return csv or jsonl: as asked, as the output's ending says, or as the input's does. Raises DataError where `out` cannot be written."""
-    if out is not None and (fault := name_fault(out)):
-        raise DataError(f"{str(out)!r}: {fault} Name another file with --out.")
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        what = "is a folder" if out.is_dir() else f"cannot be made: there is no folder {out.parent}"
-        raise DataError(f"{out}: {what}. Name a file in a folder that exists.")
-    if out is not None and out.exists() and file.exists() and out.samefile(file):
-        raise DataError(f"{out}: holds the rows to answer, which are not written over. Name another file with --out.")
+    if out is not None:
+        check_place(out, {str(file): "the rows to answer"})
     if asked is not None:
         if asked not in FORMATS:
             raise DataError(f"--format is '{asked}'; allowed: csv, jsonl.")
