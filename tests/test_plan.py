@@ -156,8 +156,12 @@ def test_an_update_counts_with_the_rank_that_it_would_have(desk, monkeypatch, se
     learning = {row["technique"]: row["learning"] for row in planned(desk, sets=sets, probe=False)["techniques"]}
     head = learning["head"]
     assert learning["qlora"] == 896 * rank + head and learning["lora"] == 896 * rank + head
+    facts = [planned(desk, sets=sets, probe=False)["facts"]]
     monkeypatch.setattr(planning, "free_memory", lambda: 1 << 20)
-    unloaded = {row["technique"]: row["learning"] for row in planned(desk, sets=sets)["techniques"]}
+    found = planned(desk, sets=sets)
+    unloaded = {row["technique"]: row["learning"] for row in found["techniques"]}
+    shown = {"lora": rank, "full": None}
+    assert [one["rank"] for one in (*facts, found["facts"])] == [shown[found["facts"]["technique"]]] * 2
     assert unloaded["lora"] == unloaded["qlora"] == 896 * rank
 
 

@@ -12,6 +12,10 @@ from whet import plugins
 from whet.errors import ModelError
 from whet.models.linear import choose_layers
 from whet.models.rank import rank_for, rank_of
+from whet.recipe_file import build_recipe
+from whet.stages.job import build_job
+from whet.stages.narrate import SILENT
+from whet.stages.prepare import prepare_data
 from whet.stages.settle import bits_foreseen, bits_to_learn, counted_as
 from whet.testing.techniques import what_follows_from_the_rows_is_its_own_setting
 from whet.types import Example, Message, Row
@@ -154,6 +158,21 @@ def test_the_reason_says_what_a_bit_stands_for_where_the_rows_do_not_show_it(bui
     distill = plugins.build("objectives", "distill", {"teacher": str(teacher)})
     distill.prepare(policy, [])
     assert "one for the teacher's say" in counted_as(distill, policy)
+
+
+def test_what_a_bit_stands_for_ends_the_reason_of_a_job(tiny_folder, tmp_path):
+    (tmp_path / "texts.txt").write_text("".join(f"a parcel and card {number} came today\n\n" for number in range(60)))
+    recipe = build_recipe(
+        {
+            "model": str(tiny_folder("masked-bert")),
+            "data": {"path": str(tmp_path / "texts.txt")},
+            "objective": "masked",
+            "technique": "lora",
+        },
+        "recipe",
+    )
+    made = {one.key: one.reason for one in build_job(recipe, prepare_data(recipe, None, SILENT), None).decisions}
+    assert made["technique.rank"].endswith("is taken. A token counts one bit where one pass hides it")
 
 
 def test_distilled_each_token_says_a_bit_for_each_loss_that_is_learnt(builder, teacher):

@@ -31,10 +31,11 @@ def show_plan(found: Mapping[str, Any], console: Console) -> None:
     steps = (
         f"{facts['steps']:,} steps of {facts['batch_size']} rows" if facts["steps"] else f"steps of {facts['batch_size']} rows"
     )
+    rank = f" at rank {facts['rank']}" if facts["rank"] else ""
     console.print(
         Text(
             f"{facts['rows']:,} rows of {facts['mean_tokens']:g} tokens (longest {facts['longest_tokens']:,}), {steps}, {facts['precision']}; "
-            f"{facts['learning']:,} of {facts['parameters']:,} parameters learn ({facts['technique']})."
+            f"{facts['learning']:,} of {facts['parameters']:,} parameters learn ({facts['technique']}{rank})."
         )
     )
     if found["seconds"]:

@@ -192,6 +192,7 @@ def _planned(job: Job, recipe: Recipe, limit: int | None, load_s: float | None, 
         "parameters": shape.size,
         "learning": load.trainable,
         "technique": job.recipe.technique.name if isinstance(job.recipe.technique, Choice) else "",
+        "rank": ranks(job.recipe, job.bits).named,
         "steps": job.plan.num_steps,
         "batch_size": job.plan.batch_size,
         "micro_batch_tokens": load.tokens,
@@ -345,7 +346,8 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
     others = models(objective.head, load, program, room, by)
     facts = {
         "rows": len(dataset.train), "mean_tokens": round(fmean(lengths), 1), "longest_tokens": longest, "objective": recipe.objective.name,
-        "model": recipe.model, "parameters": shape.size, "learning": load.trainable, "technique": name, "steps": None, "batch_size": batch,
+        "model": recipe.model, "parameters": shape.size, "learning": load.trainable, "technique": name,
+        "rank": by.of(shape) if name in {"lora", "qlora"} else None, "steps": None, "batch_size": batch,
         "micro_batch_tokens": load.tokens, "precision": load.precision,
     }  # fmt: skip
     fits = guess.total <= room
