@@ -13,6 +13,7 @@ from whet.data.profile import Profile, profile
 from whet.data.read import read_files
 from whet.data.rows import RawRow
 from whet.errors import DataError
+from whet.stages.new import auto_recipe, tell
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -243,3 +244,36 @@ def test_nothing_readable_is_an_error():
 )
 def test_language(text, language):
     assert guess_language([text]) == language
+
+
+def test_a_header_that_names_one_text_leaves_the_commas_to_the_texts(tmp_path):
+    file = tmp_path / "texts.csv"
+    file.write_text("text\n" + "".join(f"It rained all day {place}, and nobody came\n" for place in range(30)), encoding="utf-8")
+    notices: list[str] = []
+    rows = list(read_files([file], notices))
+    assert [row.fields for row in rows[:1]] == [{"text": "It rained all day 0, and nobody came"}] and len(rows) == 30
+    assert not [notice for notice in notices if "no header" in notice]
+
+
+@pytest.mark.parametrize("form", ["{:02}.03.2024", "2024-03-{:02}", "{:02}/03/2024 10:15"])
+def test_dates_are_no_text_and_no_classes_whatever_their_column_is_called(form):
+    rows = [
+        RawRow(
+            "f.csv",
+            place,
+            {"said": f"the parcel came {place} days late, I am sorry to say", "booked on file": form.format(1 + place % 28)},
+        )
+        for place in range(60)
+    ]
+    found = profile(rows)
+    assert found.columns == {"text": "said"} and "'booked on file', which numbers or dates the rows" in found.reasons[-1]
+
+
+def test_numbers_to_be_learnt_are_told_by_their_range(tmp_path):
+    file = tmp_path / "scores.csv"
+    file.write_text(
+        "text,score\n" + "".join(f"the answer to question number {place} was fine,{place / 8}\n" for place in range(40)),
+        encoding="utf-8",
+    )
+    _, seen = auto_recipe([file], [], None, [])
+    assert "Numbers from 0 to 4.875." in tell(seen) and "classes" not in tell(seen)

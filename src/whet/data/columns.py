@@ -13,6 +13,7 @@ from whet.data.labels import label_key
 from whet.data.names import is_date, is_identifier
 from whet.data.rows import RawRow
 from whet.data.telling import told
+from whet.data.times import seconds
 
 Form = Literal["text", "number", "flag", "turns", "turn", "list", "other", "empty"]
 
@@ -45,7 +46,13 @@ class Column:
     @property
     def is_about(self) -> bool:
         """Whether it numbers or dates the rows rather than saying something."""
-        return is_identifier(self.name) or is_date(self.name)
+        return is_identifier(self.name) or is_date(self.name) or self.is_dates
+
+    @property
+    def is_dates(self) -> bool:
+        """Whether it holds dates, whatever it is called."""
+        values = list(self.counts)[:20]
+        return self.form == "text" and bool(values) and all(seconds(value, "day") or seconds(value, "month") for value in values)
 
     @property
     def is_classes(self) -> bool:

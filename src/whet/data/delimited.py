@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from whet.data.lines import Line
+from whet.data.names import TEXT, plain
 from whet.data.rows import MAX_ROW
 
 DELIMITERS = ("\t", ",", ";", "|")
@@ -117,7 +118,7 @@ def sniff(lines: Sequence[Line], suffix: str) -> Dialect | None:
     """Return the dialect of these first lines; none where they are no table. A .csv or .tsv always is one."""
     told = suffix in {".csv", ".tsv", ".tab"}
     best = max((_best_of(lines, delimiter) for delimiter in DELIMITERS), key=_rank)
-    if best.dialect.num_fields > 1 and (told or _is_table(best, lines)):
+    if best.dialect.num_fields > 1 and (told or _is_table(best, lines)) and not _names_one_text(lines):
         return best.dialect
     if not told:
         return None
@@ -125,6 +126,12 @@ def sniff(lines: Sequence[Line], suffix: str) -> Dialect | None:
     if single.share >= 0.98 and single.quotes:
         return single.dialect
     return Dialect("", quoted=False, num_fields=1)
+
+
+def _names_one_text(lines: Sequence[Line]) -> bool:
+    """Whether the first line is the name of a column of texts and nothing else: separators below it are those of the texts."""
+    first = next((line.text for line in lines if line.text and line.text.strip()), "")
+    return plain(first.strip("\ufeff\r")) in TEXT
 
 
 def header_dialect(lines: Sequence[Line], columns: Collection[str]) -> Dialect | None:

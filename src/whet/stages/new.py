@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -191,10 +192,12 @@ def tell(seen: Profile, model: str | None = None) -> str:
     """Return what was seen, as lines for a person. `model` is the one to be trained; none: the one that the recipe proposes."""
     lines = [
         f"{', '.join(seen.files)}: {counted(seen.num_rows, 'row')}, {seen.shape}"
-        + (f", {seen.language}" if seen.language else "")
+        + (f", {NAMES.get(seen.language, seen.language)}" if seen.language else "")
         + "."
     ]
-    if seen.classes:
+    if numbers := _numbers(seen):
+        lines.append(f"Numbers from {min(numbers):g} to {max(numbers):g}.")
+    elif seen.classes:
         shown = ", ".join(f"{brief(name)} ({count:,})" for name, count in list(seen.classes.items())[:6])
         among = f" among the {seen.num_looked_at:,} rows looked at" if seen.num_looked_at < seen.num_rows else ""
         more = f" and {len(seen.classes) - 6} more" if len(seen.classes) > 6 else ""
@@ -211,6 +214,13 @@ def tell(seen: Profile, model: str | None = None) -> str:
     lines += seen.reasons
     warning = language_warning(seen.language, model or MODELS.get(seen.objective or "", ""))
     return "\n".join([*lines, warning] if warning else lines)
+
+
+def _numbers(seen: Profile) -> list[float]:
+    """Return the different numbers that are learnt; none where classes are."""
+    if seen.shape != "text and number":
+        return []
+    return [value for text in seen.classes if math.isfinite(value := float(text))]
 
 
 def language_warning(language: str | None, model: str) -> str:
