@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -20,10 +21,18 @@ def beside(name: str, folder: Path | None) -> str:
     if folder is None:
         return name
     try:
-        found = not _is_there(Path(name).expanduser()) and _is_there(folder / name)
-    except (OSError, RuntimeError, ValueError, NotImplementedError):  # no name of a file at all; whoever opens it says so
+        found = not _is_there(expanded(name)) and _is_there(folder / name)
+    except (OSError, ValueError, NotImplementedError):  # no name of a file at all; whoever opens it says so
         return name
     return str(folder / name) if found else name
+
+
+def expanded(name: str | Path) -> Path:
+    """Return a path with its `~` as the home that it stands for; one of a user whom nobody knows is a name like any other."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def is_pattern(path: Path) -> bool:
@@ -149,11 +158,22 @@ def whole_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def cache_folder(name: str) -> Path:
-    """Return the folder of that name in the user's cache for whet, made where it is missing. What lies there may be deleted at any time."""
+    """Return the folder of that name in the user's cache for whet, made where it is missing. What lies there may be deleted at any time.
+
+    Raises OSError.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "whet" / name
+    folder = (Path(base) if Path(base).is_absolute() else _home() / ".cache") / "whet" / name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def _home() -> Path:
+    """Return the user's home. Raises OSError where there is none, as of a container's user without a name."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise OSError(errno.ENOENT, "this user has no home folder; name a folder for what is kept by XDG_CACHE_HOME") from None
 
 
 def file_hash(path: Path) -> str:
@@ -180,10 +200,14 @@ def sync_file(path: Path) -> None:
 def held_alone(path: Path) -> TextIO | None:
     """Return the open file beside it that one process holds while it is open, or None where another one does. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.with_name(f"{path.name}.lock").open("a")  # not "w": what a link of this name leads to stays
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    lock = path.with_name(f"{path.name}.lock")
+    while True:
+        file = lock.open("a")  # not "w": what a link of this name leads to stays
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            return file
+        file.close()  # whoever held it has deleted it since it was opened: another process may hold the file of that name by now

@@ -285,6 +285,41 @@ def test_a_full_disk_is_said_and_what_was_made_stays(rows_file, monkeypatch):
     assert "140 rows were made before an interruption" in said and without_manifest(run) == in_memory(rows_file.parent)
 
 
+def test_what_is_said_of_a_full_disk_fits_the_place_that_is_full(rows_file, monkeypatch):
+    def full(path, chunks):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("whet.data.large.write_chunks", full)  # where the run is written, which is no matter of the cache
+        with pytest.raises(DataError, match=r"train\.jsonl: the disk is full\. Make room there; the same command") as told:
+            heard()
+    assert "XDG_CACHE_HOME" not in str(told.value) and not list(rows_file.parent.glob("runs/*"))
+    run, said = heard()
+    assert "1,200 rows were made before an interruption" in said and without_manifest(run) == in_memory(rows_file.parent)
+
+
+def test_where_rows_cannot_lie_the_folder_is_named_and_how_to_choose_another(rows_file, monkeypatch):
+    (rows_file.parent / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(rows_file.parent / "file"))
+    with pytest.raises(DataError, match=r"whet/prepare: Not a directory\. .*name another folder by XDG_CACHE_HOME"):
+        heard()
+
+
+def test_what_another_process_sweeps_at_the_same_time_is_left_to_it(rows_file, monkeypatch):
+    old = rows_file.parent / "cache" / "whet" / "prepare" / "old"
+    old.mkdir(parents=True)
+    real = Path.is_dir
+
+    def gone(path):
+        there = real(path)
+        if path == old and there:
+            path.rmdir()  # deleted by the other one between two looks
+        return there
+
+    monkeypatch.setattr(Path, "is_dir", gone)
+    heard()
+
+
 def test_who_stops_it_is_told_how_to_go_on(rows_file, monkeypatch):
     real, left = shelves.write_stretch, [9]
 

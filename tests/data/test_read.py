@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import polars as pl
@@ -340,3 +341,26 @@ def test_any_bytes_are_read_or_refused_in_words(tmp_path_factory, content, suffi
         assert str(path) in str(error)
     else:
         assert all(row.line >= 1 and row.file == str(path) for row in found)
+
+
+@pytest.mark.parametrize("change", ["grows", "shrinks", "is replaced", "is deleted", "is written anew"])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, change):
+    file = tmp_path / "rows.csv"
+    lines = "text,label\n" + "".join(f"a text number {place},{'ab'[place % 2]}\n" for place in range(60_000))
+    file.write_text(lines)
+    rows = read_files([file])
+    next(rows)
+    if change == "grows":
+        with file.open("a") as more:
+            more.write("one more,a\n")
+    elif change == "shrinks":
+        os.truncate(file, 1_000_000)
+    elif change == "is deleted":
+        file.unlink()
+    elif change == "is replaced":
+        (tmp_path / "new").write_text(lines)
+        (tmp_path / "new").replace(file)
+    else:
+        file.write_text(lines)
+    with pytest.raises(DataError, match=r"rows\.csv: was changed while it was read\. Run the command again"):
+        list(rows)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from whet.data.alike import groups_of
 from whet.data.keys import text_key
 from whet.data.store import example_of
 from whet.errors import DataError
-from whet.files import read_lines
+from whet.files import expanded, read_lines
 from whet.recipe_data import Duplicates
 from whet.types import Example
 
@@ -32,7 +31,7 @@ class Frozen:
 
 def read_frozen(name: str) -> Frozen:
     """Return the division of a run, or of its splits.json. Raises DataError."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     file = path / SPLITS if path.is_dir() else path
     try:
         said = json.loads(file.read_text(encoding="utf-8"))

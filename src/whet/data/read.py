@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -48,7 +49,8 @@ def read_files(
 
     `reading` says what is known of the files, and is told what was found.
 
-    Raises DataError for a file that is missing, empty, not text, or broken so that nothing after the place can be trusted.
+    Raises DataError for a file that is missing, empty, not text, changed while it is read, or broken so that nothing after the place can
+    be trusted.
     """
     said, reading = notices if notices is not None else [], reading or Reading()
     files = [file for path in paths for file in find_files(path, said)]
@@ -74,8 +76,12 @@ def spooled(source: BinaryIO, shown: str) -> Iterator[Spooled]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Spooled(folder, "copy")
         copy.shown = shown
-        with copy.open("wb") as file:
-            shutil.copyfileobj(source, file)
+        try:
+            with copy.open("wb") as file:
+                shutil.copyfileobj(source, file)
+        except OSError as error:
+            error.filename = error.filename or folder
+            raise
         yield copy
 
 
@@ -85,8 +91,15 @@ def _read_file(path: Path, notices: list[str], reading: Reading) -> Iterator[Raw
         found = path.stat()
         reading.dates[name] = datetime.datetime.fromtimestamp(found.st_mtime, datetime.UTC).isoformat(timespec="seconds")
         yield from _read_piece(Piece.of(path, name), Budget(name, found.st_size), notices, reading)
+        if not path.exists() or _version(path.stat()) != _version(found):
+            raise DataError(f"{name}: was changed while it was read. Run the command again when nobody writes to the file.")
     except PermissionError:
         raise DataError(f"{name}: you are not allowed to read this file. Change its permissions, or copy it.") from None
+
+
+def _version(found: os.stat_result) -> tuple[int, ...]:
+    """Return what changes with a file's content."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _read_piece(piece: Piece, budget: Budget, notices: list[str], reading: Reading, depth: int = 0) -> Iterator[RawRow | Reject]:

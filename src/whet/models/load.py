@@ -43,6 +43,7 @@ from transformers.utils import cached_file
 from whet.display import brief
 from whet.engine.machine import bound_kernels, device, keep_pages
 from whet.errors import ModelError
+from whet.files import expanded
 from whet.models.builtin import builtin_folder, model_hash
 from whet.models.compressed import COMPRESSED, load_dense, restore_rounded
 from whet.models.fusion import try_fusion
@@ -124,7 +125,7 @@ def source_name(name: str) -> str:
 def _place(name: str) -> str:
     if name.startswith("builtin:"):
         return str(builtin_folder(name.removeprefix("builtin:")))
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(

@@ -174,8 +174,8 @@ class Worker(threading.Thread):
             if job.served not in self._generations:
                 self._generations[job.served] = self._engine.start(job.served.policy)
             self._generations[job.served].add(job.request)
-        except ModelError as error:
-            self._end(job, Refusal(400, str(error), param="model", code="model_cannot_write"))
+        except Exception as error:  # an engine of the user's own may raise anything, and without this thread nobody is answered
+            self._end(job, _cannot(error))
         else:
             self._texts[job.request.id] = job
 
@@ -195,18 +195,21 @@ class Worker(threading.Thread):
             with computing(served.precision, served.policy.device):
                 written = generation.step()
         except Exception as error:  # whatever it is, the server lives on; only these texts are lost
-            refusal = (
-                Refusal(400, str(error), param="model", code="model_cannot_write")
-                if isinstance(error, ModelError)
-                else _failed(error)
-            )
+            refusal = _cannot(error)
             for job in [job for job in self._texts.values() if job.served is served]:
                 self._end(job, refusal)
             del self._generations[served]
             return
         for one in written:
+            if one.id not in self._texts:
+                continue  # it has ended by an earlier token of this step
             job = self._texts[one.id]
-            piece = _piece(job, one)
+            try:
+                piece = _piece(job, one)
+            except Exception as error:  # turning tokens into text is the tokenizer's, which may be anybody's
+                generation.drop(one.id)
+                self._end(job, _failed(error))
+                continue
             job.tell(piece)
             if piece.finish is not None:
                 if one.finish is None:
@@ -274,6 +277,13 @@ def _piece(job: Text, written: Written) -> Piece:
 
 def _numbered(examples: Sequence[Example]) -> list[Example]:
     return [replace(example, id=number) for number, example in enumerate(examples)]
+
+
+def _cannot(error: Exception) -> Refusal:
+    """Return the answer where a text could not be begun or gone on with."""
+    if isinstance(error, ModelError):
+        return Refusal(400, str(error), param="model", code="model_cannot_write")
+    return _failed(error)
 
 
 def _failed(error: Exception) -> Refusal:

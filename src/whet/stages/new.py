@@ -19,7 +19,7 @@ from whet.data.profile import Profile, profile
 from whet.data.read import read_files
 from whet.display import brief, listed, name_fault, plain, quoted
 from whet.errors import DataError, RecipeError
-from whet.files import is_pattern, write_whole
+from whet.files import expanded, is_pattern, write_whole
 from whet.recipe import Recipe
 from whet.recipe_file import build_recipe, parse_recipe, parse_settings
 from whet.stages.narrate import SILENT, Narrator
@@ -165,7 +165,7 @@ def fitting(seen: Profile, model: str | None) -> Profile:
 def _is_encoder_decoder(model: str) -> bool:
     """Whether a model folder says that it is one. Of a model on the hub nothing is known before it is loaded."""
     try:
-        config = json.loads((Path(model).expanduser() / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((expanded(model) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return False  # loading it says what is wrong
     return isinstance(config, dict) and config.get("is_encoder_decoder") is True

@@ -21,7 +21,7 @@ from whet.data.dataset import Dataset
 from whet.engine.fit import Training, fit, validation
 from whet.engine.machine import choose_precision, describe, free_memory, memory_now, peak_accelerator_memory, peak_memory
 from whet.errors import RecipeError, TrainingError
-from whet.files import write_json
+from whet.files import expanded, write_json
 from whet.models.builtin import builtin_folder
 from whet.models.memory import ACCELERATOR_PROGRAM, GIB, PROGRAM, Estimate, Load, Shape, estimate
 from whet.models.policy import Kind
@@ -297,7 +297,7 @@ def _free_disk() -> int:
 def _shape_unloaded(recipe: Recipe) -> Shape | None:
     """Return the sizes of a model whose files lie here, without loading it; none where they do not."""
     name = recipe.model
-    folder = builtin_folder(name.removeprefix("builtin:")) if name.startswith("builtin:") else Path(name).expanduser()
+    folder = builtin_folder(name.removeprefix("builtin:")) if name.startswith("builtin:") else expanded(name)
     try:
         if not (folder / "config.json").is_file():
             return None

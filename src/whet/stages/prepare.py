@@ -16,7 +16,7 @@ from whet.data.replay import Past, with_past
 from whet.data.sampled import sampled
 from whet.data.tasks import prepare_tasks
 from whet.errors import RunError
-from whet.files import beside, write_whole
+from whet.files import beside, expanded, write_whole
 from whet.recipe import Recipe
 from whet.recipe_data import SOURCES, Data, Redact
 from whet.recipe_file import dump_recipe
@@ -170,6 +170,6 @@ def located(data: Data, folder: Path | None) -> Data:
     if data.split.frozen is not None:
         found["split"] = data.split.model_copy(update={"frozen": beside(data.split.frozen, folder)})
     if isinstance(data.redact, Redact) and data.redact.model is not None:
-        model = Path(beside(data.redact.model, folder)).expanduser()
+        model = expanded(beside(data.redact.model, folder))
         found["redact"] = data.redact.model_copy(update={"model": str(model.resolve()) if model.is_dir() else data.redact.model})
     return data.model_copy(update=found)

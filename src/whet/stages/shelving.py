@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from whet.data.find import find_files
@@ -63,7 +63,7 @@ def shelved(data: Data, needs: tuple[str, ...], narrator: Narrator) -> Iterator[
 
     Raises DataError where the disk is full, or another process prepares the same data; Interrupted where the user stops it.
     """
-    base = cache_folder("prepare")
+    base = _base()
     asked = [data.model_dump(mode="json"), needs, [str(Path(name).resolve()) for key in SOURCES for name in getattr(data, key)]]
     folder = base / hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:32]
     lock = held_alone(folder)
@@ -88,16 +88,34 @@ def shelved(data: Data, needs: tuple[str, ...], narrator: Narrator) -> Iterator[
             except OSError as error:
                 if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                     raise
-                raise DataError(
-                    f"{error.filename or folder}: the disk is full. Make room, or name a folder on another disk by XDG_CACHE_HOME; with the same "
-                    "folder the same command goes on where it stopped."
-                ) from None
+                raise DataError(_full(Path(error.filename or folder), folder)) from None
             except WhetError:
                 _clear(folder)
                 raise
         if shelving.num_kept:
             narrator.say(f"{shelving.num_kept:,} rows were made before an interruption, and were not made again.")
         _clear(folder)
+
+
+def _base() -> Path:
+    """Return the folder of all folders where rows are made. Raises DataError where there can be none."""
+    try:
+        return cache_folder("prepare")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise DataError(
+            f"{where}{error.strerror}. Rows of large files lie there while they are prepared; name another folder by XDG_CACHE_HOME."
+        ) from None
+
+
+def _full(place: Path, folder: Path) -> str:
+    """Return what is said where a disk is full. `folder` is where rows are made."""
+    if place.is_relative_to(folder):
+        return (
+            f"{place}: the disk is full. Make room, or name a folder on another disk by XDG_CACHE_HOME; with the same "
+            "folder the same command goes on where it stopped."
+        )
+    return f"{place}: the disk is full. Make room there; the same command then goes on where it stopped."
 
 
 def _clear(folder: Path) -> None:
@@ -108,8 +126,7 @@ def _clear(folder: Path) -> None:
 def _sweep(base: Path) -> None:
     """Delete what was left long ago by processes that were killed."""
     for folder in base.iterdir():
-        if folder.is_dir() and time.time() - folder.stat().st_mtime > OLD:
-            held = held_alone(folder)
-            if held is not None:
+        with suppress(FileNotFoundError):  # another process, at work beside this one, has just deleted it
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > OLD and (held := held_alone(folder)) is not None:
                 with held:
                     _clear(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from whet.errors import RunError
+from whet.files import expanded
 from whet.plugins import plugin
 from whet.tracked import EXTRA, Measured, Tracked, merged
 
@@ -24,7 +25,7 @@ class TensorBoard:
 
     def start(self, run: Tracked) -> Tracking:
         """Open an event file. One of a run that goes on hides what earlier ones say of the steps that it repeats."""
-        place = run.folder / "tensorboard" if self.folder is None else Path(self.folder).expanduser() / run.name
+        place = run.folder / "tensorboard" if self.folder is None else expanded(self.folder) / run.name
         return _Events(place, run)
 
 
