@@ -180,7 +180,7 @@ def test_the_rank_that_was_chosen_is_the_one_that_learns(decoder, tmp_path):
     down = [tensor for name, tensor in load_file(run.model / "adapter_model.safetensors").items() if "lora_A" in name]
     assert [tensor.shape[0] for tensor in down] == [told["value"]]
     again = challenger_recipe(run, [])
-    assert again.technique.settings["rank"] == "auto"
+    assert again.technique.settings == {"targets": "layers.0.self_attn.q_proj", "rank": "auto"}  # what is a default stays one
     assert challenger_recipe(run, ["technique.rank=4"]).technique.settings["rank"] == 4
 
 
@@ -196,6 +196,7 @@ def test_a_run_goes_on_with_the_rank_that_it_began_with_whatever_would_be_chosen
         "train": {"max_steps": 2, "checkpoint": {"every": 1, "keep": 9}, "validate_every": 1, "refit": False},
     }
     whole = train(build_recipe(values, "recipe"), out=tmp_path / "whole")
+    assert challenger_recipe(whole, []).technique.settings["rank"] == rank  # named, so it is not chosen again
     begun = tmp_path / "begun"
     shutil.copytree(whole.path, begun)
     recipe, manifest = begun / "recipe.yaml", json.loads((begun / "manifest.json").read_text())
