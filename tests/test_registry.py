@@ -11,6 +11,7 @@ from whet.cli import app, main
 from whet.errors import Refused, RunError
 from whet.files import file_hash, write_json
 from whet.registry import Registry, is_reference
+from whet.run import Run
 
 RECIPE = "model: builtin:minilm\ndata: {path: rows.csv}\nobjective: classify\n"
 TRAINED = {
@@ -194,3 +195,24 @@ def test_ten_at_once_lose_nothing(tmp_path):
     model = Registry(tmp_path / "registry").model("m")
     assert [one.version for one in model.versions] == list(range(1, 11))
     assert {one.by for one in model.versions} == {f"process {number}" for number in range(10)}
+
+
+def test_what_a_killed_change_left_goes_with_the_next_and_the_registry_is_whole(place):
+    registry = Registry()
+    registry.add("words", place / "runs" / "one")
+    torn = registry.folder / ".registry.json.4711.partial"
+    torn.write_text('{"format": 1, "mod')
+    assert registry.model("words").versions
+    registry.add("words", place / "runs" / "two")
+    assert not torn.exists() and len(registry.model("words").versions) == 2
+
+
+def test_what_a_lock_that_is_a_link_leads_to_stays_as_it_was(place):
+    (place / "registry").mkdir()
+    (place / "precious.txt").write_text("of somebody")
+    (place / "registry" / ".lock").symlink_to(place / "precious.txt")
+    (place / "runs" / "one" / ".lock").symlink_to(place / "precious.txt")
+    Registry().add("words", place / "runs" / "one")
+    with Run(place / "runs" / "one").lock():
+        pass
+    assert (place / "precious.txt").read_text() == "of somebody"

@@ -167,18 +167,20 @@ def test_a_challenger_that_passes_and_is_not_better_stays_one_and_why_is_said(de
 
 
 @pytest.mark.slow
-def test_a_champion_that_moved_meanwhile_is_not_replaced(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = stage.build_challenge
+@pytest.mark.parametrize("moment", ["read_files", "build_challenge"])
+def test_a_champion_that_moved_meanwhile_is_not_replaced(desk: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    real = getattr(stage, moment)
 
-    def while_somebody_promotes(**given: Any) -> dict[str, Any]:
+    def while_somebody_promotes(*given: Any, **named: Any) -> Any:
         shutil.copytree("runs/champion", "runs/other")
         (desk / "runs/other/model/more.txt").write_text("another model")
         Registry().add("words", Path("runs/other"), alias="champion", who="somebody")
-        return real(**given)
+        return real(*given, **named)
 
-    monkeypatch.setattr(stage, "build_challenge", while_somebody_promotes)
+    monkeypatch.setattr(stage, moment, while_somebody_promotes)
     code, found, said = call("words", "new.csv", "--promote", "if-passed", "--tolerance", "1", "--set", "train.max_steps=6")
     assert code == 0 and not found["promoted"] and "is version 2 by now" in found["not_promoted"], said
+    assert found["version"] == 1, "compared with the one that it was begun against"
     assert Registry().model("words").aliases["champion"].version == 2
 
 

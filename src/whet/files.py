@@ -200,7 +200,11 @@ def sync_file(path: Path) -> None:
 def held_alone(path: Path) -> TextIO | None:
     """Return the open file beside it that one process holds while it is open, or None where another one does. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f"{path.name}.lock")
+    return hold_lock(path.with_name(f"{path.name}.lock"))
+
+
+def hold_lock(lock: Path) -> TextIO | None:
+    """Return this file, open: one process holds it while it is open. None where another one does. Raises OSError."""
     while True:
         file = lock.open("a")  # not "w": what a link of this name leads to stays
         try:

@@ -8,7 +8,6 @@ and the hash of each model, so that one that was trained anew is not taken for t
 from __future__ import annotations
 
 import datetime
-import fcntl
 import getpass
 import hashlib
 import json
@@ -24,7 +23,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from whet.errors import Refused, RunError
-from whet.files import file_hash, write_json
+from whet.files import file_hash, hold_lock, write_json
 
 FOLDER, FILE, LOCK = Path("registry"), "registry.json", ".lock"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -309,21 +308,17 @@ class Registry:
         """Give the models to change, with the folder's lock held; they are written where the block ends well."""
         self._read()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK).open("w") as lock:
-            end = time.monotonic() + PATIENCE_S
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        raise RunError(
-                            f"{self.folder}: another process is changing this registry. Wait for it, and try again."
-                        ) from None
-                    time.sleep(0.02)
-            held = self._read()
-            yield held.models
-            write_json(self.folder / FILE, held.model_dump(mode="json"))
+        end = time.monotonic() + PATIENCE_S
+        while (lock := hold_lock(self.folder / LOCK)) is None:
+            if time.monotonic() > end:
+                raise RunError(f"{self.folder}: another process is changing this registry. Wait for it, and try again.")
+            time.sleep(0.02)
+        with lock:
+            for left in self.folder.glob(f".{FILE}.*.partial"):  # of a process that was killed while it wrote
+                left.unlink(missing_ok=True)
+            found = self._read()
+            yield found.models
+            write_json(self.folder / FILE, found.model_dump(mode="json"))
 
 
 def is_reference(text: str, folder: Path = FOLDER) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import errno
-import fcntl
 import json
 import math
 import os
@@ -24,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from whet.display import quoted
 from whet.errors import RunError
-from whet.files import file_hash, read_lines, sync_file, sync_folder, write_json
+from whet.files import file_hash, hold_lock, read_lines, sync_file, sync_folder, write_json
 
 MANIFEST, LOG, LOCK, RECIPE = "manifest.json", "log.jsonl", ".lock", "recipe.yaml"
 RUNS, EVALUATIONS = Path("runs"), "evaluations"
@@ -138,11 +137,10 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for one process. Raises RunError where another one is at work on it."""
-        with (self.path / LOCK).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(f"{self.path}: another process is at work on this run. Wait for it, or stop it first.") from None
+        lock = hold_lock(self.path / LOCK)
+        if lock is None:
+            raise RunError(f"{self.path}: another process is at work on this run. Wait for it, or stop it first.")
+        with lock:
             yield
 
 

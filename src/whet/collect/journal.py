@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from whet.collect.page import Mark, Page, as_json, now
 from whet.data.collected import MARK, VERSION
 from whet.data.rows import RawRow
 from whet.errors import DataError
-from whet.files import file_hash, sync_file, write_json
+from whet.files import file_hash, hold_lock, sync_file, write_json
 
 ROWS, JOURNAL, LOCK = "rows.jsonl", "journal.json", ".lock"
 FOLDER = "collected"
@@ -133,13 +132,10 @@ def _unbroken(value: Any) -> Any:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a collection's folder for this process. Raises DataError where another one holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DataError(
-                f"{folder}: another whet is collecting these rows. Wait until it has ended, and start again."
-            ) from None
+    lock = hold_lock(folder / LOCK)
+    if lock is None:
+        raise DataError(f"{folder}: another whet is collecting these rows. Wait until it has ended, and start again.")
+    with lock:
         yield
 
 

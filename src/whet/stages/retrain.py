@@ -89,6 +89,20 @@ class Challenge:
 CHALLENGES = pydantic.TypeAdapter(Challenge)
 
 
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The run to beat, and the name and version that it has, if any."""
+
+    run: Run
+    name: str | None = None
+    version: int | None = None
+
+    @property
+    def stem(self) -> str:
+        """What the challenger's folder is called after."""
+        return self.name or DATE.sub("", self.run.path.resolve().name)
+
+
 def retrain(
     reference: str,
     files: Sequence[Path] = (),
@@ -117,37 +131,24 @@ def retrain(
     """
     if not files and log is None:
         raise DataError("there are no new rows to learn from. Name files with labelled rows, or the request log with --log FILE.")
-    named = is_reference(reference, registry)
-    name = reference.partition("@")[0] if named else None
-    if promote != "never" and name is None:
+    if promote != "never" and not is_reference(reference, registry):
         raise RunError(
             f"{reference}: is no registered name, so there is no champion to promote. Register it first: whet registry add NAME {reference}"
         )
-    held = Registry(registry)
-    champion = open_run(held.resolve(reference) if named else Path(reference))
-    if champion.manifest["kind"] != "train":
-        raise RunError(
-            f"{champion.path}: a run of kind '{champion.manifest['kind']}' is not trained again; its parent is: "
-            f"{', '.join(str(one) for one in champion.manifest.get('parents', [])) or 'it names none'}."
-        )
-    if load_recipe(champion.path / "recipe.yaml").tasks:
-        raise RunError(
-            f"{champion.path}: is a run of several tasks, and new rows are of one. Train that task by itself, and retrain that run; or train "
-            "all of them again with the new rows in their files."
-        )
-    read_card(champion.model)
-    path = free_path(out, f"{name or DATE.sub('', champion.path.resolve().name)}-retrain")
-    folder = plugin_folder(champion, recipe, sets)
-    settings = challenger_recipe(champion, sets, start)
+    champion = find_champion(reference, Registry(registry))
+    path = free_path(out, f"{champion.stem}-retrain")
+    folder = plugin_folder(champion.run, recipe, sets)
+    settings = challenger_recipe(champion.run, sets, start)
     find_parents(settings, folder)
     check_plugins(settings, folder)
     try:
-        added, sources = _added(champion, files, log, settings, folder, _fingerprints(held, name, champion), start, narrator)
+        known = _fingerprints(Registry(registry), champion)
+        added, sources = _added(champion.run, files, log, settings, folder, known, start, narrator)
         noted = Challenge(
-            champion=parent(champion.path),
-            model_sha256=fingerprint(champion.path),
-            name=name,
-            version=held.find(reference).version if named else None,
+            champion=parent(champion.run.path),
+            model_sha256=fingerprint(champion.run.path),
+            name=champion.name,
+            version=champion.version,
             registry=str(registry),
             promote=promote,
             tolerance=tolerance,
@@ -164,6 +165,28 @@ def retrain(
         return _finish(Run(path), noted, recipe, narrator)
     except (KeyboardInterrupt, Interrupted):
         raise _stopped(path) from None
+
+
+def find_champion(reference: str, registry: Registry) -> Champion:
+    """Return the run that a registered name, or a folder, stands for now. Raises RunError where it cannot be trained again."""
+    if is_reference(reference, registry.folder):
+        name, version = reference.partition("@")[0], registry.find(reference).version
+        found = Champion(open_run(registry.resolve(f"{name}@{version}")), name, version)
+    else:
+        found = Champion(open_run(Path(reference)))
+    run = found.run
+    if run.manifest["kind"] != "train":
+        raise RunError(
+            f"{run.path}: a run of kind '{run.manifest['kind']}' is not trained again; its parent is: "
+            f"{', '.join(str(one) for one in run.manifest.get('parents', [])) or 'it names none'}."
+        )
+    if load_recipe(run.path / "recipe.yaml").tasks:
+        raise RunError(
+            f"{run.path}: is a run of several tasks, and new rows are of one. Train that task by itself, and retrain that run; or train "
+            "all of them again with the new rows in their files."
+        )
+    read_card(run.model)
+    return found
 
 
 def resume(path: Path, *, recipe: Path | None = None, narrator: Narrator = SILENT) -> Run:
@@ -245,9 +268,11 @@ def _stopped(path: Path) -> Interrupted:
     )
 
 
-def _fingerprints(held: Registry, name: str | None, champion: Run) -> set[str]:
+def _fingerprints(held: Registry, champion: Champion) -> set[str]:
     """Return the hashes of the models whose feedback counts: of all versions of the name, or of the run."""
-    return {one.model_sha256 for one in held.model(name).versions} if name is not None else {fingerprint(champion.path)}
+    if champion.name is None:
+        return {fingerprint(champion.run.path)}
+    return {one.model_sha256 for one in held.model(champion.name).versions}
 
 
 def _added(
