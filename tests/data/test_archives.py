@@ -65,6 +65,8 @@ def test_the_files_of_an_archive_are_read_in_order_and_documents_beside_them_lef
             "b/two.csv": CSV,
             "a/one.csv": CSV,
             "README.md": b"# Hello\nthere",
+            "a/readme.txt": b"This data set was made\nby somebody",
+            "LICENSE": b"Do what you like",
             "__MACOSX/a/._one.csv": b"junk",
             "a/.DS_Store": b"junk",
         },

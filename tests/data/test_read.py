@@ -364,3 +364,23 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, change):
         file.write_text(lines)
     with pytest.raises(DataError, match=r"rows\.csv: was changed while it was read\. Run the command again"):
         list(rows)
+
+
+def test_a_text_file_about_the_files_of_a_folder_is_left_out_and_named(tmp_path):
+    for name in ("yelp_labelled.txt", "imdb_labelled.txt"):
+        (tmp_path / name).write_text("".join(f"It is good, number {number}.\t{number % 2}\n" for number in range(9)))
+    (tmp_path / "readme.txt").write_text("This data set was made for a paper.\n\nPlease cite it.\n")
+    notices = []
+    rows = list(read_files([tmp_path], notices))
+    assert [Path(row.file).name for row in rows] == ["imdb_labelled.txt"] * 9 + ["yelp_labelled.txt"] * 9
+    assert notices[0] == f"{tmp_path}: a folder; 2 files of it were read, and readme.txt left out."
+    (tmp_path / "yelp_labelled.txt").unlink()
+    (tmp_path / "imdb_labelled.txt").unlink()
+    assert len(list(read_files([tmp_path]))) == 2  # alone it is what was meant
+
+
+def test_a_file_that_is_not_there_names_those_like_it_first(tmp_path):
+    for name in (".hidden.csv", "a.csv", "tickets.csv"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"there is no such file\. Files there: tickets.csv, a.csv\. Give"):
+        list(read_files([tmp_path / "ticket.csv"]))

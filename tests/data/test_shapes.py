@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from whet.data.columns import look
+from whet.data.guess import guess_classify
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import several, to_examples
 from whet.recipe_data import Data
@@ -168,3 +170,9 @@ def test_conversational_prompts_and_answers_of_trl():
     ):
         made = one(fields, needs, **columns)
         assert isinstance(made, Example) and made.messages == expected
+
+
+def test_a_column_that_few_rows_have_is_not_the_text_whatever_it_is_called():
+    rows = [RawRow("rows.txt", n, {"column_1": f"the food was no {n} on my list", "column_2": str(n % 2)}) for n in range(40)]
+    rows.append(RawRow("note.txt", 1, {"text": "These sentences were gathered for a paper by people who are named in it."}))
+    assert guess_classify(look(rows), {}).columns == {"label": "column_2", "text": "column_1"}

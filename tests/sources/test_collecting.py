@@ -88,8 +88,10 @@ def test_a_stopped_collection_goes_on_to_the_same_bytes(desk, monkeypatch, stop_
         patch.setattr(Writer, "add", add)
         with pytest.raises(KeyboardInterrupt):
             collected(CHOICE, desk, fresh=True)
-    with whole.open("ab") as file:
-        file.write(b'{"file": "half a li')  # a page that was being written
+    assert whole.parent.exists() == (stop_after > 0)
+    if stop_after:
+        with whole.open("ab") as file:
+            file.write(b'{"file": "half a li')  # a page that was being written
     told = Told()
     assert collected(CHOICE, desk, told).read_bytes().split(b"\n", 1)[1] == wanted
     assert ("going on after" in told.lines[0]) == (stop_after > 0)
@@ -159,3 +161,23 @@ def test_a_recipe_needs_rows_from_somewhere():
 def test_a_source_without_rows_is_named(desk):
     with pytest.raises(DataError, match="no row was found"):
         collected(Choice(name="sql", connection="tickets.sqlite", query="SELECT * FROM tickets WHERE label = 'z'"), desk)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"query": "SELECT * FROM nowhere"}, "no such table"),
+        ({"connection": "nothing.sqlite"}, "no such database"),
+        (
+            {"connection": "text.csv", "query": "SELECT * FROM t"},
+            "text.csv: is no SQLite database. Name one: data.sources connection.",
+        ),
+    ],
+)
+def test_a_source_that_is_refused_leaves_nothing(tmp_path, monkeypatch, settings, said):
+    monkeypatch.chdir(tmp_path)
+    sqlite3.connect(tmp_path / "tickets.sqlite").close()
+    (tmp_path / "text.csv").write_text("a,b\n" * 999)
+    with pytest.raises(DataError, match=said):
+        collected(Choice(name="sql", **{"connection": "tickets.sqlite", "query": "SELECT 1 AS text", **settings}), tmp_path)
+    assert not (tmp_path / "collected").exists()

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,14 @@ def locked(folder: Path) -> Iterator[None]:
         raise DataError(f"{folder}: another whet is collecting these rows. Wait until it has ended, and start again.")
     with lock:
         yield
+
+
+def abandon(folder: Path) -> None:
+    """Delete a folder of which nothing is known yet, and the one that holds it where it is empty then. The caller holds its lock."""
+    if not (folder / JOURNAL).exists():
+        shutil.rmtree(folder)
+        with suppress(OSError):
+            folder.parent.rmdir()
 
 
 def forget(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import TypeVar
 
 from whet.data.conll import SUFFIXES as CONLL
 from whet.data.encoding import KINDS
+from whet.data.notices import counted
 from whet.data.unpack import suffix_of
-from whet.display import brief, name_fault
+from whet.display import brief, listed, name_fault
 from whet.errors import DataError
 from whet.files import is_pattern
 
@@ -25,6 +27,10 @@ DOCUMENTS = frozenset({".md", ".markdown", ".html", ".htm", ".pdf", ".docx"})
 """Endings of files that are texts; they may lie in one folder."""
 SUFFIXES = TABLES | DOCUMENTS | {".zip"}
 SPLIT_STEM = re.compile(r"(?:^|[_\-.])(?:train|test|val|valid|validation|dev|eval)(?:[_\-.]|$|set)", re.IGNORECASE)
+ABOUT = re.compile(
+    r"(?:read[ _-]?me|licen[cs]e)(?:[._-]\w+)?|copying|notice|change[ _-]?log|authors|contributing|citation", re.IGNORECASE
+)
+"""Names of text files that tell of the files beside them."""
 SHOWN = 8
 T = TypeVar("T")
 
@@ -38,7 +44,13 @@ def find_files(path: Path, notices: list[str]) -> list[Path]:
         return [path]
     if path.is_dir():
         files = belonging([file for file in path.iterdir() if file.is_file()], str(path), lambda file: file.name)
-        notices.append(f"{path}: a folder; its {len(files)} files were read.")
+        left = sorted(
+            other.name for other in path.iterdir() if other.is_file() and other not in files and other.name[0] not in "._"
+        )
+        beside = f", and {listed(left, SHOWN)} left out" if left else ""
+        notices.append(
+            f"{path}: a folder; {counted(len(files), 'file')} of it {'was' if len(files) == 1 else 'were'} read{beside}."
+        )
         return files
     if path.exists():
         raise DataError(f"{path}: a device or a socket, which has no rows. Give a file, a folder, or a pipe.")
@@ -50,9 +62,16 @@ def find_files(path: Path, notices: list[str]) -> list[Path]:
             )
         notices.append(f"{path}: a pattern; {len(files)} files fit it and were read.")
         return files
-    near = sorted(other.name for other in path.parent.glob("*") if other.is_file()) if path.parent.is_dir() else []
+    near = _like(path) if path.parent.is_dir() else []
     hint = f" Files there: {', '.join(near[:SHOWN])}{', ...' if len(near) > SHOWN else ''}." if near else ""
     raise DataError(f"{path}: there is no such file.{hint} Give the path from the folder that you are in.")
+
+
+def _like(path: Path) -> list[str]:
+    """Return the names of the files that lie where a file was looked for: those like its name first, no hidden ones."""
+    names = sorted(other.name for other in path.parent.glob("*") if other.is_file() and other.name[0] != ".")
+    close = difflib.get_close_matches(path.name, names, n=SHOWN)
+    return [*close, *(name for name in names if name not in close)]
 
 
 def _fitting(pattern: Path) -> list[Path]:
@@ -73,6 +92,7 @@ def belonging(found: Sequence[T], where: str, name_of: Callable[[T], str]) -> li
     }
     kinds = {name: suffix_of(name) for name in named}
     tables = {name for name, kind in kinds.items() if kind not in DOCUMENTS}
+    tables = {name for name in tables if kinds[name] not in {".txt", ""} or not ABOUT.fullmatch(Path(name).stem)} or tables
     names = sorted(tables or named)
     if not names:
         raise DataError(f"{where}: without data files. Give a file, or a folder, an archive or a pattern with files of: {KINDS}.")

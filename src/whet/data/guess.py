@@ -189,6 +189,8 @@ def _text(columns: Columns, taken: set[str]) -> tuple[str, str] | None:
         or [column for column in free if column.is_prose]
         or free
     )
+    fullest = max((column.num_filled for column in prose), default=0)
+    prose = [column for column in prose if 2 * column.num_filled >= fullest]  # not what only a few rows have
     named = sorted(
         (names.TEXT.index(names.plain(column.name)), column.name) for column in prose if names.plain(column.name) in names.TEXT
     )

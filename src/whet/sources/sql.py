@@ -123,6 +123,8 @@ class Sql(Source):
                     cursor = database.execute(query, values)
                     yield from self._pages(cursor, after, str(file), moment(file.stat().st_mtime))
         except sqlite3.Error as error:
+            if "not a database" in str(error):
+                raise DataError(f"{file}: is no SQLite database. Name one: data.sources connection.") from None
             raise DataError(
                 f"{file}: {_reason(error)}. The query may only read, and is one SELECT: data.sources query."
             ) from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from whet import plugins
-from whet.collect.journal import Journal, Writer, check_whole, folder_of, forget, locked, read_journal
+from whet.collect.journal import Journal, Writer, abandon, check_whole, folder_of, forget, locked, read_journal
 from whet.collect.page import now
 from whet.data.notices import counted
 from whet.display import quoted
@@ -36,7 +38,7 @@ def collected(choice: Choice, folder: Path | None, narrator: Narrator = SILENT, 
     """Return the file with the rows of one source."""
     source: Source = plugins.build("sources", choice.name, choice.settings, folder)
     place = folder_of(choice.name, choice.settings, folder or Path())
-    with locked(place):
+    with locked(place), _abandoned_where_nothing_came(place):
         before = None if fresh else read_journal(place)
         stamp = source.stamp()
         if before is not None and before.stamp != stamp:
@@ -50,6 +52,16 @@ def collected(choice: Choice, folder: Path | None, narrator: Narrator = SILENT, 
             )
             return file
         return _collect(source, choice, place, before, stamp, narrator)
+
+
+@contextmanager
+def _abandoned_where_nothing_came(place: Path) -> Iterator[None]:
+    """Leave no folder behind where a source was refused, or stopped, before its first page."""
+    try:
+        yield
+    except BaseException:
+        abandon(place)
+        raise
 
 
 def _collect(source: Source, choice: Choice, place: Path, before: Journal | None, stamp: str, narrator: Narrator) -> Path:
