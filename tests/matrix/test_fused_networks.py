@@ -110,7 +110,10 @@ def test_a_loss_asks_the_last_layer_only_for_what_it_needs(loaded, examples, mon
 
 @here
 @pytest.mark.parametrize("name", [name for name in FUSED + ENCODERS if name != "Granite"])  # no plain head: asked as a whole
-@pytest.mark.parametrize("technique", ["lora", "full", "bitfit", "prefix", "ia3", "adapter"])
+@pytest.mark.parametrize(
+    "technique",
+    ["lora", *(pytest.param(name, marks=pytest.mark.slow) for name in ("full", "bitfit", "prefix", "ia3", "adapter"))],
+)
 def test_in_bf16_it_is_as_near_to_fp32_as_transformers_modules(technique, name, loaded, examples, monkeypatch):
     policy = loaded(name)
     if technique == "bitfit" and not any(key.endswith("bias") for key, _ in policy.network.base_model.named_parameters()):
@@ -143,8 +146,8 @@ RUN = Fusion.run
 
 
 @here
-@pytest.mark.parametrize("technique", ["lora", "full"])
-@pytest.mark.parametrize("name", ["Llama", "Bert"])
+@pytest.mark.parametrize("technique", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["Llama", pytest.param("Bert", marks=pytest.mark.slow)])
 def test_training_that_was_stopped_goes_on_to_the_same_bytes(name, technique, loaded, examples):
     def begin():
         policy = loaded(name)
