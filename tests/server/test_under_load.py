@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import shutil
 import socket
+import sys
 import threading
 import time
 
@@ -14,6 +15,7 @@ import openai
 import pytest
 
 from whet.engine.continuous import Continuous
+from whet.server.listen import SWITCH_S
 from whet.server.refusals import Refusal
 from whet.server.worker import LONGEST_WAIT_S, Question, Worker
 from whet.store.log import read_requests
@@ -138,10 +140,11 @@ def test_labels_do_not_wait_for_a_text_to_end(gated):
 
 
 def test_stopping_finishes_what_runs_and_refuses_what_comes(runs, start):
-    engine = Turnstile()
+    engine, switching = Turnstile(), sys.getswitchinterval()
     with start([runs.chat], engine=engine) as server, concurrent.futures.ThreadPoolExecutor(2) as pool:
         text = pool.submit(server.post, "/v1/chat/completions", LONG)
         wait_for(lambda: server.serving.service.worker.num_open == 1)
+        assert sys.getswitchinterval() == SWITCH_S < switching
         server.stop.set()
         wait_for(lambda: server.serving.service.draining)
         refused = server.post("/v1/chat/completions", LONG)
@@ -151,7 +154,7 @@ def test_stopping_finishes_what_runs_and_refuses_what_comes(runs, start):
         engine.open.set()
         assert text.result(20).status_code == 200
         server.thread.join(10)
-        assert not server.thread.is_alive()
+        assert not server.thread.is_alive() and sys.getswitchinterval() == switching
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.url}/health")
 

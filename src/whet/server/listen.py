@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,6 +21,9 @@ from whet.server.service import Service
 
 BACKLOG = 1024
 TICK_S = 0.02
+SWITCH_S = 0.001
+"""After what time the thread that writes texts lets the one that reads requests on. With Python's own 5 ms, of ten times the requests that a server of
+two cores takes, one in a hundred was refused after 200 ms; with this one after 48 ms, and as many texts are written."""
 
 
 class _Server(uvicorn.Server):
@@ -50,7 +54,12 @@ def listen(
         app, log_config=None, access_log=False, lifespan="off", ws="none", http=protocol, loop="asyncio", server_header=False,
         timeout_graceful_shutdown=2, backlog=BACKLOG,
     )  # fmt: skip
-    asyncio.run(_listen(_Server(config), service, sock, grace_s, on_ready, on_stop, on_hangup, stop))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(SWITCH_S, before))
+    try:
+        asyncio.run(_listen(_Server(config), service, sock, grace_s, on_ready, on_stop, on_hangup, stop))
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def _listen(
