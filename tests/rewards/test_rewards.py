@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import whet
 from whet import plugins
@@ -14,6 +16,8 @@ from whet.errors import DataError, RecipeError, TrainingError
 from whet.recipe_file import build_recipe
 from whet.rewards.numeric import numbers
 from whet.stages.build import check_plugins
+from whet.stages.narrate import Narrator
+from whet.stages.train import train
 from whet.testing import check_reward
 from whet.testing.rewards import REWARD_LAWS
 from whet.testing.tiny import policy_factory, tiny_sums, write_tiny
@@ -137,6 +141,22 @@ def test_a_reward_that_fails_on_an_empty_answer_is_told_before_anything_is_learn
     policy = policy_factory(write_tiny(tmp_path / "llama", "llama"))()
     with pytest.raises(TrainingError, match=r"the first of them to f.jsonl:3: \S+own.py:14: ZeroDivisionError: division by zero"):
         made.units([example("how many?")], policy, 128)
+
+
+def test_training_by_a_reward_tells_the_reward_and_not_a_loss(tmp_path):
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps({"prompt": f"say {n} of {n * n}"}) + "\n" for n in range(20)))
+    recipe = {
+        "model": str(write_tiny(tmp_path / "llama", "llama")),
+        "data": {"path": str(tmp_path / "asked.jsonl"), "prompt": "prompt"},
+        "objective": {"name": "grpo", "reward": {"name": "regex", "pattern": ""}, "group": 2, "max_new_tokens": 2, "kl": 0.0},
+        "train": {"max_steps": 2, "batch_size": 2, "validate_every": 1},
+    }
+    stream = io.StringIO()
+    train(build_recipe(recipe, "here"), out=tmp_path / "run", narrator=Narrator(Console(file=stream, width=200)))
+    told = stream.getvalue()
+    # the empty pattern matches every answer, so each is worth 1
+    assert "Training: 1 of 2 mean reward 1.0000, validation best 1.0000 at step 1" in told
+    assert "where the validation mean reward was best (1.0000)" in told and " loss " not in told
 
 
 @pytest.mark.parametrize("kind", ["rewards", "objectives"])

@@ -131,6 +131,11 @@ def learnt_at(objective: Objective) -> float:
     return -math.inf if objective.online else LEARNT
 
 
+def trained_by(objective: Objective) -> str:
+    """Return what tells how training goes: the loss says little of an objective that learns from rewards, whose validation is a mean reward."""
+    return "mean reward" if objective.online else "loss"
+
+
 def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int = 0, scoring: Scoring | None = None) -> Outcome:
     """Train `job` from where its last good checkpoint stands, to its end or an early stop, and leave the best weights in the policy.
 
@@ -142,7 +147,7 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
         folder.mkdir(parents=True, exist_ok=True)
     early = job.recipe.train.early_stopping
     watching = bool(early) and bool(job.validation_units)
-    sign = scoring.sign if scoring else -1
+    sign = scoring.sign if scoring else 1 if job.objective.online else -1
     stopper = Stopper(early.patience, early.min_improvement, sign, learnt_at(job.objective)) if early and watching else Stopper(0)
     if job.recomputed:
         recompute_blocks(job.policy)
@@ -171,7 +176,7 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
     calibrate(job.policy, job.objective, job.train_units, job.validation_units, job.plan)
     loss = None if math.isinf(stopper.best_loss) else stopper.best_loss
     best_step = stopper.best_step or training.step
-    narrator.say(_ending(training.step, job.plan.num_steps, stopper, scoring.name if scoring else "loss"))
+    narrator.say(_ending(training.step, job.plan.num_steps, stopper, scoring.name if scoring else trained_by(job.objective)))
     outcome = Outcome(training.step, best_step, loss, early_end, run.log_size(), job.policy.temperature, job.policy.temperatures)
     return from_first(outcome)
 
@@ -200,7 +205,8 @@ def _loop(
                 validation(job.policy, job.objective, job.train_units, job.validation_units, job.plan, training.objective_state)
             )
             watched = _watched(scoring, job) if scoring else None
-            stopper.see(sum(losses.values()), step.number, watched)
+            rewarded = 0.0 - sum(losses.values()) if job.objective.online else None
+            stopper.see(sum(losses.values()), step.number, watched if scoring else rewarded)
             run.log(
                 {
                     "kind": "validation",
@@ -212,8 +218,8 @@ def _loop(
                 | ({"losses": losses} if job.recipe.tasks else {})
                 | ({"metric": scoring.name, "score": _known(watched)} if scoring else {})
             )
-        recent.append(sum(step.losses.values()))
-        bar.advance(step.number, _note(sum(recent) / len(recent), stopper))
+        recent.append(step.metrics.get("reward", math.nan) if job.objective.online else sum(step.losses.values()))
+        bar.advance(step.number, _note(trained_by(job.objective), sum(recent) / len(recent), stopper))
         stopping = anyone(flag.raised)
         if validating or last or stopping or step.number % int(settings.checkpoint.every) == 0:
             _save(folder, training, stopper, run, settings.checkpoint.keep)
@@ -320,9 +326,9 @@ def _ending(step: int, num_steps: int, stopper: Stopper, watched: str) -> str:
     return f"{why}; the weights kept are those of {best}."
 
 
-def _note(loss: float, stopper: Stopper) -> str:
+def _note(name: str, value: float, stopper: Stopper) -> str:
     best = "" if math.isinf(stopper.best) else f", validation best {stopper.sign * stopper.best:.4f} at step {stopper.best_step}"
-    return f"loss {loss:.4f}{best}"
+    return f"{name} {value:.4f}{best}"
 
 
 def _non_finite(error: NonFiniteLoss, job: Job) -> str:
