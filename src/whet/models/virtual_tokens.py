@@ -27,6 +27,8 @@ from whet.models.policy import Policy
 CHILD = "virtual_tokens"
 TOLERANCE = 1e-4
 """Largest change by another way of computing attention, over the spread of the output."""
+SHORTEST = 8
+"""Tokens that are left for rows at least: a word or two between the tokens that stand around every row."""
 
 
 class Virtual(nn.Module):
@@ -192,11 +194,12 @@ def are_there(policy: Policy) -> bool:
 
 
 def check_room(policy: Policy, number: int, technique: str) -> None:
-    """Raise ModelError where virtual tokens leave no context for a row."""
+    """Raise ModelError where virtual tokens leave no context for even the shortest row."""
     context = policy.context + policy.num_virtual
-    if number >= context:
+    if number > (most := max(1, context - SHORTEST)):
         raise ModelError(
-            f"{technique}: length {number} leaves nothing of the model's context of {context} tokens. Allowed: 1 to {context - 1}."
+            f"{technique}: length {number} leaves {max(0, context - number)} of the model's context of {context} tokens, and rows stand behind "
+            f"it. Allowed: 1 to {most}."
         )
 
 

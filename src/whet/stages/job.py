@@ -23,6 +23,7 @@ from whet.models.load import KINDS, load_policy
 from whet.models.lowrank import LowRank
 from whet.models.policy import Policy
 from whet.models.save import Card
+from whet.models.virtual_tokens import check_room
 from whet.protocols import Objective, Optimiser, Technique
 from whet.recipe import Recipe
 from whet.recipe_parts import Choice
@@ -136,7 +137,9 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
             f"technique '{chosen(recipe).name}' cannot be folded into the weights, which a run that goes on from `parents` ends in. Use "
             "lora, full, bitfit, ia3 or head."
         )
-    policy.num_virtual = getattr(technique, "num_virtual", 0)  # rows leave room for them; a plugin need not say that it has none
+    num_virtual = getattr(technique, "num_virtual", 0)  # rows leave room for them; a plugin need not say that it has none
+    check_room(policy, num_virtual, chosen(recipe).name)
+    policy.num_virtual = num_virtual
     limit = _limit(recipe, policy)
     precision = choose_precision()[0] if recipe.train.precision == "auto" else recipe.train.precision
     with computing(precision, policy.device):  # rows may hold what a reference computes
