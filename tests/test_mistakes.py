@@ -423,6 +423,14 @@ MISTAKES = {
         "sft",
     ),
     "unknown cleaner": (f"{TRAIN} data.clean=[nosuch]", 1, "data.clean", "'nosuch'", "spaces"),
+    "gate against no baseline": (
+        [*TRAIN.split(), "gate=[{metric: accuracy, max_loss: 0.1, baseline: nearest_neighbour}]"],
+        1,
+        "gate",
+        "no baseline is called 'nearest_neighbour'",
+        "Did you mean 'nearest_neighbours'",
+        "majority_class",
+    ),
     "prefix longer than the context": (
         f"{TRAIN} technique=prefix --set technique.length=600",
         1,

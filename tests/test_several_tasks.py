@@ -373,6 +373,7 @@ MISTAKES = {
     "steps of its own": ("objective: classify\n    w", "objective: masked\n    w", r"recipe.yaml:2: task 'tone': objective 'masked' needs steps of its own"),
     "a metric to stop by": ("max_steps: 2", "early_stopping: {metric: accuracy}", r"recipe.yaml:9: early stopping of several tasks watches"),
     "parents": ("train:", "parents: [runs/first]\ntrain:", r"recipe.yaml:2: a run of several tasks begins with a base model"),
+    "a gate of no task": ("train:", "gate: [{metric: rouge_l, minimum: 0.5}]\ntrain:", r"recipe.yaml:9: a gate decides on one task"),
     "a gate": ("train:", "gate: [{metric: accuracy, minimum: 0.5}]\ntrain:", r"recipe.yaml:9: a gate decides on one task"),
     "a metric of one": ("train:", "evaluate: {metric: r2}\ntrain:", r"recipe.yaml:9: 'r2' is a metric of value"),
 }  # fmt: skip

@@ -196,12 +196,6 @@ def with_places(recipe: Recipe, folder: Path | None) -> Recipe:
 
 def _check_tasks(recipe: Recipe, folder: Path | None) -> None:
     """Check each task by itself, and whether they go together."""
-    for single in recipe.singles.values():
-        check_plugins(single, folder)
-    try:
-        build_objective(recipe.objective, folder)
-    except RecipeError as error:
-        raise RecipeError(f"{recipe.place('tasks')}: {str(error).removeprefix(OF_TASKS)}") from None
     if watched := watched_metric(recipe):
         raise RecipeError(
             f"{recipe.place('train', 'early_stopping', 'metric')}: early stopping of several tasks watches the weighted mean of their losses, "
@@ -212,6 +206,12 @@ def _check_tasks(recipe: Recipe, folder: Path | None) -> None:
             f"{recipe.place('gate')}: a gate decides on one task, and this recipe has several. Take it out; it can be set for a recipe of one "
             "of the tasks."
         )
+    for single in recipe.singles.values():
+        check_plugins(single, folder)
+    try:
+        build_objective(recipe.objective, folder)
+    except RecipeError as error:
+        raise RecipeError(f"{recipe.place('tasks')}: {str(error).removeprefix(OF_TASKS)}") from None
 
 
 def missing_members(cls: type[Any], protocol: Any) -> list[str]:

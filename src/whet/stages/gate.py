@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from whet.protocols import Metric
 from whet.recipe import Recipe
 from whet.recipe_file import load_recipe
 from whet.report.gate import refusals
+from whet.report.wording import BASELINES
 from whet.run import Run
 
 GATE = "gate.json"
@@ -32,6 +34,13 @@ def check_gate(recipe: Recipe, folder: Path | None) -> None:
             raise RecipeError(
                 f"{recipe.place('gate', str(number), wrong)}: '{rule.metric}' is better the {better} it is, so it has no {wrong}. "
                 f"Allowed: {right}, max_loss."
+            )
+        if rule.baseline not in {"auto", *BASELINES} and not recipe.objective.name.endswith(".py"):
+            near = difflib.get_close_matches(rule.baseline, BASELINES, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise RecipeError(
+                f"{recipe.place('gate', str(number), 'baseline')}: no baseline is called '{rule.baseline}'.{hint} Allowed: auto, "
+                f"{', '.join(BASELINES)}, as far as this objective has them."
             )
         unknown = [column for column in rule.slices if column not in recipe.data.slices]
         if unknown:
