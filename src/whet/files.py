@@ -48,6 +48,17 @@ def _is_there(path: Path) -> bool:
     return any(True for _ in anchor.glob(str(path.relative_to(anchor))))
 
 
+@contextmanager
+def naming(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Let an OSError that names no file, as of a write to a full disk, or that names `partial`, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in {None, str(partial)}:
+            error.filename = str(path)
+        raise
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that a reader, or a crash, sees the old one or the new one."""
     write_together({path: text})
@@ -58,14 +69,10 @@ def write_together(texts: Mapping[Path, str]) -> None:
     partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in texts}
     try:
         for path, text in texts.items():
-            try:
-                with partials[path].open("w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                error.filename = str(path)  # not the name that it has meanwhile
-                raise
+            with naming(path, partials[path]), partials[path].open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
         for path, partial in partials.items():
             partial.replace(path)
         for folder in {path.parent for path in texts}:
@@ -94,18 +101,14 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
     """Write a file whole, of pieces that need not be in memory together."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with naming(path, partial):  # `chunks` may be read from files, which name themselves
+            with partial.open("wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
-        error.filename = (
-            str(path) if error.filename in {None, str(partial)} else error.filename
-        )  # `chunks` may be read from files
-        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -186,14 +189,15 @@ def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with naming(folder):
+            os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def sync_file(path: Path) -> None:
     """Make a file's bytes survive a power cut."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         os.fsync(file.fileno())
 
 

@@ -17,10 +17,11 @@ NEGATIONS = _set(
     "not no never none nobody nothing neither nor nowhere cannot without hardly nicht kein keine nie non ne pas jamais nunca"
 )
 """Words that are never left out, moved or exchanged, since the label may hang on them."""
-_CJK = "぀-ヿ㐀-䶿一-鿿豈-﫿"
+SIGNS = "぀-ヿ㐀-䶿一-鿿豈-﫿"
+"""Signs of Chinese and Japanese, each a word by itself, as the inside of a pattern's brackets."""
 _JOINED = "฀-࿿က-႟ក-៿"
 """Scripts that put no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer."""
-_WORD = re.compile(rf"[{_CJK}]|[^\W\d_{_CJK}]+(?:['’\-][^\W\d_{_CJK}]+)*")
+_WORD = re.compile(rf"[{SIGNS}]|[^\W\d_{SIGNS}]+(?:['’\-][^\W\d_{SIGNS}]+)*")
 _SOLID = re.compile(r"[^\W_]")
 _RUN = re.compile(r"\S+")
 _FIXED = re.compile(rf"[\d@_/\\<>{{}}\[\]=#$%^*|~`]|\w\.\w|://|[{_JOINED}]")

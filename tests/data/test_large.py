@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import errno
+import gc
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from whet.data import raw, shelves
 from whet.data.large import prepare_stored
 from whet.data.making import Maker
 from whet.data.preparing import prepare
+from whet.data.rows import RawRow
 from whet.data.shelves import Shelving
 from whet.errors import DataError, Interrupted, Refused
 from whet.recipe_data import Data
@@ -296,6 +299,19 @@ def test_what_is_said_of_a_full_disk_fits_the_place_that_is_full(rows_file, monk
     assert "XDG_CACHE_HOME" not in str(told.value) and not list(rows_file.parent.glob("runs/*"))
     run, said = heard()
     assert "1,200 rows were made before an interruption" in said and without_manifest(run) == in_memory(rows_file.parent)
+
+
+def test_rows_that_could_not_be_written_are_forgotten_without_a_word(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(raw, "STRETCH", 3)
+    rows = raw.RawRows(tmp_path)
+    rows.add(RawRow("rows.csv", 1, {"text": "one"}))
+    assert len(list(rows)) == 1
+    handle = rows._file.fileno()
+    rows._file.write(b"what waits to be written")
+    os.dup2(os.open("/dev/full", os.O_WRONLY), handle)
+    del rows
+    gc.collect()
+    assert capfd.readouterr().err == ""
 
 
 def test_where_rows_cannot_lie_the_folder_is_named_and_how_to_choose_another(rows_file, monkeypatch):

@@ -292,6 +292,9 @@ def test_missing_files_and_folders(tmp_path):
     write(tmp_path, "tickets.csv", "text,label\na b,c\n")
     with pytest.raises(DataError, match=r"tickest\.csv: there is no such file.*tickets\.csv"):
         list(read_files([tmp_path / "tickest.csv"]))
+    (tmp_path / "old.csv").symlink_to("gone.csv")
+    with pytest.raises(DataError, match=r"old\.csv: a link that leads to nothing \(gone\.csv\)"):
+        list(read_files([tmp_path / "old.csv"]))
     assert len(read(tmp_path)) == 1
     write(tmp_path, "test.csv", "text,label\na b,c\n")
     with pytest.raises(DataError, match="may not belong together"):

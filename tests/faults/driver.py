@@ -1,6 +1,6 @@
 """Started with the failing library preloaded: forks a process for each case, lets one call of it fail, and says what is left.
 
-`driver.py checkpoint FOLDER` and `driver.py run FOLDER RECIPE`, with cases as JSON on standard input; the answer is JSON on standard output.
+`driver.py checkpoint FOLDER`, `driver.py run FOLDER RECIPE` and `driver.py prepare FOLDER RECIPE`, with cases as JSON on standard input; the answer is JSON on standard output.
 """
 
 from __future__ import annotations
@@ -132,13 +132,35 @@ def run_case(root: Path, recipe: str, number: int, kind: str) -> dict[str, objec
     return found
 
 
+def prepare_case(root: Path, recipe: str, number: int, kind: str) -> dict[str, object]:
+    """Prepare rows on the disk with one call failing, and go on without. All that is written lies in one folder: run, rows, raw rows."""
+    from whet import cli  # noqa: F401 - with what the verb loads, once for all cases
+    from whet.data import raw
+    from whet.stages import prepare, shelving  # noqa: F401
+
+    raw.STRETCH, shelving.LARGE = 10, 0
+    place = root / f"{kind}-{number}".replace(" ", "-")
+    place.mkdir()
+    os.environ["XDG_CACHE_HOME"] = str(place / "cache")
+    line = ("prepare", recipe, "--out", str(place / "run"))
+    code, said, counted = forked(lambda: whet(*line), place, number, kind)
+    made = (place / "run").exists()
+    again, more, _ = (0, "", 0) if made else forked(lambda: whet(*line), place, 0, "count")
+    files = [file for file in (place / "run").rglob("*") if file.is_file() and file.name not in {"manifest.json", ".lock"}]
+    held = {str(file.relative_to(place)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    left = sorted(str(path.relative_to(place)) for path in (place / "cache").rglob("*") if path.name not in {"whet", "prepare"})
+    left += sorted(path.name for path in place.iterdir() if path.name not in {"cache", "run"})
+    shutil.rmtree(place)
+    return {"code": code, "said": said, "counted": counted, "again": again, "more": more, "end": held, "left": left, "made": made}
+
+
 def main() -> None:
     what, folder, *more = sys.argv[1:]
     cases = json.load(sys.stdin)
     answer = os.dup(1)
     os.dup2(2, 1)
-    root = Path(folder)
-    found = [checkpoint_case(root, *case) if what == "checkpoint" else run_case(root, *more, *case) for case in cases]
+    do = {"checkpoint": checkpoint_case, "run": run_case, "prepare": prepare_case}[what]
+    found = [do(Path(folder), *more, *case) for case in cases]
     with os.fdopen(answer, "w") as file:
         json.dump(found, file)
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -197,6 +198,13 @@ def test_a_model_that_cannot_find_names_is_refused_in_words(name_model, redact, 
     asked = {**redact, "model": str(name_model)} if redact.get("model") == "MODEL" else redact
     with pytest.raises(error, match=said):
         build_redactor(Redact(**asked), b"")
+
+
+def test_a_model_that_gives_no_numbers_is_told_and_no_name_stays_for_that(name_model, monkeypatch):
+    tagger = load_tagger(str(name_model))
+    monkeypatch.setattr(tagger._policy.network.classifier.bias, "data", torch.full((len(tagger.labels),), torch.nan))
+    with pytest.raises(ModelError, match="gives no numbers for some texts"):
+        tagger.find(["Anna Berg lives in London"], {"PER": "person"}, 0.5)
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,8 @@ def find_files(path: Path, notices: list[str]) -> list[Path]:
             f"{path}: a folder; {counted(len(files), 'file')} of it {'was' if len(files) == 1 else 'were'} read{beside}."
         )
         return files
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path}: a link that leads to nothing ({path.readlink()}). Give the file that it should lead to.")
     if path.exists():
         raise DataError(f"{path}: a device or a socket, which has no rows. Give a file, a folder, or a pipe.")
     if is_pattern(path):

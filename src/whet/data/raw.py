@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -83,7 +84,13 @@ class RawRows:
             return
         if self._file is None:
             self._file = cast(BinaryIO, tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115 - closed with this object
-            weakref.finalize(self, self._file.close)
+            weakref.finalize(self, _forgotten, self._file)
         self._file.seek(0, 2)
         self._file.write(packed)
         self._ends.append(self._file.tell())
+
+
+def _forgotten(file: BinaryIO) -> None:
+    """Close a file that nobody reads any more; what a full disk keeps from being written to it is of no use."""
+    with suppress(OSError):
+        file.close()

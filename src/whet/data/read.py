@@ -35,6 +35,7 @@ from whet.data.table import Reading, sample, table
 from whet.data.unpack import MAX_DEPTH, Budget, Piece, decompressed, is_zip, magic_of, member, opened_zip
 from whet.data.xlsx import is_xlsx, xlsx_rows
 from whet.errors import DataError
+from whet.files import naming
 
 Format = Literal["lines of JSON", "JSON", "table or text"]
 TEXT = ".txt"
@@ -76,12 +77,8 @@ def spooled(source: BinaryIO, shown: str) -> Iterator[Spooled]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Spooled(folder, "copy")
         copy.shown = shown
-        try:
-            with copy.open("wb") as file:
-                shutil.copyfileobj(source, file)
-        except OSError as error:
-            error.filename = error.filename or folder
-            raise
+        with naming(copy), copy.open("wb") as file:
+            shutil.copyfileobj(source, file)
         yield copy
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -31,7 +32,8 @@ class Spool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for file in self._files:
-            file.close()
+            with suppress(OSError):  # what a full disk keeps from being written is of no use any more
+                file.close()
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -47,7 +49,7 @@ class Spool:
     def file(self) -> BinaryIO:
         """Return a new file of the folder, for reading and writing."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="whet-", dir=self._above)
+            self._folder = tempfile.TemporaryDirectory(prefix="whet-", dir=self._above, ignore_cleanup_errors=True)
         file = (Path(self._folder.name) / f"{len(self._files)}.bin").open("w+b")
         self._files.append(file)
         return file

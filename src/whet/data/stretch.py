@@ -24,6 +24,7 @@ from whet.data.rows import Reject
 from whet.data.store import hashed_parts, line_tail
 from whet.data.times import Order, evidence, seconds
 from whet.data.units import beginnings_of
+from whet.files import naming
 from whet.types import Example
 
 Array = NDArray[Any]
@@ -134,7 +135,7 @@ def keys_of_hex(keys: Sequence[str]) -> Array:
 def write_stretch(path: Path, made_of: bytes, content: bytes) -> None:
     """Write a stretch whole. `made_of` are 16 bytes that say what it was made of."""
     partial_path = path.with_suffix(".partial")
-    with partial_path.open("wb") as file:
+    with naming(path), partial_path.open("wb") as file:
         file.write(made_of + xxhash.xxh3_128_digest(content) + content)
     partial_path.replace(path)
 

@@ -10,10 +10,10 @@ import json
 import socket
 import urllib.request
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import torch
@@ -52,6 +52,7 @@ from whet.models.probe import check_masked, probe, probe_two_sided
 from whet.models.template import PLAIN_TEMPLATE
 from whet.models.whole import check_depth, check_files
 
+T = TypeVar("T")
 MASKED = (
     "Name an encoder that was saved with one, such as google-bert/bert-base-uncased, answerdotai/ModernBERT-base, or a folder."
 )
@@ -171,7 +172,7 @@ def _snapshot(name: str) -> Path:
     return Path(_explained(name, lambda: cached_file(name, "config.json", local_files_only=True))).parent
 
 
-def _explained(name: str, load):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _explained(name: str, load: Callable[[], T]) -> T:
     """Call `load`, and turn the hub's and transformers' errors into one plain sentence."""
     try:
         return load()

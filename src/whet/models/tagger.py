@@ -22,11 +22,11 @@ from whet.models.named import is_run, load_run_model
 from whet.models.policy import Policy, padded
 from whet.private.kinds import Found
 from whet.types import Row
+from whet.wordwise import SIGNS
 
 HEAD = "tokens"
 """What a run's head for the labels of words is called."""
-_SIGNS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_SIGNS}]|[^\W{_SIGNS}]+(?:['’.\-][^\W{_SIGNS}]+)*")
+_WORD = re.compile(rf"[{SIGNS}]|[^\W{SIGNS}]+(?:['’.\-][^\W{SIGNS}]+)*")
 """A word; of Chinese and Japanese a sign."""
 _POSSESSIVE = re.compile(r"['’][sS]$")
 _MARK = re.compile(r"^[BIOESLUM][-_](?=.)")
@@ -114,6 +114,8 @@ class Tagger:
             else:
                 ids, mask = padded(moved)
                 logits = self._policy.network(input_ids=ids, attention_mask=mask).logits[mask.bool()].float()
+            if not torch.isfinite(logits).all():
+                raise ModelError(f"{self.name}: gives no numbers for some texts, so it finds no names there. Name another model.")
             for row, some in zip(batch.row_ids, torch.split(logits.cpu(), list(batch.lengths)), strict=True):
                 found[row] = some
         return found

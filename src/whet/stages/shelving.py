@@ -120,7 +120,8 @@ def _full(place: Path, folder: Path) -> str:
 
 def _clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+    with suppress(OSError):  # what cannot be deleted now is when it is old
+        folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
 
 
 def _sweep(base: Path) -> None:
