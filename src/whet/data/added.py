@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -78,17 +78,8 @@ def add_rows(
             f"{', '.join(files)}: none of {counted(len(rows), 'row')} is new and usable, so there is nothing to learn. "
             "Every one stands in the run's data already, or lacks a text or a label."
         )
-    near, numbers = {}, dict[str, int]()
-    for one in examples:
-        near[one.id] = numbers.setdefault(families.key(one), one.id)
-    parts = split(
-        [one for one in examples if families.key(one) not in known], shares.model_dump(include=set(PARTS)), shares.seed,
-        stratify=shares.stratify, near=near,
-    )  # fmt: skip
-    parts["train"] += [one for one in examples if families.key(one) in known]
     first = max((one.id for one in chain(*old.parts.values())), default=-1) + 1
-    order = {one.id: first + place for place, one in enumerate(sorted(chain(*parts.values()), key=lambda one: one.id))}
-    new = {part: tuple(replace(one, id=order[one.id]) for one in sorted(parts[part], key=lambda one: one.id)) for part in PARTS}
+    new = _divided(examples, families, known, shares, first)
     classes = in_order({*old.classes, *(label for one in examples for label in labels_of(one))}) if old.classes else ()
     fresh = tuple(label for label in classes if label not in old.classes)
     if fresh:
@@ -109,6 +100,22 @@ def add_rows(
         conflicts=tuple(disagreeing),
     )
     return Added(dataset, first, used, tuple(notices), fresh)
+
+
+def _divided(
+    examples: Sequence[Example], families: Families, known: Container[str], shares: Split, first: int
+) -> dict[str, tuple[Example, ...]]:
+    """Return the parts of the new rows, numbered from `first` on; near duplicates stay together, those of `known` families are learnt from."""
+    near, numbers = {}, dict[str, int]()
+    for one in examples:
+        near[one.id] = numbers.setdefault(families.key(one), one.id)
+    parts = split(
+        [one for one in examples if families.key(one) not in known], shares.model_dump(include=set(PARTS)), shares.seed,
+        stratify=shares.stratify, near=near,
+    )  # fmt: skip
+    parts["train"] += [one for one in examples if families.key(one) in known]
+    order = {one.id: first + place for place, one in enumerate(sorted(chain(*parts.values()), key=lambda one: one.id))}
+    return {part: tuple(replace(one, id=order[one.id]) for one in sorted(parts[part], key=lambda one: one.id)) for part in PARTS}
 
 
 def _spelt_alike(old: Dataset, examples: list[Example], notices: list[str]) -> list[Example]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,52 +76,68 @@ def models(head: str, load: Load, program: int, room: int, by: Ranks) -> list[di
     return rows
 
 
+Advice = tuple[str, str]
+"""What to do, and why."""
+
+
 def advise(
     facts: Mapping[str, Any], shape: Shape, load: Load, program: int, room: int,
     ways: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], fits: bool,
 ) -> list[dict[str, str]]:  # fmt: skip
     """Return what is worth doing, each with its reason."""
-    found: list[dict[str, str]] = []
-
-    def say(advice: str, why: str) -> None:
-        found.append({"advice": advice, "why": why})
-
-    now = estimate(shape, load, program)
     if not fits:
-        smaller = _fewer_tokens(shape, load, program, room)
-        if smaller is not None:
-            say(
-                f"--set train.max_tokens={smaller}",
-                "smaller micro-batches take less memory and give the same result, only slower",
-            )
-        for row in sorted((row for row in ways if row["fits"] and not row["chosen"]), key=lambda row: -int(row["learning"]))[:1]:
-            say(
-                f"--set technique={row['technique']}",
-                f"it takes {gib(row['bytes'])}, with {row['learning']:,} parameters that learn",
-            )
-        fitting = [row for row in others if row["fits"] and row["kind"] == shape.kind]
-        if fitting and not (smaller or any(row["fits"] for row in ways)):
-            row = max(fitting, key=lambda one: int(one["parameters"]))
-            say(f"--set model={row['model']}", f"the largest here that fits: {gib(row['bytes'])} with {row['technique']}")
-        if not found:
-            say(
-                "a machine with more memory, or --set train.max_length shorter",
-                f"even the least that was tried takes more than {gib(room)}",
-            )
-        return found
+        said = list(_to_fit(shape, load, program, room, ways, others))
+        nothing = (
+            "a machine with more memory, or --set train.max_length shorter",
+            f"even the least that was tried takes more than {gib(room)}",
+        )
+    else:
+        said = list(_to_do_better(facts, shape, load, program, ways, others))
+        nothing = ("nothing to change", f"{facts['rows']:,} rows of {facts['mean_tokens']:.0f} tokens, and it fits")
+    return [{"advice": advice, "why": why} for advice, why in said or [nothing]]
+
+
+def _to_fit(
+    shape: Shape, load: Load, program: int, room: int, ways: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
+) -> Iterator[Advice]:
+    """Yield what makes training fit into the memory."""
+    smaller = _fewer_tokens(shape, load, program, room)
+    if smaller is not None:
+        yield f"--set train.max_tokens={smaller}", "smaller micro-batches take less memory and give the same result, only slower"
+    for row in sorted((row for row in ways if row["fits"] and not row["chosen"]), key=lambda row: -int(row["learning"]))[:1]:
+        yield (
+            f"--set technique={row['technique']}",
+            f"it takes {gib(row['bytes'])}, with {row['learning']:,} parameters that learn",
+        )
+    fitting = [row for row in others if row["fits"] and row["kind"] == shape.kind]
+    if fitting and not (smaller or any(row["fits"] for row in ways)):
+        row = max(fitting, key=lambda one: int(one["parameters"]))
+        yield f"--set model={row['model']}", f"the largest here that fits: {gib(row['bytes'])} with {row['technique']}"
+
+
+def _to_do_better(
+    facts: Mapping[str, Any],
+    shape: Shape,
+    load: Load,
+    program: int,
+    ways: Sequence[Mapping[str, Any]],
+    others: Sequence[Mapping[str, Any]],
+) -> Iterator[Advice]:
+    """Yield what is worth changing where it fits."""
+    now = estimate(shape, load, program)
     if load.whole and now.parts.get("optimiser", 0) + now.parts.get("gradients", 0) > 0.5 * now.total and shape.size > 100e6:
         lora = next(row for row in ways if row["technique"] == "lora")
-        say(
+        yield (
             "--set technique=lora",
             f"{gib(lora['bytes'])} instead of {gib(now.total)}: most of it is gradients and the optimiser's state",
         )
     if facts["rows"] < 200:
-        say(
+        yield (
             "more rows first",
             f"{facts['rows']:,} rows to learn from: a further hundred changes more than any setting or larger model",
         )
     if shape.kind == "decoder" and logits_of("lm") != load.logits and shape.size > 300e6:
-        say(
+        yield (
             "--set model=builtin:minilm",
             "an encoder labels texts with a fraction of the time and memory of a decoder of this size",
         )
@@ -132,15 +148,12 @@ def advise(
             why = (
                 f"{shape.size / 1e6:.1f} M parameters are for trying; this one fits with {row['technique']}, {gib(row['bytes'])}"
             )
-            say(f"--set model={row['model']}", why)
+            yield f"--set model={row['model']}", why
     if facts["mean_tokens"] * 4 < facts["longest_tokens"] and facts["longest_tokens"] > 256:
         least = max(32, int(2 ** (int(facts["mean_tokens"] * 3).bit_length())))
         if least < facts["longest_tokens"]:
             why = f"rows have {facts['mean_tokens']:.0f} tokens on average, and the longest {facts['longest_tokens']:,}; what is longer is cut"
-            say(f"--set train.max_length={least}, if the ends do not matter", why)
-    if not found:
-        say("nothing to change", f"{facts['rows']:,} rows of {facts['mean_tokens']:.0f} tokens, and it fits")
-    return found
+            yield f"--set train.max_length={least}, if the ends do not matter", why
 
 
 def _fewer_tokens(shape: Shape, load: Load, program: int, room: int) -> int | None:

@@ -142,17 +142,11 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
     policy.num_virtual = num_virtual
     limit = _limit(recipe, policy)
     precision = choose_precision()[0] if recipe.train.precision == "auto" else recipe.train.precision
+    made = Tokenising(recipe, dataset, objective, policy)
     with computing(precision, policy.device):  # rows may hold what a reference computes
         key = (recipe.model, recipe.parents, recipe.objective.model_dump_json(), policy.num_virtual, policy.max_tokens, precision)
-        made = Tokenising(recipe, dataset, objective, policy)
-        whole = kept.units((*key, "train", UNCUT), lambda: made.units("train", UNCUT))
-        longest = _longest(whole)
-        fits = longest <= limit and not objective.online  # an answer still comes behind a prompt
-        train = whole
-        if not fits:
-            train = kept.units((*key, "train", limit), lambda: made.units("train", limit))
-        judged = kept.units((*key, "validation", limit), lambda: made.units("validation", limit))
-        units = {"train": train, "validation": judged}
+        units, whole = _tokenised(made, limit, kept, key, online=objective.online)
+    longest = _longest(whole)
     learnt = {part: learnable(some) for part, some in units.items()}
     optimiser = build_optimiser(recipe.train.optimiser, folder)
     times = dataset.stream.times if dataset.stream else 1.0
@@ -175,8 +169,28 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
         stream = open_stream(recipe, dataset.stream, dataset.columns, objective, policy, plan.max_length, num_units, folder, own)
         findings = [replace(one, sentence=f"In the sample: {one.sentence}") for one in findings]
         findings.append(stream.room(learnt["train"]))
+    _attach(technique, policy, recipe, plan.seed)
+    return Job(
+        recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + decided, findings,
+        stream=stream, bits=bits,
+    )  # fmt: skip
+
+
+def _tokenised(
+    made: Tokenising, limit: int, kept: Kept, key: tuple[object, ...], *, online: bool
+) -> tuple[dict[str, Sequence[Unit]], Sequence[Unit]]:
+    """Return the units of training and validation, cut where rows are longer than the limit, and those of training uncut."""
+    whole = kept.units((*key, "train", UNCUT), lambda: made.units("train", UNCUT))
+    fits = _longest(whole) <= limit and not online  # an answer still comes behind a prompt
+    train = whole if fits else kept.units((*key, "train", limit), lambda: made.units("train", limit))
+    judged = kept.units((*key, "validation", limit), lambda: made.units("validation", limit))
+    return {"train": train, "validation": judged}, whole
+
+
+def _attach(technique: Technique, policy: Policy, recipe: Recipe, seed: int) -> None:
+    """Make the policy trainable. Raises RecipeError where `continual` asks for what this technique cannot do."""
     before = all_weights(policy)
-    technique.attach(policy, plan.seed)
+    technique.attach(policy, seed)
     if recipe.continual.ewc:
         held_weights(policy, before)  # raises where this technique learns something else
     updates = [layer.base for _, layer in placed(policy, LowRank)]
@@ -185,10 +199,6 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
             f"continual.merge folds adapters of several stages together, and technique '{chosen(recipe).name}' makes none that can be. "
             "Use lora, or set continual.merge to none."
         )
-    return Job(
-        recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + decided, findings,
-        stream=stream, bits=bits,
-    )  # fmt: skip
 
 
 def _look(

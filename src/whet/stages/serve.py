@@ -20,7 +20,7 @@ from whet.protocols import Engine
 from whet.registry import FOLDER, fingerprint, is_reference
 from whet.run import RUNS
 from whet.server.address import LOCAL, is_local, take, url_of
-from whet.server.contracts import agree
+from whet.server.contracts import Agreed, agree
 from whet.server.keys import VARIABLE, read_keys
 from whet.stages.following import Follower, check_allowed, find
 from whet.stages.predict import Predictor, load, load_tasks
@@ -165,15 +165,9 @@ def prepare(
 
     keys = read_keys(options.api_key_file, environment)
     agreed = None if options.contract is None else agree(options.contract, environment)
-    host = options.host or (LOCAL[1] if agreed is None else "0.0.0.0")
-    port = options.port if options.port is not None else PORT if agreed is None else agreed.port
     if agreed is not None and len(references) > 1:
         raise ServerError(f"{options.contract}: has one route for predictions, and {len(references)} runs were named. Name one.")
-    if not is_local(host) and not keys and agreed is None:
-        raise ServerError(
-            f"{host}: others could reach the server there, and it has no API key. "
-            f"Set {VARIABLE}, or name a file with --api-key-file; or listen on 127.0.0.1."
-        )
+    host, port = _address(options, agreed, guarded=bool(keys))
     named = _named(references, names, options.registry)
     engine: Engine = plugins.build("engines", options.engine, {})
 
@@ -198,15 +192,7 @@ def prepare(
         most = Limits().max_body_bytes if agreed is None else agreed.contract.max_body_bytes
         limits = Limits(max_body_bytes=most, max_new_tokens=options.max_new_tokens)
         service = Service(shelf, worker, keys, limits, hosts, options.abstain_below, agreed=agreed)
-        if options.log is not None:
-            service.log = RequestLog(
-                options.log,
-                keep_text=options.log_text,
-                max_bytes=int(options.log_mib * 2**20),
-                max_days=options.log_days,
-                say=say,
-                on_drop=service.metrics.log_dropped.inc,
-            )
+        service.log = None if options.log is None else _request_log(options.log, options, service, say)
     except BaseException:
         taken.close()
         raise
@@ -216,6 +202,29 @@ def prepare(
     service.metrics.watch("whet_texts_running", "Texts that are being written.", lambda: worker.num_running)
     follower = Follower(service, named, load_allowed, options.registry, say)
     return Serving(service, build_app(service), taken, url_of(taken), named, options, follower, say)
+
+
+def _address(options: Options, agreed: Agreed | None, *, guarded: bool) -> tuple[str, int]:
+    """Return host and port. Raises ServerError where others could reach what no key guards."""
+    host = options.host or (LOCAL[1] if agreed is None else "0.0.0.0")
+    port = options.port if options.port is not None else PORT if agreed is None else agreed.port
+    if not is_local(host) and not guarded and agreed is None:
+        raise ServerError(
+            f"{host}: others could reach the server there, and it has no API key. "
+            f"Set {VARIABLE}, or name a file with --api-key-file; or listen on 127.0.0.1."
+        )
+    return host, port
+
+
+def _request_log(file: Path, options: Options, service: Service, say: Say) -> RequestLog:
+    return RequestLog(
+        file,
+        keep_text=options.log_text,
+        max_bytes=int(options.log_mib * 2**20),
+        max_days=options.log_days,
+        say=say,
+        on_drop=service.metrics.log_dropped.inc,
+    )
 
 
 def served_name(reference: str, registry: Path = FOLDER) -> str:
