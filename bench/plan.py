@@ -1,10 +1,10 @@
 """Holds the memory that `whet plan` foresees against the peak of real runs, each in a process of its own.
 
-    python bench/plan.py [--only WORD ...] [--steps 6] [--out bench/results/plan.json]
+    python bench/plan.py [--only WORD ...] [--steps 40] [--out bench/results/plan.json]
 
 Prints a table as Markdown: estimate, measured peak of the whole training process (VmHWM), their ratio; the ratio of what is beyond the
 program and its rows, which are measured and not estimated; and the seconds that were foreseen after the first steps beside those that
-training took. The models are the built-in ones, a tiny one that is made here, and
+training took. The models are the built-in ones, some of random weights that are made here, and
 stories260K where ../shared has it.
 """
 
@@ -47,7 +47,27 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "stories260K full": (str(STORIES), ANSWERS, "sft", {"technique": "full"}),
     "stories260K lora, 128 rows": (str(STORIES), ANSWERS, "sft", {"technique": "lora", "train.batch_size": 128}),
     "tiny bert full": ("tiny", LABELS, "classify", {"technique": "full"}),
+    "bert 4 x 512, lora": ("made:bert", LABELS, "classify", {"technique": "lora"}),
+    "modernbert 4 x 384, full": ("made:modernbert", LABELS, "classify", {"technique": "full"}),
 }  # fmt: skip
+
+MADE = {
+    name: f"""
+import sys
+from pathlib import Path
+from transformers import {config}, {network}
+from whet.testing.tiny import random_network, tiny_tokenizer
+folder, tokenizer = Path(sys.argv[1]), tiny_tokenizer("bert")
+sizes = dict(vocab_size=len(tokenizer), hidden_size={width}, intermediate_size={inner}, num_hidden_layers=4, num_attention_heads=8)
+random_network({network}, {config}(**sizes, max_position_embeddings=512, {more})).save_pretrained(folder)
+tokenizer.save_pretrained(folder)
+"""
+    for name, config, network, width, inner, more in (
+        ("made:bert", "BertConfig", "BertModel", 512, 2048, ""),
+        ("made:modernbert", "ModernBertConfig", "ModernBertModel", 384, 768, "pad_token_id=0, cls_token_id=1, sep_token_id=2"),
+    )
+}
+"""Encoders of random weights: what they take in memory does not depend on those."""
 
 
 def main() -> None:
@@ -55,7 +75,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose name holds one of these words")
     parser.add_argument("--out", type=Path, help="keep the parts of each estimate and what was measured; what is there stays")
-    parser.add_argument("--steps", type=int, default=5, help="steps of each run")
+    parser.add_argument(
+        "--steps", type=int, default=40, help="steps of each run; in few steps pieces of the heap have not added up yet"
+    )
     asked = parser.parse_args()
     print("| run | estimate | measured peak | estimate / measured | without the program | seconds foreseen | taken |")
     print("|---|---|---|---|---|---|---|")
@@ -103,6 +125,9 @@ def run(model: str, data: str, objective: str, sets: dict[str, Any]) -> dict[str
             )
             subprocess.run([sys.executable, "-W", "ignore", "-c", make, str(folder / "tiny")], check=True)
             model = str(folder / "tiny")
+        elif model.startswith("made:"):
+            subprocess.run([sys.executable, "-W", "ignore", "-c", MADE[model], str(folder / "made")], check=True)
+            model = str(folder / "made")
         (folder / "recipe.yaml").write_text(f"model: {model}\ndata: {data}\nobjective: {objective}\n")
         given = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
         command = [sys.executable, "-W", "ignore", "-m", "whet", "train", "recipe.yaml", "--out", "run", *given]

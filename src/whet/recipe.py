@@ -70,6 +70,9 @@ class Train(Section):
     gradient_checkpointing: Auto | bool = "auto"
     """Keep only the input of each block and compute it again in the backward pass: about a third more time for much less memory, and the
     same result; auto: where the estimate does not fit without."""
+    keep_states: Auto | bool = "auto"
+    """Compute what frozen lower blocks make of each row once, and keep it in memory, then on the disk, instead of once an epoch; the same
+    result to the bit; auto: where rows are met twice or more and a trial says that it is the same."""
     parallel: Auto | Literal["ddp", "fsdp"] = "auto"
     """On several devices (torchrun): ddp, each holds the whole model; fsdp, each holds a share of its blocks; auto: ddp where the whole
     fits. It changes memory and speed, never the result."""

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig
 from whet.engine.attention import PREFIX, Attended, attend_packed, packed
 from whet.engine.fused import gelu, normed_sum
 from whet.engine.projections import Projections, watched
+from whet.models.begun import Begun
 from whet.types import Batch
 
 BODY, BESIDE = {"embeddings", "encoder"}, {"pooler", "embeddings_project"}
@@ -71,16 +72,36 @@ class BertForm:
         return known if known and len(known) == len(found) else None
 
     def run(
-        self, body: nn.Module, layers: Sequence[Layer], batch: Batch, dtype: torch.dtype, places: Tensor | None = None
+        self,
+        body: nn.Module,
+        layers: Sequence[Layer],
+        batch: Batch,
+        dtype: torch.dtype,
+        places: Tensor | None = None,
+        begun: Begun | None = None,
     ) -> Tensor:
         """Return the last hidden states, with products in `dtype`. [T, D], or [N, D] of the tokens at these places"""
+        first, (states,) = (0, (self._embedded(body, batch),)) if begun is None else (begun.depth, begun.carried)
+        return self._through(layers, range(first, len(layers)), states, batch, dtype, places)
+
+    def lower(self, body: nn.Module, layers: Sequence[Layer], batch: Batch, dtype: torch.dtype, depth: int) -> tuple[Tensor, ...]:
+        """Return the states behind the lowest layers, so many of them. [T, D]"""
+        return (self._through(layers, range(depth), self._embedded(body, batch), batch, dtype, None),)
+
+    def _embedded(self, body: nn.Module, batch: Batch) -> Tensor:
         positions = batch.positions[None] + self.first_position
         states: Tensor = body.embeddings(input_ids=batch.ids[None], position_ids=positions)[0]  # type: ignore[operator]
         if "embeddings_project" in body._modules:
             states = body.embeddings_project(states).float()  # type: ignore[operator]
+        return states
+
+    def _through(
+        self, layers: Sequence[Layer], numbers: range, states: Tensor, batch: Batch, dtype: torch.dtype, places: Tensor | None
+    ) -> Tensor:
         read, project = states.to(dtype), self.projections
         with packed(batch.lengths):
-            for index, (layer, scaling) in enumerate(zip(layers, self.scalings, strict=True)):
+            for index in numbers:
+                layer, scaling = layers[index], self.scalings[index]
                 made = project(f"{index}.heads", read, layer.heads)
                 query, key, value = (x.view(len(x), -1, self.head_width)[None].transpose(1, 2) for x in made)  # [1, H, T, d]
                 out, _ = attend_packed(layer.attention, query, key, value, None, scaling=scaling, is_causal=False)

@@ -19,6 +19,7 @@ from whet.engine.attention import packed, witnessed
 from whet.engine.cut import pack
 from whet.engine.fused import why_not
 from whet.engine.packed_attention import lowered
+from whet.models.begun import Begun
 from whet.models.bert_form import BertForm
 from whet.models.llama_form import LlamaForm
 from whet.types import Batch, Row
@@ -50,9 +51,19 @@ class Form(Protocol):
         ...
 
     def run(
-        self, body: nn.Module, layers: Sequence[Any], batch: Batch, dtype: torch.dtype, places: Tensor | None = None
+        self,
+        body: nn.Module,
+        layers: Sequence[Any],
+        batch: Batch,
+        dtype: torch.dtype,
+        places: Tensor | None = None,
+        begun: Begun | None = None,
     ) -> Tensor:
         """Return the last hidden states, with products in `dtype`. [T, D], or [N, D] of the tokens at these places"""
+        ...
+
+    def lower(self, body: nn.Module, layers: Sequence[Any], batch: Batch, dtype: torch.dtype, depth: int) -> tuple[Tensor, ...]:
+        """Return what stands behind the lowest layers, so many of them, as `run` goes on from it. [T, D] each"""
         ...
 
 
@@ -66,29 +77,34 @@ class Fusion:
         """Return the same for a second network of the same form, with nothing kept."""
         return Fusion(self.form.another())
 
-    def states(self, network: PreTrainedModel, batch: Batch, places: Tensor | None = None) -> Tensor | None:
+    def states(
+        self, network: PreTrainedModel, batch: Batch, places: Tensor | None = None, begun: Begun | None = None
+    ) -> Tensor | None:
         """Return the last hidden states of packed rows, in fp32; None where the network's own modules must be asked. [T, D]
 
         With `places` those of these tokens only, and what the last layer does after attending it does for them only. [N, D]
         In fp32 these are asked too: what is fused pays where products are fast, and sums would be rounded in another order.
         """
-        dtype, body = lowered(), network.base_model
-        if dtype != torch.bfloat16 or batch.ids.device.type != "cpu" or body.training or why_not() is not None:
-            return None
-        layers = self.form.layers(body)
-        return None if layers is None else self.run(body, layers, batch, dtype, places)
+        layers = self._layers(network, batch)
+        return None if layers is None else self.form.run(network.base_model, layers, batch, torch.bfloat16, places, begun)
 
-    def run(
-        self, body: nn.Module, layers: Sequence[Any], batch: Batch, dtype: torch.dtype, places: Tensor | None = None
-    ) -> Tensor:
-        """Return the last hidden states, with products in `dtype`. [T, D], or [N, D] of the tokens at these places"""
-        return self.form.run(body, layers, batch, dtype, places)
+    def lower(self, network: PreTrainedModel, batch: Batch, depth: int) -> tuple[Tensor, ...] | None:
+        """Return what stands behind the lowest layers, so many of them; None where the network's own modules must be asked. [T, D] each"""
+        layers = self._layers(network, batch)
+        return None if layers is None else self.form.lower(network.base_model, layers, batch, torch.bfloat16, depth)
+
+    def _layers(self, network: PreTrainedModel, batch: Batch) -> Sequence[Any] | None:
+        body = network.base_model
+        if lowered() != torch.bfloat16 or batch.ids.device.type != "cpu" or body.training or why_not() is not None:
+            return None
+        return self.form.layers(body)
 
 
 def try_fusion(network: PreTrainedModel, first_position: int = 0) -> tuple[Fusion | None, str]:
     """Return the fused way through a network that packs, or None and the reason, as the end of a sentence."""
     body, config = network.base_model, network.config.get_text_config()
-    family, layers = next(((form, found) for form in FORMS if (found := form.layers(body))), (None, None))
+    forms: Iterator[tuple[type[LlamaForm] | type[BertForm], Sequence[Any] | None]] = ((form, form.layers(body)) for form in FORMS)
+    family, layers = next(((form, found) for form, found in forms if found), (None, None))
     if family is None or layers is None:
         return None, f"'{config.model_type}' is not of {NAMES}"
     if (reason := why_not()) is not None:
@@ -109,7 +125,7 @@ def try_fusion(network: PreTrainedModel, first_position: int = 0) -> tuple[Fusio
             return None, "its attention is of another kind"
         fusion = Fusion(form)
         with torch.enable_grad():
-            fused = fusion.run(body, layers, batch, torch.float32)
+            fused = form.run(body, layers, batch, torch.float32)
         difference = float((fused - own).detach().abs().max() / own.detach().std())
         pull = torch.randn(own.shape, generator=generator)
         slopes = [torch.autograd.grad((out * pull).sum(), learning, allow_unused=True) for out in (own, fused)]

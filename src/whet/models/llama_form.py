@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig
 from whet.engine.attention import PREFIX, Attended, attend_packed, packed
 from whet.engine.fused import add_norm, gated, rotate
 from whet.engine.projections import Projections, watched
+from whet.models.begun import Begun
 from whet.types import Batch
 
 BODY = {"embed_tokens", "layers", "norm", "rotary_emb"}
@@ -84,16 +85,44 @@ class LlamaForm:
         return known if known and len(known) == len(found) else None
 
     def run(
-        self, body: nn.Module, layers: Sequence[Layer], batch: Batch, dtype: torch.dtype, places: Tensor | None = None
+        self,
+        body: nn.Module,
+        layers: Sequence[Layer],
+        batch: Batch,
+        dtype: torch.dtype,
+        places: Tensor | None = None,
+        begun: Begun | None = None,
     ) -> Tensor:
         """Return the last hidden states, with products in `dtype`. [T, D], or [N, D] of the tokens at these places"""
+        first, carried = (0, (self._embedded(body, batch),)) if begun is None else (begun.depth, begun.carried)
+        residual, added = self._through(body, layers, range(first, len(layers)), carried, batch, dtype, places)
+        _, states = _normed(body.norm, residual, added, torch.float32, self.residual_scale)  # type: ignore[arg-type]
+        return states
+
+    def lower(self, body: nn.Module, layers: Sequence[Layer], batch: Batch, dtype: torch.dtype, depth: int) -> tuple[Tensor, ...]:
+        """Return the residual before the lowest layers' last sum, and what it adds. [T, D] each"""
+        return self._through(body, layers, range(depth), (self._embedded(body, batch),), batch, dtype, None)
+
+    def _embedded(self, body: nn.Module, batch: Batch) -> Tensor:
         residual: Tensor = body.embed_tokens(batch.ids)  # type: ignore[operator]
-        residual = residual if self.embedding_scale == 1 else residual * self.embedding_scale
+        return residual if self.embedding_scale == 1 else residual * self.embedding_scale
+
+    def _through(
+        self,
+        body: nn.Module,
+        layers: Sequence[Layer],
+        numbers: range,
+        carried: tuple[Tensor, ...],
+        batch: Batch,
+        dtype: torch.dtype,
+        places: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        residual, added = carried if len(carried) == 2 else (carried[0], None)
         cosines, sines = (x[0].float().contiguous() for x in body.rotary_emb(residual[None], batch.positions[None]))  # type: ignore[operator]
-        added: Tensor | None = None
         project, scale = self.projections, self.residual_scale
         with packed(batch.lengths):
-            for index, (layer, attending) in enumerate(zip(layers, self.attending, strict=True)):
+            for index in numbers:
+                layer, attending = layers[index], self.attending[index]
                 residual, read = _normed(layer.norms[0], residual, added, dtype, scale)
                 made = project(f"{index}.heads", read, layer.projections)
                 attended = _attend(layer, attending, made, cosines, sines)
@@ -103,8 +132,8 @@ class LlamaForm:
                 residual, read = _normed(layer.norms[1], residual, added, dtype, scale)
                 gate, up = project(f"{index}.gate", read, [layer.gate, layer.up])
                 (added,) = project(f"{index}.down", gated(gate, up), [layer.down])
-        _, states = _normed(body.norm, residual, added, torch.float32, scale)  # type: ignore[arg-type]
-        return states
+        assert added is not None, "at least one layer is passed"
+        return residual, added
 
 
 def _layer(module: nn.Module) -> Layer | None:

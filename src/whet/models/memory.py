@@ -28,9 +28,11 @@ ACCELERATOR_PROGRAM = int(0.6 * GIB)
 PROGRAM = int(0.55 * GIB)
 """What Python, torch and a few thousand rows take, where nothing is loaded yet that could be measured."""
 
-DECODER_KERNELS, DECODER_GAPS = 96 * 2**20, 0.35
+KERNELS, GAPS = 96 * 2**20, 0.35
 """What the processor's kernels keep for the shapes they have met, and the share of the activations that is lost between pieces of the
-heap. Not derived: measured on five runs of two small decoders, in fp32 and by the fused steps; encoders did not take so much more."""
+heap: each step has another number of tokens, so that a piece that was freed is seldom of the size that is asked for next, and over some
+tens of steps such pieces add up. Not derived: measured on five runs of two small decoders, in fp32 and by the fused steps; encoders,
+which were not fitted, take as much (docs/how-to/plan.md)."""
 
 Logits = Literal["none", "chunked", "whole"]
 """Scores over the vocabulary: of no token; of a chunk of tokens at a time; of all supervised tokens at once."""
@@ -121,6 +123,8 @@ class Load:
     """Devices that each hold a share of the blocks' weights, gradients and optimiser (FSDP)."""
     again: bool = False
     """The network is loaded a second time for training on all rows (train.refit)."""
+    kept: int = 0
+    """Bytes of the states that are kept of rows, behind frozen blocks."""
     accelerator: bool = False
 
 
@@ -151,18 +155,20 @@ def estimate(shape: Shape, load: Load, program: int) -> Estimate:
         "weights": round(weight_bytes(shape, load.bits) * held),
         "reference": load.reference,
         "optimiser": round(load.trainable * load.state * held),
+        "kept states": load.kept,
     }
     step = always | {
         "gradients": round(4 * load.trainable * held),
         "activations": activation_bytes(shape, load),
         "logits and loss": logit_bytes(shape, load, load.tokens, learning=True),
     }
-    if shape.kind == "decoder" and not load.accelerator and load.deep:
-        step["kernels and gaps"] = DECODER_KERNELS + round(DECODER_GAPS * step["activations"])
     scoring = always | {"scoring": _passing(shape, load, load.scored) + logit_bytes(shape, load, load.scored, learning=False)}
+    if not load.accelerator:
+        step["kernels and gaps"] = KERNELS + round(GAPS * step["activations"])
+        scoring["kernels and gaps"] = KERNELS + round(GAPS * scoring["scoring"])
     moments = {"a training step": step, "a validation": scoring}
     if not load.accelerator:  # the copy is made in the machine's own memory
-        moments["a checkpoint"] = always | {"checkpoint": round(load.trainable * (4 + load.state))}
+        moments["a checkpoint"] = always | {"kernels and gaps": KERNELS, "checkpoint": round(load.trainable * (4 + load.state))}
     whole = weight_bytes(shape, "fp32")
     if load.bits != "fp32":
         moments["loading"] = {"program and rows": always["program and rows"], "weights": whole}

@@ -27,6 +27,7 @@ from whet.errors import ModelError
 from whet.types import Batch
 
 if TYPE_CHECKING:
+    from whet.models.frozen import Frozen
     from whet.models.fusion import Fusion
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
@@ -87,6 +88,8 @@ class Policy:
         self.ability = ability
         self.fusion: Fusion | None = None
         """The fused way through the network, where it has one and it was tried when it was loaded."""
+        self.frozen: Frozen | None = None
+        """What the lower part, which does not learn, has made of each row; only while training, where it is kept."""
         self.heads = nn.ModuleDict()
         self.classes: tuple[str, ...] = ()
         """Classes of the `classify` head, in the order of its outputs."""
@@ -185,18 +188,26 @@ class Policy:
 
     def hidden(self, batch: Batch) -> Tensor:
         """Return the last hidden state of each token. [T, D]"""
-        if self.kind == "encoder-decoder":
-            return self._coded(batch)
-        fused = self.fusion.states(self.network, batch) if self.fusion is not None else None
-        return self._asked(batch) if fused is None else fused
+        kept = None if self.frozen is None else self.frozen.states(self, batch)
+        return self.computed(batch) if kept is None else kept
 
     def hidden_at(self, batch: Batch, places: Tensor) -> Tensor:
         """Return the last hidden state of the tokens at these places, which is less work than `hidden` for few of them. [N, D]"""
-        fusion = None if self.kind == "encoder-decoder" else self.fusion
-        fused = None if fusion is None else fusion.states(self.network, batch, places)
-        return self.hidden(batch)[places] if fused is None else fused
+        kept = None if self.frozen is None else self.frozen.states(self, batch, places)
+        return self.computed(batch, places) if kept is None else kept
 
-    def _asked(self, batch: Batch) -> Tensor:
+    def computed(self, batch: Batch, places: Tensor | None = None) -> Tensor:
+        """Return what `hidden` or `hidden_at` do, from the first block on. [T, D] or [N, D]"""
+        if self.kind == "encoder-decoder":
+            states = self._coded(batch)
+        else:
+            fused = None if self.fusion is None else self.fusion.states(self.network, batch, places)
+            if fused is not None:
+                return fused
+            states = self.asked(batch)
+        return states if places is None else states[places]
+
+    def asked(self, batch: Batch) -> Tensor:
         """Return the last hidden state of each token by the network's own modules. [T, D]"""
         body = self.network.base_model
         if self.ability.packs:
@@ -270,11 +281,18 @@ class Policy:
 
         An encoder-decoder is asked as an encoder: its rows have no source.
         """
-        ends = torch.tensor(batch.lengths, device=batch.ids.device).cumsum(0)
-        states = self.hidden_at(batch, ends - 1) if self.kind == "decoder" else self.hidden(batch)
-        states = states.to(torch.float64 if states.dtype == torch.float64 else torch.float32)
+        if self.frozen is not None and (kept := self.frozen.pooled(self, batch)) is not None:
+            return kept
         if self.kind == "decoder":
-            return states
+            ends = torch.tensor(batch.lengths, device=batch.ids.device).cumsum(0)
+            return _at_least_fp32(self.hidden_at(batch, ends - 1))
+        return self.pool(batch, self.hidden(batch))
+
+    def pool(self, batch: Batch, states: Tensor) -> Tensor:
+        """Return `pooled` of all hidden states of a batch. [T, D] -> [R, D]"""
+        states = _at_least_fp32(states)
+        if self.kind == "decoder":
+            return states[torch.tensor(batch.lengths, device=states.device).cumsum(0) - 1]
         sizes = torch.tensor(batch.lengths, device=states.device)
         rows = torch.repeat_interleave(torch.arange(len(sizes), device=states.device), sizes)
         sums = torch.zeros(len(sizes), states.shape[-1], dtype=states.dtype, device=states.device).index_add(0, rows, states)
@@ -333,6 +351,10 @@ class Policy:
         ids, mask = padded(batch)
         full: Tensor = self.network(input_ids=ids, attention_mask=mask, use_cache=False).logits[mask.bool()]
         return full[keep]
+
+
+def _at_least_fp32(states: Tensor) -> Tensor:
+    return states.to(torch.float64 if states.dtype == torch.float64 else torch.float32)
 
 
 def _targets(batch: Batch) -> Tensor:

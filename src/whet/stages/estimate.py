@@ -24,6 +24,7 @@ from whet.models.quantised import Quantised
 from whet.models.shapes import shape_of
 from whet.protocols import Optimiser
 from whet.stages.job import Job
+from whet.stages.keeping import kept_bytes
 from whet.types import Unit
 
 VALIDATION_COST = 0.4
@@ -53,7 +54,14 @@ class Seconds:
 
 def estimate_job(job: Job) -> Estimate:
     """Return the memory that training this job takes. What the process holds for the rest is measured, here and now."""
-    return estimate(shape_of(job.policy), job_load(job), program_bytes(job))
+    load, program = job_load(job), program_bytes(job)
+    kept = kept_bytes(job, estimate(shape_of(job.policy), load, program).total)
+    return estimate(shape_of(job.policy), replace(load, kept=kept), program)
+
+
+def without_states(job: Job) -> int:
+    """Return the bytes that training this job takes beside what is kept of rows behind frozen blocks."""
+    return estimate(shape_of(job.policy), job_load(job), program_bytes(job)).total
 
 
 def program_bytes(job: Job) -> int:

@@ -16,6 +16,7 @@ from whet.engine.consolidate import Anchor, all_weights, held_weights
 from whet.engine.fit import TrainPlan
 from whet.engine.machine import choose_precision, computing
 from whet.engine.parallel import Way
+from whet.engine.state_store import StateStore
 from whet.errors import DataError, RecipeError, Refused
 from whet.models.heads import keep_heads
 from whet.models.linear import placed
@@ -82,6 +83,8 @@ class Job:
     """How several devices share the model, where there are several."""
     recomputed: bool = False
     """Blocks are computed again in the backward pass (gradient checkpointing)."""
+    store: StateStore | None = None
+    """What frozen blocks made of rows, where it is kept; a second phase begins with what the first one has."""
     stream: TokenStream | None = None
     """Where the rows that are learnt from come from, where they are streamed; `train_units` are then those of a sample."""
     bits: float = 0.0

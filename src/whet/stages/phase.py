@@ -24,7 +24,9 @@ from whet.errors import Interrupted, RunError, TrainingError
 from whet.models.recompute import recompute_blocks
 from whet.protocols import Objective
 from whet.run import Run
+from whet.stages.estimate import without_states
 from whet.stages.job import Job
+from whet.stages.keeping import keeping
 from whet.stages.narrate import Bar, Narrator
 from whet.stages.score import Scoring
 from whet.types import Cursor, Step
@@ -158,7 +160,7 @@ def run_phase(name: str, job: Job, run: Run, narrator: Narrator, log_bytes: int 
     if training.step and leads():  # killed between a checkpoint and the tidying after it
         checkpoint.retain(folder, job.recipe.train.checkpoint.keep, stopper.best_step or None)
     title = "Training" if name == "fit" else "Training on all rows"
-    with stop_signals() as flag, narrator.bar(title, job.plan.num_steps) as bar:
+    with keeping(job, without_states(job), narrator), stop_signals() as flag, narrator.bar(title, job.plan.num_steps) as bar:
         try:
             _loop(name, job, run, folder, training, stopper, flag, bar, scoring)
         except NonFiniteLoss as error:

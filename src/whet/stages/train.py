@@ -42,6 +42,7 @@ from whet.stages.consolidate import anchored, measured_fisher
 from whet.stages.estimate import Pace, estimate_job
 from whet.stages.fitting import choose, decided, make_fit, room_here
 from whet.stages.job import Job, build_job, loading, on_all_rows, refuse
+from whet.stages.keeping import decided_keeping
 from whet.stages.lineage import as_stored, find_parents
 from whet.stages.merging import check_merge, merge_stages
 from whet.stages.mirror import mirrored
@@ -282,7 +283,9 @@ def _foreseen(job: Job, narrator: Narrator) -> dict[str, Any]:
     free = room_here(job)
     chosen = choose(job, free)
     job.decisions += decided(job, chosen, free)
-    needed = estimate_job(replace(job, way=chosen.way, recomputed=chosen.recomputed))
+    fitted = replace(job, way=chosen.way, recomputed=chosen.recomputed)
+    job.decisions += decided_keeping(fitted)
+    needed = estimate_job(fitted)
     if needed.total > free:
         told = f"Note: this is estimated to take {needed.total / GIB:,.1f} GiB, and {free / GIB:,.1f} GiB are free."
         narrator.say(f"{told} What would fit: whet plan RECIPE")

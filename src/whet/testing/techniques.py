@@ -18,8 +18,10 @@ from whet.engine import checkpoint
 from whet.engine.cut import cut, pack
 from whet.engine.fit import Training, validate
 from whet.engine.generate import generate
+from whet.engine.state_store import StateStore
 from whet.engine.targets import never_written, target_start, written_targets
 from whet.errors import ModelError
+from whet.models.frozen import Bottom, Frozen, frozen_bottom, obstacle, why_not_kept
 from whet.models.policy import Policy
 from whet.models.save import Card, load_tuned, save_policy
 from whet.protocols import Objective, Sized, Technique
@@ -30,6 +32,8 @@ from whet.types import Cursor, Example, Row
 
 MERGED = 1e-5
 """Largest difference of merged from unmerged, over the spread of the output."""
+KEPT = 1e-5
+"""Largest difference of losses with kept states from those without, over the loss, where sums are rounded in another order."""
 RATE, LEAST_RATE = 1e-2, 3e-3
 NUM_WRITTEN, NEAR = 6, 1e-4
 """Tokens that are generated, and how far below the best score one may lie: two sums of the same numbers differ."""
@@ -246,6 +250,26 @@ def killed_and_resumed_gives_the_same_bytes(
     assert not different, f"resumed, {len(different)} tensors end in other bits, such as {different[:3]}"
 
 
+def what_frozen_blocks_made_may_be_kept(
+    technique: Technique, build_policy: BuildPolicy, objective: Objective, examples: Sequence[Example]
+) -> None:
+    """Begun above the blocks that do not learn, training ends as from the start: to the bit where a trial says that it does."""
+    kept, plain = (_attached(technique, build_policy, objective, examples) for _ in range(2))
+    bottom = Bottom((), 0, whole=False) if obstacle(kept) or objective.online else frozen_bottom(kept)
+    plan = tiny_plan(kept, num_steps=6)
+    rows = [row for unit in objective.units(examples, kept, plan.max_length) for row in unit]
+    if not bottom.blocks:
+        return
+    exact = not why_not_kept(kept, bottom, rows)
+    kept.frozen = Frozen(kept, bottom, StateStore(1 << 30), rows)
+    ended, known = train(objective, kept, examples, plan)
+    whole, steps = train(objective, plain, examples, plan)
+    apart = [sum(one.losses.values()) - sum(other.losses.values()) for one, other in zip(known, steps, strict=True)]
+    assert max(map(abs, apart)) <= KEPT * max(sum(step.losses.values()) for step in steps), f"losses are {apart} apart"
+    different = same_bytes(whole.tensors(), ended.tensors()) if exact else []
+    assert not different, f"with kept states, {len(different)} tensors end in other bits, such as {different[:3]}"
+
+
 TECHNIQUE_LAWS: tuple[TechniqueLaw, ...] = (
     what_follows_from_the_rows_is_its_own_setting,
     attaching_changes_no_output,
@@ -258,6 +282,7 @@ TECHNIQUE_LAWS: tuple[TechniqueLaw, ...] = (
     what_is_written_is_the_likeliest,
     training_reduces_the_loss,
     killed_and_resumed_gives_the_same_bytes,
+    what_frozen_blocks_made_may_be_kept,
 )
 
 
