@@ -184,7 +184,7 @@ WRONG = [
     (("RUN", "--log", "text.sqlite"), 1, "is no request log"),
     (("RUN", "--since", "yesterday"), 1, "Allowed: a date"),
     (("RUN", "--since", "1h", "--until", "2h"), 1, "Exchange them"),
-    (("RUN", "--until", "2001-01-01"), 1, "holds no request"),
+    (("RUN", "--until", "2001-01-01"), 1, "in that time, nor to any other run. Name another run, log, or time"),
     (("RUN", "--check", "nose"), 1, "is no plugin of kind 'checks'"),
     (("RUN", "--webhook", "example.org"), 1, "begins with http"),
     (("RUN", "--level", "7"), 2, ""),
@@ -208,6 +208,7 @@ def test_wrong_input_ends_in_a_sentence(run, log, tmp_path, monkeypatch, capsys,
         main()
     out = capsys.readouterr()
     assert left.value.code == code and said in out.err
+    assert ("Comparing 40 answers with those to" in out.err) == (code == 3)  # nobody waits without knowing for what
     assert isinstance(json.loads(out.out), dict)
     assert (tmp_path / "out").exists() == (code == 3)
 

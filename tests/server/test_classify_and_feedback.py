@@ -137,6 +137,9 @@ def test_feedback_that_joins_nothing_is_refused(server):
         ({"label": "travel"}, 400),
     ]
     assert [server.post("/v1/feedback", body).status_code for body, _ in cases] == [status for _, status in cases]
+    assert server.post("/v1/feedback", {"id": answer["id"]}).json()["error"]["message"] == (
+        "the request's body: allowed is exactly one of label, labels, value, correction and right; found none."
+    )
 
 
 def test_texts_are_kept_masked_where_they_are_asked_for(server):

@@ -54,8 +54,8 @@ def wrong_value(error: pydantic.ValidationError, names: frozenset[str]) -> Refus
         param = ".".join([*([param] if param else []), str(first["loc"][-1])[:80]])
         return Refusal(400, f"'{param}' is no key that this endpoint knows. Leave it out.", param=param, code="unknown_parameter")
     rules = [allowed(item["msg"]) for item in found if item["loc"][:1] == first["loc"][:1]]
+    if not param:  # the body as a whole, whose keys do not go together
+        return Refusal(400, f"the request's body: allowed is {' or '.join(dict.fromkeys(rules))}.", code="invalid_value")
     value = repr(first["input"])
     shown = value if len(value) <= 80 else f"{value[:80]} ..."
-    return Refusal(
-        400, f"'{param}' is {shown}; allowed: {' or '.join(dict.fromkeys(rules))}.", param=param or None, code="invalid_value"
-    )
+    return Refusal(400, f"'{param}' is {shown}; allowed: {' or '.join(dict.fromkeys(rules))}.", param=param, code="invalid_value")

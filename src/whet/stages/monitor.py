@@ -15,6 +15,7 @@ import numpy as np
 
 from whet import plugins
 from whet.data.language import guess_language
+from whet.data.notices import counted
 from whet.display import quoted
 from whet.engine.order import permutation
 from whet.errors import RunError, ServerError, installing
@@ -82,9 +83,11 @@ def monitor(
         )
     chosen: dict[str, Check] = {name: build_named("checks", name, {}, None)[0] for name in checks or plugins.names("checks")}
     examples, baseline = _test_rows(run)
+    say(f"Reading {log} ...")
     logged, notes = _requests(log, run, start, end)
     items = [_whole(item, examples) for one in logged if one.status == 200 for item in one.items]
     window = [_seen(item) for item in items]
+    say(f"Comparing {counted(len(items), 'answer')} with those to {counted(len(examples), 'test row')} ...")
     vectors = _vectors(run, items, examples, any("vectors" in check.takes for check in chosen.values()), notes)
     found = build_monitoring(
         window,
@@ -139,9 +142,10 @@ def _requests(log: Path, run: Run, since: float | None, until: float | None) -> 
     if same_name:
         notes.append(f"{same_name:,} requests were answered by another model that lay in {run.path} then; they are left out.")
     if not ours:
-        served = ", ".join(sorted({f"{one.name} ({one.run})" for one in every})) or "none"
+        others = ", ".join(sorted({f"{one.name} ({one.run})" for one in every}))
+        beside = f", but {len(every):,} to others: {others}" if every else ", nor to any other run"
         raise ServerError(
-            f"{log}: holds no request to {run.path} in that time; {len(every):,} to others: {served}. Name another run, or an earlier --since."
+            f"{log}: holds no request to {run.path} in that time{beside}. Name another run, log, or time (--since, --until)."
         )
     return ours, notes
 
