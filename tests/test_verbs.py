@@ -1,5 +1,6 @@
 """The verbs together, through the Python API, on tiny models and on files written here."""
 
+import ast
 import csv
 import json
 import math
@@ -118,6 +119,32 @@ def test_a_run_answers_with_confidence_and_abstains_below_a_threshold(classified
 def test_an_empty_text_to_predict_names_its_item(classified):
     with pytest.raises(DataError, match="item 2"):
         whet.load(classified).predict(["fine", "  "])
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ("one text", r"items: one text or row, and a list of them is needed.*predict\(\[...\]\)"),
+        ({"text": "one row"}, "items: one text or row"),
+        (["fine", 3], "item 2: int. Allowed: a text, or a dictionary"),
+        ([None], "item 1: NoneType. Allowed: a text"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused_in_words(classified, items, message):
+    with pytest.raises(DataError, match=message):
+        whet.load(classified).predict(items)
+
+
+def test_what_a_type_checker_knows_of_whet_is_what_there_is():
+    # a module's __getattr__ that it sees would make every misspelt verb pass
+    top = ast.parse(Path(whet.__file__).read_text()).body
+    assert not any(isinstance(node, ast.FunctionDef) for node in top)
+    known = [node for node in top if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    names = [alias.asname for node in known[0].body for alias in node.names]
+    assert sorted(names) == sorted((*whet.VERBS, *whet.TYPES))
+    assert all(callable(getattr(whet, name)) for name in names) and whet.Run is Run
+    with pytest.raises(AttributeError, match="no attribute 'trian'; its verbs are"):
+        whet.trian
 
 
 def test_answers_do_not_depend_on_what_else_is_asked(classified):

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from whet.api import search as search
     from whet.api import serve as serve
     from whet.api import train as train
+    from whet.run import Run as Run
+    from whet.stages.predict import Prediction as Prediction
+    from whet.stages.predict import Predictor as Predictor
 
 VERBS = (
     "agreement",
@@ -58,12 +61,15 @@ VERBS = (
     "serve",
     "train",
 )
-__all__ = ["__version__", *VERBS]  # noqa: PLE0604
+TYPES = ("Prediction", "Predictor", "Run")
+"""What the verbs return."""
+__all__ = ["__version__", *TYPES, *VERBS]  # noqa: PLE0604
 
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these
 
-def __getattr__(name: str) -> Any:
-    if name in VERBS:
-        from whet import api
+    def __getattr__(name: str) -> Any:
+        if name in VERBS or name in TYPES:
+            from whet import api
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'whet' has no attribute '{name}'; its verbs are {', '.join(VERBS)}")
+            return getattr(api, name)
+        raise AttributeError(f"module 'whet' has no attribute '{name}'; its verbs are {', '.join(VERBS)}")

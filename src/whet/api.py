@@ -26,6 +26,7 @@ from whet.stages.monitor import Alerts
 from whet.stages.monitor import monitor as _monitor
 from whet.stages.new import new as _new
 from whet.stages.plan import plan as _plan
+from whet.stages.predict import Prediction as Prediction
 from whet.stages.predict import Predictor
 from whet.stages.predict import load as _load
 from whet.stages.prepare import prepare_run

@@ -77,8 +77,14 @@ class Predictor:
 
     def examples(self, items: Sequence[str | Mapping[str, Any]]) -> list[Example]:
         """Return texts, or rows with the columns of training, as examples. Raises DataError that names an item that cannot be asked."""
+        if isinstance(items, str | Mapping):
+            raise DataError("items: one text or row, and a list of them is needed. Put it into brackets: predict([...]).")
         examples = []
         for number, item in enumerate(items):
+            if not isinstance(item, str | Mapping):
+                raise DataError(
+                    f"item {number + 1}: {type(item).__name__}. Allowed: a text, or a dictionary with the columns of training."
+                )
             fields = {self.columns.text or self.columns.prompt or "text": item} if isinstance(item, str) else dict(item)
             columns = self.columns
             if isinstance(item, str) and columns.text is None and columns.prompt is None:
