@@ -75,6 +75,13 @@ def test_other_paths_and_methods_are_refused_in_the_same_shape(server):
         assert re.fullmatch("[0-9a-f]{32}", found.headers["x-request-id"])
 
 
+def test_what_can_be_looked_at_can_be_asked_for_its_head_alone(server):
+    for path in ("/", "/health", "/ready", "/metrics", "/v1/models"):
+        head, whole = server.http.head(f"{server.url}{path}"), server.get(path)
+        assert head.status_code == whole.status_code == 200 and head.content == b"", path
+        assert head.headers["content-type"] == whole.headers["content-type"] and "x-request-id" in head.headers
+
+
 def test_a_body_that_is_too_large_is_refused_unread(server):
     found = server.post("/v1/classify", {"model": "labels", "input": "x" * 2_000_000})
     assert found.status_code == 413 and is_error(found)
