@@ -62,7 +62,7 @@ def test_output_and_every_gradient_are_those_of_transformers_modules(name, loade
     positions = batch.positions[None] + policy.ability.first_position
     with packed(batch.lengths):
         theirs = body(input_ids=batch.ids[None], position_ids=positions, use_cache=False).last_hidden_state[0]
-    ours = policy.fusion.form.run(body, policy.fusion.form.layers(body), batch, torch.float32)
+    ours = policy.fusion.run(body, policy.fusion.form.layers(body), batch, torch.float32)
     pull = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(0))
     named = dict(body.named_parameters())
     wanted, found = (
@@ -83,8 +83,8 @@ def test_tokens_that_are_asked_for_get_the_states_and_gradients_that_all_would(n
     (batch,) = cut(whole_step(learning(policy, examples), policy, examples).units, 10**9)
     places = torch.arange(1, len(batch.ids), 3)
     layers = policy.fusion.form.layers(body)
-    some = policy.fusion.form.run(body, layers, batch, torch.float32, places)
-    every = policy.fusion.form.run(body, layers, batch, torch.float32)[places]
+    some = policy.fusion.run(body, layers, batch, torch.float32, places)
+    every = policy.fusion.run(body, layers, batch, torch.float32)[places]
     torch.testing.assert_close(some, every, rtol=1e-5, atol=1e-5)
     pull = torch.randn(every.shape, generator=torch.Generator().manual_seed(0))
     wanted, found = (
@@ -98,7 +98,7 @@ def test_tokens_that_are_asked_for_get_the_states_and_gradients_that_all_would(n
 @here
 def test_a_loss_asks_the_last_layer_only_for_what_it_needs(loaded, examples, monkeypatch):
     policy, asked = loaded("Llama"), []
-    monkeypatch.setattr(Fusion, "run", lambda *given: asked.append(given[-1]) or RUN(*given))
+    monkeypatch.setattr(Fusion, "run", lambda *given: asked.append(given[5]) or RUN(*given))
     (batch,) = cut(whole_step(sft(), policy, examples).units, 10**9)
     with torch.autocast("cpu", torch.bfloat16):
         policy.logprobs(batch)

@@ -86,7 +86,19 @@ class Fusion:
         In fp32 these are asked too: what is fused pays where products are fast, and sums would be rounded in another order.
         """
         layers = self._layers(network, batch)
-        return None if layers is None else self.form.run(network.base_model, layers, batch, torch.bfloat16, places, begun)
+        return None if layers is None else self.run(network.base_model, layers, batch, torch.bfloat16, places, begun)
+
+    def run(
+        self,
+        body: nn.Module,
+        layers: Sequence[Any],
+        batch: Batch,
+        dtype: torch.dtype,
+        places: Tensor | None = None,
+        begun: Begun | None = None,
+    ) -> Tensor:
+        """Return the last hidden states, with products in `dtype`. [T, D], or [N, D] of the tokens at these places"""
+        return self.form.run(body, layers, batch, dtype, places, begun)
 
     def lower(self, network: PreTrainedModel, batch: Batch, depth: int) -> tuple[Tensor, ...] | None:
         """Return what stands behind the lowest layers, so many of them; None where the network's own modules must be asked. [T, D] each"""
@@ -125,7 +137,7 @@ def try_fusion(network: PreTrainedModel, first_position: int = 0) -> tuple[Fusio
             return None, "its attention is of another kind"
         fusion = Fusion(form)
         with torch.enable_grad():
-            fused = form.run(body, layers, batch, torch.float32)
+            fused = fusion.run(body, layers, batch, torch.float32)
         difference = float((fused - own).detach().abs().max() / own.detach().std())
         pull = torch.randn(own.shape, generator=generator)
         slopes = [torch.autograd.grad((out * pull).sum(), learning, allow_unused=True) for out in (own, fused)]
