@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,8 @@ from whet.errors import Refused, RunError
 from whet.files import file_hash, write_json
 from whet.registry import Registry, is_reference
 from whet.run import Run
+from whet.stages.registry import resolve
+from whet.stages.retrain import find_champion
 
 RECIPE = "model: builtin:minilm\ndata: {path: rows.csv}\nobjective: classify\n"
 TRAINED = {
@@ -216,3 +219,15 @@ def test_what_a_lock_that_is_a_link_leads_to_stays_as_it_was(place):
     with Run(place / "runs" / "one").lock():
         pass
     assert (place / "precious.txt").read_text() == "of somebody"
+
+
+def test_a_name_that_is_neither_registered_nor_a_run_is_told_with_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Registry(tmp_path / "registry").add("tickets", write_run(tmp_path / "first"))
+    with pytest.raises(
+        RunError, match=r"tikets: there is no such run, nor a model of that name in registry/, which has tickets\."
+    ):
+        resolve("tikets", Path("registry"))
+    with pytest.raises(RunError, match="which has tickets"):
+        find_champion("tikets", Registry(Path("registry")))
+    assert resolve("runs/none", Path("registry")) == Path("runs/none")  # plainly a folder: whoever opens it says so

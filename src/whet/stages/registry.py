@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from whet.display import listed
+from whet.errors import RunError
 from whet.registry import CHALLENGER, CHAMPION, FOLDER, Registry, as_record, is_reference
 from whet.run import open_run
 from whet.stages.gate import objection, stored_gate
@@ -12,7 +14,15 @@ from whet.stages.gate import objection, stored_gate
 
 def resolve(reference: str, registry: Path = FOLDER) -> Path:
     """Return the folder of the run that a reference names: a registered NAME, NAME@ALIAS or NAME@VERSION, or a path. Raises RunError."""
-    return Registry(registry).resolve(reference) if is_reference(reference, registry) else Path(reference)
+    held = Registry(registry)
+    if is_reference(reference, registry):
+        return held.resolve(reference)
+    if not Path(reference).exists() and "/" not in reference and (known := sorted(held.models())):
+        raise RunError(
+            f"{reference}: there is no such run, nor a model of that name in {registry}/, which has {listed(known)}. Name one of them, "
+            "or the folder of a run."
+        )
+    return Path(reference)
 
 
 def show(name: str | None, registry: Path = FOLDER) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from whet.stages.lineage import ancestors, find_parents
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import stored_columns, stored_dataset
 from whet.stages.registry import promote as move_alias
+from whet.stages.registry import resolve
 from whet.stages.tuned import Tuned, load_run
 from whet.types import Example, Output
 
@@ -173,13 +174,12 @@ def find_champion(reference: str, registry: Registry) -> Champion:
         name, version = reference.partition("@")[0], registry.find(reference).version
         found = Champion(open_run(registry.resolve(f"{name}@{version}")), name, version)
     else:
-        found = Champion(open_run(Path(reference)))
+        found = Champion(open_run(resolve(reference, registry.folder)))
     run = found.run
     if run.manifest["kind"] != "train":
-        raise RunError(
-            f"{run.path}: a run of kind '{run.manifest['kind']}' is not trained again; its parent is: "
-            f"{', '.join(str(one) for one in run.manifest.get('parents', [])) or 'it names none'}."
-        )
+        parents = ", ".join(str(one) for one in run.manifest.get("parents", []))
+        instead = f"its parent: {parents}" if parents else "a run of `whet train` or `whet auto`"
+        raise RunError(f"{run.path}: a run of kind '{run.manifest['kind']}' is not trained again. Name {instead}.")
     if load_recipe(run.path / "recipe.yaml").tasks:
         raise RunError(
             f"{run.path}: is a run of several tasks, and new rows are of one. Train that task by itself, and retrain that run; or train "
