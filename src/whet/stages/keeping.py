@@ -12,7 +12,7 @@ from whet.engine.state_store import StateStore
 from whet.errors import RecipeError
 from whet.files import cache_folder
 from whet.models.frozen import Bottom, Frozen, frozen_bottom, obstacle, why_not_kept
-from whet.models.memory import GIB
+from whet.report.plan import size
 from whet.stages.decide import Decision
 from whet.stages.job import Job
 from whet.stages.narrate import Narrator
@@ -35,7 +35,7 @@ def decided_keeping(job: Job) -> list[Decision]:
             raise RecipeError(f"train.keep_states is true, and {why}. Set it to auto.")
         return []
     if bottom is not None:
-        why = f"{_frozen(bottom)}: {needed_bytes(job, bottom) / GIB:,.2f} GiB for {len(_rows(job)):,} rows"
+        why = f"{_frozen(bottom)}: {size(needed_bytes(job, bottom))} for {len(_rows(job)):,} rows"
     return [Decision("train.keep_states", bottom is not None, why)]
 
 
@@ -130,7 +130,7 @@ def _frozen(bottom: Bottom) -> str:
 
 def _ending(frozen: Frozen, store: StateStore) -> str:
     """Return what was computed of what was asked for, and where it lay."""
-    held = f"{store.in_memory / GIB:,.2f} GiB in memory"
-    held += f" and {store.on_disk / GIB:,.2f} GiB on the disk" if store.on_disk else ""
+    held = f"{size(store.in_memory)} in memory"
+    held += f" and {size(store.on_disk)} on the disk" if store.on_disk else ""
     failed = f"; the disk took no more ({store.failed})" if store.failed else ""
     return f"Frozen blocks computed {frozen.computed:,} of the {frozen.asked:,} rows that were asked for; {held}{failed}."
