@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from whet.data.columns import look
 from whet.data.guess import FIELDS
 from whet.data.language import guess_language
 from whet.data.profile import Profile, profile
@@ -246,6 +247,32 @@ def test_language(text, language):
     assert guess_language([text]) == language
 
 
+def fields_of(file, text):
+    file.write_text(text, encoding="utf-8")
+    return [row.fields if isinstance(row, RawRow) else row.reason for row in read_files([file])]
+
+
+@pytest.mark.parametrize(
+    ("separator", "text"), [(",", "It rained"), (",", '"It rained, hard"'), ("\t", "It rained, hard"), ("|", "It rained")]
+)
+def test_a_header_that_lost_a_name_glues_no_column_to_the_texts(tmp_path, separator, text):
+    found = fields_of(tmp_path / "lost.csv", "comment\n" + "".join(f"{text}{separator}{place % 2}\n" for place in range(30)))
+    assert found[:2] == ["1 fields where the file has 2 columns", {"column_1": text.strip('"'), "column_2": "0"}]
+
+
+def test_quotes_around_some_of_the_texts_of_an_only_column_are_no_part_of_them(tmp_path):
+    lines = "".join(
+        f'"It rained, ""hard"" {place}\nall day"\n' if place % 3 else f"It rained, hard {place}\n" for place in range(30)
+    )
+    found = fields_of(tmp_path / "texts.csv", '"text"\n' + lines)
+    assert len(found) == 30 and found[:2] == [{"text": "It rained, hard 0"}, {"text": 'It rained, "hard" 1\nall day'}]
+
+
+def test_speech_in_the_texts_of_an_only_column_keeps_its_quotes(tmp_path):
+    lines = "".join(f'"Hello, you," he said for the {place}th time.\n' for place in range(30))
+    assert fields_of(tmp_path / "texts.csv", f"text\n{lines}")[3] == {"text": '"Hello, you," he said for the 3th time.'}
+
+
 def test_a_header_that_names_one_text_leaves_the_commas_to_the_texts(tmp_path):
     file = tmp_path / "texts.csv"
     file.write_text("text\n" + "".join(f"It rained all day {place}, and nobody came\n" for place in range(30)), encoding="utf-8")
@@ -267,6 +294,29 @@ def test_dates_are_no_text_and_no_classes_whatever_their_column_is_called(form):
     ]
     found = profile(rows)
     assert found.columns == {"text": "said"} and "'booked on file', which numbers or dates the rows" in found.reasons[-1]
+
+
+@pytest.mark.parametrize("value", ["{0}", "0{1}-{1:02}-{2}", "1.{1}.{2}", "{1}/5"])
+def test_numbers_codes_and_telephone_numbers_are_no_dates(value):
+    rows = [RawRow("f.csv", place, {"what": value.format(place, 1 + place % 9, 1000 + place)}) for place in range(1, 40)]
+    rows.append(RawRow("f.csv", 40, {"what": "n/a"}))  # so that it is no column of numbers
+    assert not look(rows)["what"].is_dates
+
+
+@pytest.mark.parametrize("gap", ["2024-03-01", "unknown"])
+def test_a_column_of_dates_may_begin_in_1970_and_have_gaps(gap):
+    rows = [
+        RawRow("f.csv", place, {"born": "1970-01-01" if place % 2 else f"1969-12-{1 + place % 28:02}"}) for place in range(40)
+    ]
+    assert look([*rows, RawRow("f.csv", 40, {"born": gap})])["born"].is_dates
+
+
+def test_the_language_is_that_of_most_rows_of_a_file_in_an_order():
+    english, german = (
+        "The card has not arrived and I would like to know. " * 10,
+        "Ich habe die Karte nicht bekommen, das ist schade. " * 10,
+    )
+    assert guess_language([english] * 60 + [german] * 2000) == "de"
 
 
 def test_numbers_to_be_learnt_are_told_by_their_range(tmp_path):

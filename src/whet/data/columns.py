@@ -13,9 +13,15 @@ from whet.data.labels import label_key
 from whet.data.names import is_date, is_identifier
 from whet.data.rows import RawRow
 from whet.data.telling import told
-from whet.data.times import seconds
+from whet.data.times import ORDERS, seconds
 
 Form = Literal["text", "number", "flag", "turns", "turn", "list", "other", "empty"]
+LOOKED_AT = 50
+"""Different values, from the first to the last of a column, that tell whether it holds dates."""
+DATES = 0.8
+"""Share of them above which it does."""
+PLAUSIBLE_S = (-5_364_662_400, 7_289_654_400)
+"""Seconds of dates that rows have: from 1800 to 2200. Others are rather telephone numbers or versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +56,10 @@ class Column:
 
     @property
     def is_dates(self) -> bool:
-        """Whether it holds dates, whatever it is called."""
-        values = list(self.counts)[:20]
-        return self.form == "text" and bool(values) and all(seconds(value, "day") or seconds(value, "month") for value in values)
+        """Whether nearly all that stands in it is dates, whatever it is called. Plain numbers are none: any of them is a stamp too."""
+        values = list(self.counts)
+        values = values[:: max(1, len(values) // LOOKED_AT)]
+        return self.form == "text" and sum(map(_is_date, values)) > DATES * len(values)
 
     @property
     def is_classes(self) -> bool:
@@ -144,6 +151,13 @@ def turns_of(value: object) -> list[Mapping[str, object]] | None:
 def is_turn(value: object) -> bool:
     """Whether this is one turn of a conversation, in OpenAI's or ShareGPT's form."""
     return isinstance(value, dict) and ("role" in value or "from" in value)
+
+
+def _is_date(value: str) -> bool:
+    if is_number(value):
+        return False
+    found = [moment for order in ORDERS if (moment := seconds(value, order)) is not None]
+    return bool(found) and PLAUSIBLE_S[0] <= found[0] < PLAUSIBLE_S[1]
 
 
 def _column(name: str, values: Sequence[object]) -> Column:

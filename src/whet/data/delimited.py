@@ -39,12 +39,12 @@ class Record(NamedTuple):
 def split_quoted(text: str, delimiter: str) -> list[str] | bool:
     """Return the fields of a record; True where a quote is still open at the end, False where quoting is broken."""
     if '"' not in text:
-        return text.split(delimiter)
+        return _fields_of(text, delimiter)
     fields, position = [], 0
     while True:
         opening = _OPENING.match(text, position)
         if opening is None:
-            end = text.find(delimiter, position)
+            end = text.find(delimiter, position) if delimiter else -1
             end = len(text) if end < 0 else end
             fields.append(text[position:end])
         else:
@@ -53,12 +53,16 @@ def split_quoted(text: str, delimiter: str) -> list[str] | bool:
             end = opening.end() + 1
             while end < len(text) and text[end] == " " and delimiter != " ":
                 end += 1
-            if end < len(text) and not text.startswith(delimiter, end):
+            if end < len(text) and not (delimiter and text.startswith(delimiter, end)):
                 return False
             fields.append(opening[1].replace('""', '"'))
         if end >= len(text):
             return fields
         position = end + len(delimiter)
+
+
+def _fields_of(text: str, delimiter: str) -> list[str]:
+    return text.split(delimiter) if delimiter else [text]
 
 
 def records(lines: Iterable[Line], dialect: Dialect) -> Iterator[Record]:
@@ -69,10 +73,8 @@ def records(lines: Iterable[Line], dialect: Dialect) -> Iterator[Record]:
             yield Record(line.number, None, "too long")
         elif not line.text.strip(" \r\ufeff"):
             continue
-        elif not dialect.delimiter:
-            yield Record(line.number, [line.text])
         elif not dialect.quoted:
-            yield Record(line.number, line.text.split(dialect.delimiter))
+            yield Record(line.number, _fields_of(line.text, dialect.delimiter))
         else:
             fields = split_quoted(line.text, dialect.delimiter)
             if fields is True:
@@ -80,9 +82,9 @@ def records(lines: Iterable[Line], dialect: Dialect) -> Iterator[Record]:
             if isinstance(fields, list):
                 yield Record(line.number, fields)
             else:
-                plain = line.text.split(dialect.delimiter)
-                fits = dialect.num_fields in (0, len(plain))
-                yield Record(line.number, plain if fits else None, "a quote is not closed, or text follows a closing quote")
+                unquoted = _fields_of(line.text, dialect.delimiter)
+                fits = dialect.num_fields in (0, len(unquoted))
+                yield Record(line.number, unquoted if fits else None, "a quote is not closed, or text follows a closing quote")
 
 
 def _gathered(first: Line, source: Iterator[Line], pending: deque[Line], dialect: Dialect) -> list[str] | bool:
@@ -118,20 +120,29 @@ def sniff(lines: Sequence[Line], suffix: str) -> Dialect | None:
     """Return the dialect of these first lines; none where they are no table. A .csv or .tsv always is one."""
     told = suffix in {".csv", ".tsv", ".tab"}
     best = max((_best_of(lines, delimiter) for delimiter in DELIMITERS), key=_rank)
-    if best.dialect.num_fields > 1 and (told or _is_table(best, lines)) and not _names_one_text(lines):
+    several = best.dialect.num_fields > 1 and (told or _is_table(best, lines))
+    if several and not _names_one_text(lines, best.dialect.delimiter):
         return best.dialect
-    if not told:
-        return None
-    single = _best_of(lines, ",")
-    if single.share >= 0.98 and single.quotes:
-        return single.dialect
-    return Dialect("", quoted=False, num_fields=1)
+    return _one_text(lines) if told else None
 
 
-def _names_one_text(lines: Sequence[Line]) -> bool:
-    """Whether the first line is the name of a column of texts and nothing else: separators below it are those of the texts."""
-    first = next((line.text for line in lines if line.text and line.text.strip()), "")
-    return plain(first.strip("\ufeff\r")) in TEXT
+def _names_one_text(lines: Sequence[Line], delimiter: str) -> bool:
+    """Whether the first line is the name of a column of texts and nothing else, and the separators below it are those of the texts.
+
+    In texts a space follows a comma. Where hardly a line is without a separator that something else follows, the lines are records whose
+    header has lost a name.
+    """
+    texts = [line.text.strip("\ufeff\r") for line in lines if line.text and line.text.strip()]
+    if not texts or plain(texts[0].strip('"')) not in TEXT:
+        return False
+    tight = re.compile(rf'{re.escape(delimiter)}(?! |"(?: |$))')  # a comma and a quote that closes speech are of the text too
+    return sum(1 for text in texts[1:] if tight.search(text)) < 0.9 * len(texts[1:])
+
+
+def _one_text(lines: Sequence[Line]) -> Dialect:
+    """Return how texts are written that are the only field; where quotes enclose some of them, they are no part of the text."""
+    trial = _trial(lines, "", quoted=True)
+    return replace(trial.dialect, quoted=trial.quotes and trial.share >= 0.98)
 
 
 def header_dialect(lines: Sequence[Line], columns: Collection[str]) -> Dialect | None:
@@ -185,6 +196,9 @@ def _trial(lines: Sequence[Line], delimiter: str, *, quoted: bool) -> _Trial:
         return _Trial(Dialect(delimiter, quoted, 1), 0.0, spans=False, quotes=False)
     num_fields, agreeing = counts.most_common(1)[0]
     num_lines = sum(1 for line in lines if line.text and line.text.strip())
-    quotes = quoted and any(line.text is not None and re.search(rf'(?:^|{re.escape(delimiter)}) *"', line.text) for line in lines)
+    quotes = quoted and any(
+        line.text is not None and re.search(rf'(?:^{f"|{re.escape(delimiter)}" if delimiter else ""}) *"', line.text)
+        for line in lines
+    )
     share = max(0, agreeing - broken) / sum(counts.values())
     return _Trial(Dialect(delimiter, quoted, num_fields), share, spans=len(found) < num_lines, quotes=quotes)

@@ -22,7 +22,7 @@ from whet.data.keys import content_key, target_key, text_key
 from whet.data.making import Made
 from whet.data.rows import Reject
 from whet.data.store import hashed_parts, line_tail
-from whet.data.times import Order, evidence, seconds
+from whet.data.times import ORDERS, Order, evidence, seconds
 from whet.data.units import beginnings_of
 from whet.files import naming
 from whet.types import Example
@@ -107,7 +107,7 @@ def _columns(rows: Sequence[Example], words: Mapping[str, dict[str, int]]) -> di
         columns["part"] = np.array([-1 if row.part is None else number("part", row.part) for row in rows], np.int32)
     if any(row.time is not None for row in rows):
         columns["time_told"] = np.array([0 if row.time is None else TIMED | evidence(row.time) for row in rows], np.uint8)
-        for order in ("day", "month"):
+        for order in ORDERS:
             columns[f"time_{order}"] = np.array([_seconds(row.time, order) for row in rows], np.float64)
     return columns
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 Order = Literal["day", "month", "unclear"]
+ORDERS: tuple[Order, Order] = ("day", "month")
+"""What may stand first."""
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 PARTS = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:,?[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?")
 DATE, FIRST_LARGE, SECOND_LARGE, DOTTED, DIFFERENT = 1, 2, 4, 8, 16
