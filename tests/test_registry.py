@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from whet.cli import app, main
 from whet.errors import Refused, RunError
 from whet.files import file_hash, write_json
 from whet.registry import Registry, is_reference
-from whet.run import Run
+from whet.run import Run, open_run
 from whet.stages.registry import resolve
 from whet.stages.retrain import find_champion
 
@@ -231,3 +232,11 @@ def test_a_name_that_is_neither_registered_nor_a_run_is_told_with_those_that_are
     with pytest.raises(RunError, match="which has tickets"):
         find_champion("tikets", Registry(Path("registry")))
     assert resolve("runs/none", Path("registry")) == Path("runs/none")  # plainly a folder: whoever opens it says so
+
+
+def test_a_run_that_is_not_there_is_told_with_the_latest_by_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for age, name in enumerate("fbdcea"):
+        os.utime(write_run(tmp_path / "runs" / name) / "manifest.json", (1e9 - age, 1e9 - age))
+    with pytest.raises(RunError, match="The latest under runs/: e, c, d, b, f"):
+        open_run(Path("runs/z"))

@@ -262,7 +262,8 @@ def open_run(path: Path) -> Run:
     except ValueError as error:
         raise RunError(f"{str(path)!r}: cannot be the name of a run: {error}.") from None
     if not there:
-        known = sorted(inner.name for inner in RUNS.glob("*/") if (inner / MANIFEST).is_file())[-5:]
+        held = [inner for inner in RUNS.glob("*/") if (inner / MANIFEST).is_file()]
+        known = [inner.name for inner in sorted(held, key=lambda inner: (inner / MANIFEST).stat().st_mtime)[-5:]]
         hint = f" The latest under runs/: {', '.join(known)}." if known else ""
         raise RunError(f"{path}: there is no such run.{hint} Name a folder that `whet train` or `whet auto` wrote.")
     if not (path / MANIFEST).is_file():
