@@ -182,6 +182,44 @@ def test_conversations_and_their_continuations_are_the_same_on_the_disk(seed, nu
         alike(Data(path=str(file), messages="messages"), CHAT, Path(name))
 
 
+ODD = {
+    "unclear": ["03/04/2024", "05/05/2024", "11/12/2023", "2024-01-01"],
+    "contradictory": ["13/04/2024", "04/13/2024", "05/05/2024"],
+    "the same day and month": ["03/03/2024", "05/05/2024", "11/11/2023", "2024-01-01"],
+    "one moment": ["2024-01-01"],
+    "before 1970, and zones": ["-86400", "-86400.5", "1969-12-31", "2024-03-05T10:00:00+02:00", "2024-03-05T08:00:00Z", "2024-03-05 08:00"],
+    "none": [""],
+    "no dates": ["soon", "later"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("when", ODD)
+def test_times_that_are_hard_to_read_are_told_alike_on_the_disk(when, tmp_path, monkeypatch):
+    monkeypatch.setattr(raw, "STRETCH", 7)
+    with (tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = [(" ".join(WORDS[place : place + 6]), "ab"[place % 2], ODD[when][place % len(ODD[when])]) for place in range(40)]
+        csv.writer(file).writerows([("text", "label", "when"), *rows])
+    data = Data(path=str(tmp_path / "rows.csv"), text="text", label="label", time="when", max_reject_fraction=1)
+    found = alike(data, CLASSIFY, tmp_path)
+    expected = {
+        "unclear": "rows.csv:2: 'when' has dates of which no row tells", "contradictory": "rows.csv:2: 'when' has dates",
+        "one moment": "the rows have 1 different time ", "none": "", "no dates": "",
+    }  # fmt: skip
+    assert isinstance(found, str) == (when in expected) and expected.get(when, "") in str(found)
+
+
+@pytest.mark.parametrize("parts", [[""], ["test", "dev"], ["train"], [" Train ", "HOLD-OUT", "", "mine"]])
+def test_a_column_of_parts_is_told_alike_on_the_disk(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(raw, "STRETCH", 7)
+    with (tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = [(" ".join(WORDS[2 * place :][:6]), "ab"[place // 4 % 2], parts[place % len(parts)]) for place in range(40)]
+        csv.writer(file).writerows([("text", "label", "part"), *rows])
+    data = Data(path=str(tmp_path / "rows.csv"), text="text", label="label", part="part", max_reject_fraction=1)
+    found = alike(data, CLASSIFY, tmp_path)
+    assert isinstance(found, str) == (parts in ([""], ["test", "dev"]))
+    assert isinstance(found, dict) or "no row has the part 'train' in 'part'" in found
+
+
 @pytest.fixture
 def rows_file(tmp_path, monkeypatch):
     """A file that counts as large, and an empty cache."""
