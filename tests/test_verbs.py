@@ -166,7 +166,11 @@ def test_what_auto_became_is_stored_with_its_reason(classified):
     assert decisions["technique"]["value"] == "lora"
     assert all(decision["reason"] for decision in decisions.values())
     chosen = load_run(classified.path).recipe.train.model_dump()
-    anew = {"parallel", "gradient_checkpointing"}  # of the machine, on which the run may go on elsewhere; they change no result
+    anew = {
+        "parallel",
+        "gradient_checkpointing",
+        "keep_states",
+    }  # of the machine, on which the run may go on elsewhere; they change no result
     assert {key for key, value in chosen.items() if value == "auto"} <= anew
     left = {key for key, value in dotted(load_run(classified.path).recipe.model_dump(mode="json")) if value == "auto"}
     assert left - {"continual.weights"} <= set(decisions)  # of stages that are merged, and nothing is merged here

@@ -68,7 +68,7 @@ def test_no_database_and_none_is_made(tmp_path):
         list(asked.collect(None))
     assert not list(tmp_path.iterdir())
     (tmp_path / "no.sqlite").write_text("text,label\n" * 100)
-    with pytest.raises(DataError, match="not a database"):
+    with pytest.raises(DataError, match="is no SQLite database"):
         list(asked.collect(None))
 
 

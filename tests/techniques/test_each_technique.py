@@ -150,8 +150,8 @@ def test_virtual_tokens_use_up_context(name, builder):
     ("name", "settings", "architecture", "error", "words"),
     [
         ("bitfit", {}, "llama", ModelError, "no biases to learn. Use technique 'ia3' or 'lora'"),
-        ("prefix", {"length": 128}, "gpt2", ModelError, "Allowed: 1 to 127"),
-        ("prompt", {"length": 500}, "gpt2", ModelError, "Allowed: 1 to 127"),
+        ("prefix", {"length": 128}, "gpt2", ModelError, "Allowed: 1 to 120"),
+        ("prompt", {"length": 500}, "gpt2", ModelError, "Allowed: 1 to 120"),
         ("full", {"layers": 3}, "bert", ModelError, "Allowed: 1 to 2, or all"),
         ("full", {"layers": 0}, "bert", RecipeError, "layers"),
         ("lora", {"variant": "dora", "init": "pissa"}, "bert", RecipeError, "do not go together"),
