@@ -316,7 +316,7 @@ def test_the_language_is_that_of_most_rows_of_a_file_in_an_order():
         "The card has not arrived and I would like to know. " * 10,
         "Ich habe die Karte nicht bekommen, das ist schade. " * 10,
     )
-    assert guess_language([english] * 60 + [german] * 2000) == "de"
+    assert guess_language([english] * 600 + [german] * 3000) == "de"
 
 
 def test_numbers_to_be_learnt_are_told_by_their_range(tmp_path):
