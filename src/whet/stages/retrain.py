@@ -19,32 +19,31 @@ from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
 from whet.data.table import Reading
 from whet.display import quoted
-from whet.engine.machine import computing
-from whet.engine.order import permutation
 from whet.errors import DataError, Interrupted, RecipeError, Refused, RunError
 from whet.files import json_text, write_json, write_together
-from whet.models.save import load_base, read_card
+from whet.models.save import read_card
 from whet.recipe import Recipe
 from whet.recipe_file import build_recipe, load_recipe
 from whet.registry import CHALLENGER, CHAMPION, FOLDER, Registry, fingerprint, is_reference
 from whet.report.challenge import FEWEST, SETS, Rows, build_challenge
 from whet.report.challenge_html import render_challenge
-from whet.report.scores import Group, Resampling
+from whet.report.scores import Resampling
 from whet.run import Run, free_path, open_run
 from whet.stages import train as training
 from whet.stages.augment import augmented
-from whet.stages.build import asked_metrics, build_objective, check_plugins, measured_by, metric_settings, plugin_folder
+from whet.stages.build import build_objective, check_plugins, plugin_folder
 from whet.stages.evaluate import evaluate
 from whet.stages.feedback import feedback_rows
 from whet.stages.finished import parent
 from whet.stages.gate import CHALLENGE, objection, stored_challenge
 from whet.stages.lineage import ancestors, find_parents
 from whet.stages.narrate import SILENT, Narrator
+from whet.stages.pairing import paired_answers
 from whet.stages.prepare import stored_columns, stored_dataset
 from whet.stages.registry import promote as move_alias
 from whet.stages.registry import resolve
-from whet.stages.tuned import Tuned, load_run
-from whet.types import Example, Output
+from whet.stages.tuned import load_run
+from whet.types import Example
 
 PAGE = "retrain.html"
 MARK = "retrain"
@@ -357,7 +356,7 @@ def _compare(run: Run, noted: Challenge, recipe: Path | None, narrator: Narrator
     number = None
     if noted.name is not None and noted.version is not None:
         number = Registry(Path(noted.registry)).note_challenger(noted.name, noted.version, fingerprint(run.path))
-    groups = {which: _groups(champion, challenger, sets[which], which, narrator) for which in SETS}
+    groups = {which: paired_answers(champion, challenger, sets[which], which, narrator) for which in SETS}
     found = build_challenge(
         groups=groups,
         metric=settings.metric,
@@ -369,36 +368,6 @@ def _compare(run: Run, noted: Challenge, recipe: Path | None, narrator: Narrator
     )
     head = {"champion": noted.champion, "version": noted.version, "name": noted.name, "sources": list(noted.sources)}
     return {**head, "new_rows": noted.new_rows, "new_classes": list(noted.new_classes), **found}
-
-
-def _groups(champion: Tuned, challenger: Tuned, examples: Sequence[Example], which: Rows, narrator: Narrator) -> list[Group]:
-    """Return test rows with the answers of both, in the metrics of the challenger's recipe."""
-    settings, objective = challenger.recipe.evaluate, challenger.objective
-    examples = _drawn(examples, settings.max_rows, settings.seed, 0)
-    given, of_answers = measured_by(objective, tuple(asked_metrics(challenger.recipe).values()), challenger.folder)
-    changed = {name: metric_settings(challenger.recipe, name) for name in (*given, *of_answers)}
-    narrator.say(f"Asking champion and challenger {len(examples):,} {which} test rows ...")
-    groups = []
-    if given:
-        for one in (champion, challenger) if objective.reference else ():
-            one.policy.reference = load_base(one.card)
-        theirs = {CHAMPION: champion.finite_outputs(champion.policy, examples)}
-        groups.append(Group(given, examples, challenger.finite_outputs(challenger.policy, examples), theirs, changed))
-    if of_answers:
-        asked = _drawn(examples, settings.max_generated, settings.seed, 1)
-        groups.append(Group(of_answers, asked, _answers(challenger, asked), {CHAMPION: _answers(champion, asked)}, changed))
-    return groups
-
-
-def _drawn(examples: Sequence[Example], most: int | None, seed: int, draw: int) -> list[Example]:
-    if most is None or len(examples) <= most:
-        return list(examples)
-    return [examples[index] for index in sorted(permutation(seed, draw, len(examples))[:most].tolist())]
-
-
-def _answers(tuned: Tuned, asked: Sequence[Example]) -> list[Output]:
-    with computing(tuned.precision, tuned.policy.device):
-        return list(tuned.objective.answers(tuned.policy, asked, tuned.recipe.evaluate.max_new_tokens))
 
 
 def _register(
