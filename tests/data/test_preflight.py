@@ -60,6 +60,15 @@ def test_cut_rows_and_lost_answers_are_counted(dataset):
     assert "In 1 of them (train) the answer is cut away entirely" in said and "1 of 4 train rows have no token to learn" in said
 
 
+def test_rows_that_cutting_makes_the_same_are_refused_where_texts_are_told_apart(dataset):
+    rows = [Row(id=number, ids=torch.tensor([1, END])) for number in range(3)]
+    findings = look(dataset, rows, [9, 7, 12], head="classify", max_length=2)
+    assert findings[0].level == "refuse" and "All 3 train rows are the same once they are cut" in findings[0].sentence
+    assert findings[0].remedy.startswith("Raise train.max_length")
+    told = [*rows[:2], Row(id=2, ids=torch.tensor([3, END]))]
+    assert all(one.level != "refuse" for one in look(dataset, told, [9, 7, 12], head="classify", max_length=2))
+
+
 def test_the_remedy_for_cut_rows_is_one_that_can_be_taken(dataset):
     cut = [row([5] * 8, [0] * 7 + [1])] * 4
 

@@ -219,6 +219,9 @@ def _cut(part: str, rows: Sequence[Row], full: Sequence[int], head: str, max_len
             remedy,
         )
     ]
+    if head not in WRITES and len(cut) > 1 and len({tuple(row.ids.tolist()) for row in rows}) == 1:
+        said = f"All {len(rows):,} {part} rows are the same once they are cut, so nothing tells them apart."
+        findings.append(Finding("refuse", said, remedy))
     lost = sum(not any(_flags(row)) for row in cut) if head in WRITES else 0
     if lost:
         findings.append(Finding("warn", f"In {lost:,} of them ({part}) the answer is cut away entirely.", remedy))
