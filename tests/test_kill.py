@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from whet import cli
+from whet.recipe_file import build_recipe
 from whet.run import Run
+from whet.stages import train as training
 from whet.testing.tiny import ANSWERS, tiny_texts
 
 # No validation improves on the first by 10 nats, so "classify" stops after three, at step 12, and its best step is the 4th.
@@ -350,3 +352,24 @@ def test_the_same_recipe_and_seed_give_the_same_bytes(name, recipes, whet, tmp_p
     code, said = whet("train", recipes / f"{name}.yaml", "--out", tmp_path / "other", "--set", "train.seed=1")
     assert code == 0, said
     assert end(tmp_path / "other") != expected
+
+
+def test_killed_after_its_last_step_a_run_that_only_scores_ends_in_the_same_bytes(tmp_path, monkeypatch):
+    """What is left to do is to fit the temperature: in bf16, where a product that is laid out for learning rounds otherwise than one that is not."""
+    monkeypatch.chdir(tmp_path)
+    lines = [f"question number {place} about {'cards' if place % 2 else 'loans'},{place % 2}\n" for place in range(80)]
+    Path("rows.csv").write_text("text,label\n" + "".join(lines), encoding="utf-8")
+    train = {"max_steps": 3, "checkpoint": {"every": 1}, "precision": "bf16", "refit": False, "batch_size": 8}
+    values = {
+        "model": "builtin:minilm",
+        "objective": "classify",
+        "technique": "lora",
+        "data": {"path": "rows.csv", "text": "text", "label": "label"},
+        "train": train,
+    }
+    whole = training.train(build_recipe(values, "here"), out=tmp_path / "whole")
+    shutil.copytree(whole.path, tmp_path / "killed")
+    shutil.rmtree(tmp_path / "killed" / "model")
+    training.resume(tmp_path / "killed")
+    for name in ("adapter_model.safetensors", "heads.safetensors"):
+        assert (tmp_path / "killed" / "model" / name).read_bytes() == (whole.model / name).read_bytes()

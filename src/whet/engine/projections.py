@@ -9,7 +9,9 @@ Shapes: T tokens, D width of the input, O width of all outputs together, R ranks
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -73,6 +75,23 @@ def watched(module: nn.Module) -> bool:
     return bool(hooks) or "forward" in vars(module)
 
 
+_LASTING: ContextVar[bool] = ContextVar("lasting products", default=False)
+
+
+@contextmanager
+def lasting_products() -> Iterator[None]:
+    """Within this, what is laid out for products is kept from the first pass on, be it one that learns or not.
+
+    Laid out or not, a product rounds differently: a process that resumes training, and only scores before it learns, if it learns at
+    all, would otherwise find other numbers than the one that has learnt.
+    """
+    before = _LASTING.set(True)
+    try:
+        yield
+    finally:
+        _LASTING.reset(before)
+
+
 class Projections:
     """Groups of layers, by a name that the caller gives, and what is kept of each."""
 
@@ -103,7 +122,7 @@ class Projections:
         kept = self.stacks.get(name)
         if kept is not None and (len(kept.key) != len(key) or kept.downs.dtype != dtype):
             kept = None
-        keeps = torch.is_grad_enabled() or kept is not None  # what only scores and predicts keeps nothing
+        keeps = torch.is_grad_enabled() or kept is not None or _LASTING.get()  # what only scores and predicts keeps nothing
         with torch.no_grad():
             stack = _fill(parts, key, dtype, kept, packs=keeps and can_pack())
         if keeps:

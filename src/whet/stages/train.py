@@ -18,6 +18,7 @@ from whet.engine.fit import TrainPlan, calibrate
 from whet.engine.machine import describe, peak_accelerator_memory, peak_memory
 from whet.engine.packed_attention import named, why_not
 from whet.engine.parallel import from_first, leads, size, wait
+from whet.engine.projections import lasting_products
 from whet.engine.shards import gather
 from whet.errors import Interrupted, RunError
 from whet.files import whole_folder, write_whole
@@ -224,6 +225,7 @@ def write_run(run: Run, recipe: Recipe, job: Job) -> None:
     run.checkpoints.mkdir()
 
 
+@lasting_products()
 def _train(job: Job, run: Run, folder: Path | None, narrator: Narrator, load_s: float) -> None:
     begun = time.monotonic()
     run = _paced(job, run, load_s)
