@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from pydantic_core import PydanticCustomError
 
 from whet.recipe_data import COLLECTED, SOURCES, Data
-from whet.recipe_parts import Auto, Choice, Names, Plugin, Section
+from whet.recipe_parts import Auto, Choice, Names, Plugin, Plugins, Section
 
 STANDARD: dict[tuple[str, ...], str] = {("train", "schedule"): "linear", ("train", "optimiser"): "adamw"}
 
@@ -261,7 +261,7 @@ class Recipe(Section):
     gate: tuple[GateRule, ...] = ()
     """Rules that the model must pass to be used: `whet evaluate` exits 3 where it does not."""
     search: Search | None = None
-    trackers: tuple[Plugin, ...] = ()
+    trackers: Plugins = ()
     """Tools that mirror the run, such as tensorboard, mlflow, wandb. One that fails never stops it."""
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Name of the run; its folder is runs/DATE-NAME."""

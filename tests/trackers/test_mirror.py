@@ -197,6 +197,11 @@ def test_a_key_of_the_environment_is_left_out_of_what_is_said(desk, monkeypatch)
     assert run.manifest["trackers"][0]["error"] == "OSError: no entry with [MLFLOW_TRACKING_PASSWORD]"
 
 
+def test_one_tracker_needs_no_list(desk):
+    alone, listed = (load_recipe(desk / "recipe.yaml", [f"trackers={value}"]) for value in ("tensorboard", "[tensorboard]"))
+    assert alone.trackers == listed.trackers and [one.name for one in alone.trackers] == ["tensorboard"]
+
+
 def test_a_record_gives_its_numbers_only():
     record = {
         "kind": "validation",
