@@ -226,7 +226,7 @@ def test_a_record_gives_its_numbers_only():
         ("[{name: mlflow, uri: 'http://a:b@c'}]", "MLFLOW_TRACKING_PASSWORD"),
         ("[./absent.py]", "absent.py"),
         ("[lora]", "trackers"),
-        ("tensorboard", "trackers"),
+        ("3", "trackers"),
         ("[{project: x}]", "name"),
     ],
 )
