@@ -309,6 +309,16 @@ def test_the_number_of_workers_does_not_change_what_is_kept(rows_file):
     assert files_of(rows_file.parent / "by1") == files_of(rows_file.parent / "by3") == in_memory(rows_file.parent)
 
 
+def test_another_model_that_finds_names_makes_all_stretches_anew(rows_file, monkeypatch):
+    data = Data(**RECIPE["data"])
+    (work := rows_file.parent / "work").mkdir()
+    prepare_stored(data, CLASSIFY, None, Shelving(work, num_workers=1))
+    monkeypatch.setattr(shelves, "finders_of", lambda data: {"names": "another hash"})
+    again = Shelving(work, num_workers=1)
+    prepare_stored(data, CLASSIFY, None, again)
+    assert again.num_kept == 0
+
+
 def test_a_full_disk_is_said_and_what_was_made_stays(rows_file, monkeypatch):
     real, left = shelves.write_stretch, [7]
 

@@ -14,6 +14,7 @@ NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 PARTS = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(?:,?[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?")
 DATE, FIRST_LARGE, SECOND_LARGE, DOTTED, DIFFERENT = 1, 2, 4, 8, 16
 YEARS = re.compile(r"\d{4}(-\d{2})?")
+YEAR_FIRST = re.compile(r"(\d{4})[/.-](\d{1,2})[/.-](\d{1,2})(\D.*)?")
 LARGEST_S, LARGEST_MS, LARGEST_US = 1e11, 1e14, 1e17
 """Numbers below which a stamp is one of seconds, of milliseconds or of microseconds; above, of nanoseconds."""
 
@@ -41,13 +42,16 @@ def order_of(told: Iterable[int]) -> Order:
 def seconds(text: str, order: Order) -> float | None:
     """Return the seconds since 1970 that a text says; None where it says no time. A time without a zone is taken as UTC.
 
-    Read are ISO 8601 (also a year, or year and month), numbers of seconds to nanoseconds, and three numbers with the year last.
+    Read are ISO 8601 (also a year, or year and month), numbers of seconds to nanoseconds, and three numbers with the year first or
+    last.
     """
     text = text.strip()
     try:
         if (match := PARTS.fullmatch(text)) is not None:
             return _three(match, order)
-        if YEARS.fullmatch(text):
+        if (match := YEAR_FIRST.fullmatch(text)) is not None:
+            text = f"{match[1]}-{match[2]:0>2}-{match[3]:0>2}{match[4] or ''}"
+        elif YEARS.fullmatch(text):
             text = f"{text}-01-01"[:10]
         elif NUMBER.fullmatch(text) and not re.fullmatch(r"(19|20)\d{6}", text):
             return _stamp(float(text))
