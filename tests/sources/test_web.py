@@ -301,6 +301,18 @@ def test_a_redirect_is_held_to_the_same(site, target):
         rows_of(web(site, "/a"))
 
 
+def test_a_page_of_a_sitemap_that_leads_elsewhere_is_left_out_and_the_others_are_read(site):
+    pages = "".join(f"<url><loc>{site.url}/{name}</loc></url>" for name in ("a", "gone", "b"))
+    site.pages = {
+        "/sitemap.xml": Reply(f"<urlset>{pages}</urlset>", 200, (("content-type", "application/xml"),)),
+        "/a": Reply(page(1)), "/b": Reply(page(2)), "/gone": Reply("", 302, (("location", "http://169.254.169.254/latest"),)),
+    }  # fmt: skip
+    source = plugins.build("sources", "web", {"sitemaps": f"{site.url}/sitemap.xml", "private": True, "delay_s": 0})
+    rows = [row for page in source.collect(None) for row in page.rows]
+    assert [type(row).__name__ for row in rows] == ["RawRow", "Reject", "RawRow"]
+    assert "is redirected: http://169.254.169.254/latest: leads to 169.254.169.254" in rows[1].reason
+
+
 def test_redirects_in_a_ring_end(site):
     site.pages = {"/a": Reply("", 301, (("location", "/b"),)), "/b": Reply("", 301, (("location", "/a"),))}
     with pytest.raises(DataError, match="redirects in a row"):

@@ -30,6 +30,10 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 AGENT = "whet"
 
 
+class Astray(DataError):
+    """A redirect that leads where nothing may be asked."""
+
+
 class Passing(Exception):
     """A failure that may have gone a moment later."""
 
@@ -76,17 +80,21 @@ class Patience:
 def fetch(
     url: str, reach: Reach, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes | None = None
 ) -> Answer:
-    """Return the answer to one request, whatever its status, redirects followed. Raises Passing, and DataError where it must not be asked.
+    """Return the answer to one request, whatever its status, redirects followed. Raises Passing, and DataError where it must not be asked: Astray where a
+    redirect leads there.
 
     Headers that may hold a secret (all but user-agent and accept) go to the first host only, and never from https on to http.
     """
     deadline = time.monotonic() + reach.timeout_s
     first, sent = _checked(url, reach), {"user-agent": AGENT, **{name.lower(): one for name, one in (headers or {}).items()}}
-    for _ in range(REDIRECTS + 1):
-        parts = _checked(url, reach)
-        if host_of(parts) != host_of(first) or (first.scheme, parts.scheme) == ("https", "http"):
-            sent = {name: one for name, one in sent.items() if name in {"user-agent", "accept"}}
-        answer = _once(parts, reach, deadline, method, sent, body)
+    for followed in range(REDIRECTS + 1):
+        try:
+            parts = _checked(url, reach)
+            if host_of(parts) != host_of(first) or (first.scheme, parts.scheme) == ("https", "http"):
+                sent = {name: one for name, one in sent.items() if name in {"user-agent", "accept"}}
+            answer = _once(parts, reach, deadline, method, sent, body)
+        except DataError as error:
+            raise Astray(str(error)) if followed else error from None
         target = answer.headers.get("location")
         if answer.status not in {301, 302, 303, 307, 308} or target is None:
             return answer
@@ -94,7 +102,7 @@ def fetch(
             method, body = ("HEAD" if method == "HEAD" else "GET"), None
             sent.pop("content-type", None)
         url = urljoin(answer.url, target)
-    raise DataError(f"{shown(url)}: more than {REDIRECTS} redirects in a row. Name the address that they lead to.")
+    raise Astray(f"{shown(url)}: more than {REDIRECTS} redirects in a row. Name the address that they lead to.")
 
 
 def patiently(ask: Callable[[], Answer], patience: Patience, what: str) -> Answer:

@@ -10,7 +10,7 @@ from urllib.parse import urldefrag, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from whet.collect.fetch import Answer, Patience, Reach, host_of, shown
+from whet.collect.fetch import Answer, Astray, Patience, Reach, host_of, shown
 from whet.collect.page import Mark, Page, now
 from whet.collect.sitemap import pages_of
 from whet.collect.visits import Visits, hosts_of
@@ -87,8 +87,14 @@ class Web(Source):
         if after is not None:
             last, begin = str(after["url"]), int(str(after["done"]))
             begin = pages.index(last) + 1 if last in pages else begin
+        named = {urldefrag(url)[0] for url in self.urls}
         for number, url in enumerate(pages[begin:], begin + 1):
-            row, date = self._row(url, visits)
+            try:
+                row, date = self._row(url, visits)
+            except Astray as error:  # of one of a sitemap's pages; whoever names a page wants that one
+                if url in named:
+                    raise
+                row, date = _none(url, f"is redirected: {error}", "Nothing to do, unless the page is wanted."), now()
             yield Page((row,), {"url": url, "done": number}, date)
 
     def _pages(self, visits: Visits) -> Iterator[str]:
