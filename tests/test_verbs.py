@@ -501,8 +501,10 @@ def flipped(content):
 @pytest.mark.parametrize("kind", ["classify", "sft"])
 def test_scoring_takes_no_larger_batches_than_training_may(kind, encoder, decoder, tmp_path, monkeypatch):
     sizes = []
-    hidden = Policy.hidden
-    monkeypatch.setattr(Policy, "hidden", lambda self, batch: sizes.append(batch.lengths) or hidden(self, batch))
+    computed = Policy.computed
+    monkeypatch.setattr(
+        Policy, "computed", lambda self, batch, places=None: sizes.append(batch.lengths) or computed(self, batch, places)
+    )
     if kind == "classify":
         table = write_table(tmp_path / "rows.csv", labelled(60))
         made = recipe(encoder, {"path": str(table), "text": "text", "label": "label"}, kind, max_tokens=40)
