@@ -382,7 +382,8 @@ def test_what_another_process_sweeps_at_the_same_time_is_left_to_it(rows_file, m
         return there
 
     monkeypatch.setattr(Path, "is_dir", gone)
-    heard()
+    run, _ = heard()
+    assert not real(old) and without_manifest(run) == in_memory(rows_file.parent)
 
 
 def test_who_stops_it_is_told_how_to_go_on(rows_file, monkeypatch):
