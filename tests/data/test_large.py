@@ -35,6 +35,7 @@ from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import located, prepare_run
 
 CLASSIFY = ("text", "label")
+SEVERAL = ("text", "labels")
 CHAT = ("messages",)
 
 
@@ -73,7 +74,7 @@ def alike(data: Data, needs: tuple[str, ...], folder: Path) -> dict[str, bytes] 
 WORDS = ["".join(random.Random(seed).choices("abcdefghiklmnoprstuvwxä", k=3 + seed % 7)) for seed in range(120)]
 
 
-def table(path: Path, seed: int, number: int, *, others: list[str] | None = None) -> list[str]:
+def table(path: Path, seed: int, number: int, *, others: list[str] | None = None, several: bool = False) -> list[str]:
     """Rows of every kind of trouble; `others` are texts of another file that some are equal or near to. Returns its texts."""
     drawn = random.Random(seed)
     texts: list[str] = []
@@ -93,6 +94,10 @@ def table(path: Path, seed: int, number: int, *, others: list[str] | None = None
             ["", "", "", " Anna@Example.org", "  \u200b", " <b>caf\u00c3\u00a9</b>", ' "quoted", text', " \U0001f600"]
         )
         label = drawn.choice(["a", "b", "B ", "", "c"]) if drawn.random() < 0.15 else "abc"[place % 3]
+        if several:
+            label = "|".join(
+                [label, *drawn.choices(["a", "A", "b", " c", "c", "other one", "d", f"rare {place // 9}"], k=drawn.randint(0, 4))]
+            )
         group = drawn.choice(["", f"c{drawn.randrange(number)}", f"c{drawn.randrange(5)}"])
         part = drawn.choice(["train", "train", "train", "Training", "dev", "validation", "test", "hold-out", "", "all"])
         day, month = drawn.randint(1, 28), drawn.randint(1, 12)
@@ -103,7 +108,7 @@ def table(path: Path, seed: int, number: int, *, others: list[str] | None = None
     return texts
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     number=st.integers(3, 160),
@@ -115,10 +120,11 @@ def table(path: Path, seed: int, number: int, *, others: list[str] | None = None
     synonyms=st.sampled_from([{}, {"b": "a"}, {"c": "other one"}]),
     stratify=st.booleans(),
     divided=st.sampled_from(["drawn", "drawn", "part", "time", "folds"]),
+    several=st.booleans(),
     stretch=st.integers(1, 40),
 )
 def test_rows_on_the_disk_give_the_bytes_of_rows_in_memory(
-    seed, number, held, near, conflicts, group, redact, synonyms, stratify, divided, stretch
+    seed, number, held, near, conflicts, group, redact, synonyms, stratify, divided, several, stretch
 ):
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(raw, "STRETCH", stretch)
@@ -127,15 +133,16 @@ def test_rows_on_the_disk_give_the_bytes_of_rows_in_memory(
         split: dict[str, object] = {"stratify": stratify, "seed": seed}
         split |= {"folds": 2 + seed % 3, "fold": seed % 2} if divided == "folds" else {}
         columns = {"part": {"part": "part"}, "time": {"time": "when"}}.get(divided, {})
-        texts = table(folder / "train.csv", seed, number)
+        columns |= {"labels" if several else "label": "label"}
+        texts = table(folder / "train.csv", seed, number, several=several)
         for place, source in enumerate(held):
-            table(folder / f"{source}.csv", seed + 1 + place, max(3, number // 4), others=texts)
+            table(folder / f"{source}.csv", seed + 1 + place, max(3, number // 4), others=texts, several=several)
         data = Data(
-            path=str(folder / "train.csv"), text="text", label="label", group=group, slices=("channel",), redact=redact,
+            path=str(folder / "train.csv"), text="text", group=group, slices=("channel",), redact=redact,
             conflicts=conflicts, duplicates={"near": near}, label_synonyms=synonyms, split=split, **columns,
             max_reject_fraction=1, max_leak_fraction=0.5, **{source: str(folder / f"{source}.csv") for source in held},
         )  # fmt: skip
-        alike(data, CLASSIFY, folder)
+        alike(data, SEVERAL if several else CLASSIFY, folder)
 
 
 @pytest.mark.parametrize("needs", [("text", "value"), ("text",), ("text", "token_labels"), ("prompt", "chosen", "rejected")])

@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from whet.data.by_time import by_time
 from whet.data.shelf import Ints, Stored, first_places
 from whet.data.split import PARTS, RARE, Shares, exact_shares, place, sizes_of, too_few_for_folds
+from whet.data.stratify import Labelled, placed_by_labels
 
 MANY = 1 << 16
 """Units whose draw is made at a time."""
@@ -106,6 +107,9 @@ def _placed(rows: Stored, units: StoredUnits, exact: Shares, seed: int, stratify
     numbers = {name: number for number, name in enumerate(exact)}
     part = np.full(len(units), -1, np.int16)
     drawn = _drawn(units, seed)
+    if stratify and rows.column("several_counts").any():
+        part[drawn] = placed_by_labels(_labelled(rows, units, drawn), units.sizes[drawn], list(exact.values()))
+        return part
     stratum, names = _strata(rows, units, stratify)
     carried = dict.fromkeys(exact, Fraction(0))
     for code in sorted(range(len(names)), key=lambda one: names[one]):
@@ -176,6 +180,19 @@ def _drawn(units: StoredUnits, seed: int) -> Ints:
         some = units.keys[begin : begin + MANY].tolist()
         draw[begin : begin + MANY] = [xxhash.xxh3_64_intdigest(b"%d:%016x%016x" % (seed, high, low)) for high, low in some]
     return np.lexsort((units.keys[:, 1], units.keys[:, 0], draw))
+
+
+def _labelled(rows: Stored, units: StoredUnits, drawn: Ints) -> Labelled:
+    """Return the labels of the units, which are numbered in the order of their draw."""
+    words = rows.shelf.words("label")
+    rank = np.empty(len(words), np.int64)
+    rank[sorted(range(len(words)), key=words.__getitem__)] = np.arange(len(words))
+    number = np.empty(len(units), np.int64)
+    number[drawn] = np.arange(len(units))
+    owner, at = rows.shelf.spans("several", rows.rows)
+    both = number[units.number()[owner]] * len(words) + rank[rows.shelf.column("several")[at]]
+    both.sort()
+    return Labelled.of_sorted(both, len(units), len(words))
 
 
 def _strata(rows: Stored, units: StoredUnits, stratify: bool) -> tuple[NDArray[np.int32], list[str]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from whet.data import deduplicate, leaks
-from whet.data.deduplicate import Conflict
+from whet.data.deduplicate import Conflict, shown_label
 from whet.data.rows import Reject
 from whet.data.shelf import Ints, Rows, Stored, first_places, joined
 from whet.types import Example
@@ -36,7 +36,7 @@ def conflicts(some: Sequence[Rows]) -> list[Conflict]:
     found = []
     for places in _disagreeing(rows):
         group = [rows.brief(place) for place in places]
-        found.append(Conflict(tuple(one.label or "" for one in group), tuple(f"{one.file}:{one.line}" for one in group)))
+        found.append(Conflict(tuple(map(shown_label, group)), tuple(f"{one.file}:{one.line}" for one in group)))
     return found
 
 
@@ -46,7 +46,7 @@ def without_conflicts(rows: Rows, majority: bool) -> tuple[Rows, list[Reject]]:
         return deduplicate.without_conflicts(rows, majority)
     leaving: dict[int, str] = {}
     for places in _disagreeing(rows):
-        labels = [rows.brief(place).label for place in places]
+        labels = [shown_label(rows.brief(place)) for place in places]
         votes = Counter(labels)
         (best, most), (_, second) = votes.most_common(2)
         for place, label in zip(places, labels, strict=True):
@@ -103,11 +103,22 @@ def _disagreeing(rows: Stored) -> list[list[int]]:
     labelled = np.flatnonzero(rows.column("labelled"))
     keys, label = rows.column("text")[labelled], rows.column("label")[labelled]
     first = first_places(keys[:, 0], keys[:, 1])
+    if rows.column("several_counts").any():
+        label = _shown_numbers(rows, labelled, first)
     firsts = np.unique(first[label != label[first]])
     at = np.flatnonzero(np.isin(first, firsts))
     at = at[np.argsort(first[at], kind="stable")]
     cuts = np.flatnonzero(np.diff(first[at])) + 1
     return [labelled[some].tolist() for some in np.split(at, cuts)] if len(at) else []
+
+
+def _shown_numbers(rows: Stored, labelled: Ints, first: Ints) -> Ints:
+    """Return a number for each row's labels as they are shown, the same for the same, of rows whose text comes again; 0 for the others. [N]"""
+    again = np.flatnonzero(first != np.arange(len(first)))
+    found, known = np.zeros(len(labelled), np.int64), dict[str, int]()
+    for place in np.union1d(again, first[again]).tolist():
+        found[place] = known.setdefault(shown_label(rows.brief(int(labelled[place]))), len(known))
+    return found
 
 
 def _groups_shared(both: Stored, num_held: int) -> dict[int, tuple[str, int]]:

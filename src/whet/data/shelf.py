@@ -22,6 +22,8 @@ from whet.data.stretch import SPARSE, WORDS, Array, Numbers, Opened, keys_of_hex
 from whet.types import Example
 
 Ints = NDArray[np.int64]
+NUMBERED = (("file", "file"), ("label", "label"), ("several", "label"), ("group_kind", "kind"), ("part", "part"))
+"""Columns that number words, and which."""
 
 
 class Shelf:
@@ -53,7 +55,7 @@ class Shelf:
         columns = dict(numbers.columns)
         size = len(columns["line"])
         codes = {kind: self._codes(kind, words) for kind, words in numbers.words.items()}
-        for name, kind in (("file", "file"), ("label", "label"), ("group_kind", "kind"), ("part", "part")):
+        for name, kind in NUMBERED:
             if name in columns:
                 column = columns[name]
                 columns[name] = np.where(column < 0, column, codes[kind][column]) if len(codes[kind]) else column
@@ -101,7 +103,7 @@ class Shelf:
         return list(self._words[kind])
 
     def spans(self, name: str, rows: Ints) -> tuple[Ints, Ints]:
-        """Return of each of these rows' groups or turns which place in `rows` it is of, and its number among all. `name`: group, turn."""
+        """Return of each of these rows' groups or turns which place in `rows` it is of, and its number among all. `name`: group, turn, several."""
         counts = self.column(f"{name}_counts")
         if not counts.any():
             return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -113,7 +115,7 @@ class Shelf:
 
     def respell(self, rows: Ints, spelling: Mapping[str, str]) -> None:
         """Write labels of these rows otherwise; what they are compared by follows."""
-        changing = self._reword("label", rows, spelling)
+        changing = np.union1d(self._reword("label", rows, spelling), self._reword_several(rows, spelling))
         if not len(changing):
             return
         contents, targets = [], []
@@ -138,6 +140,37 @@ class Shelf:
         column[changing] = [new[code] for code in column[changing].tolist()]
         return changing
 
+    def _reword_several(self, rows: Ints, words: Mapping[str, str]) -> Ints:
+        """The same of rows of several labels; one that is there twice then is there once, where it first was."""
+        owner, at = self.spans("several", rows)
+        if not len(owner):
+            return np.empty(0, np.int64)
+        new = np.arange(len(self._words["label"]) + len(words), dtype=np.int32)
+        codes = self._codes("label", list(words.values()))
+        new[[self._words["label"][word] for word in words]] = codes
+        column = self.column("several")
+        other = (new[column[at]] != column[at]) & (self.column("label")[rows[owner]] < 0)
+        column[at[other]] = new[column[at[other]]]
+        changing = np.unique(rows[owner[other]])
+        self.altered[changing] = True
+        owner, at = self.spans("several", changing)
+        again = first_places(owner, column[at]) != np.arange(len(owner))
+        self.column("several_counts")[changing] -= np.bincount(owner[again], minlength=len(changing)).astype(np.int32)
+        self.put("several", np.delete(column, at[again]))
+        for name in ("_lists", "_label_ends"):
+            self.__dict__.pop(name, None)
+        return changing
+
+    def labels(self, row: int) -> tuple[str, ...]:
+        """Return the labels of a row of several."""
+        end = int(self._label_ends[row])
+        codes = self.column("several")[end - int(self.column("several_counts")[row]) : end]
+        return tuple(self.word("label", code) for code in codes.tolist())
+
+    @cached_property
+    def _label_ends(self) -> Ints:
+        return np.cumsum(self.column("several_counts"), dtype=np.int64)
+
     @cached_property
     def altered(self) -> NDArray[np.bool_]:
         """Rows that are not as their stretch has them."""
@@ -149,7 +182,8 @@ class Shelf:
             for row, tail in zip(some.tolist(), tails, strict=True):
                 example = example_of_line(f'{{"id": {row}{tail.decode("utf-8", "surrogatepass")}')
                 if self.altered[row]:
-                    example = replace(example, label=self._said("label", row), part=self._said("part", row))
+                    labels = self.labels(row) if example.labels else example.labels
+                    example = replace(example, label=self._said("label", row), labels=labels, part=self._said("part", row))
                 yield example
 
     def _said(self, kind: str, row: int) -> str | None:
@@ -232,19 +266,27 @@ class Stored(Sequence[Example]):
         return column
 
     def brief(self, place: int) -> Example:
-        """Return where a row stands, and its label where it is labelled; nothing is read."""
+        """Return where a row stands, and its label or labels where it is labelled; nothing is read."""
         row = int(self.rows[place])
-        label = int(self.shelf.column("label")[row]) if self.shelf.column("labelled")[row] else -1
+        labelled = bool(self.shelf.column("labelled")[row])
+        label = int(self.shelf.column("label")[row]) if labelled else -1
         return Example(
             id=row,
             file=self.shelf.word("file", int(self.shelf.column("file")[row])),
             line=int(self.shelf.column("line")[row]),
             label=self.shelf.word("label", label) if label >= 0 else None,
+            labels=self.shelf.labels(row) if labelled and label < 0 else None,
         )
 
     def label_counts(self) -> Counter[str]:
-        """Return how many rows have each label, in the order of the first row of each."""
+        """Return how many rows have each label, in the order of the first row of each; a row of several counts for each."""
         label = self.column("label")
+        owner, at = self.shelf.spans("several", self.rows)
+        if len(owner):
+            others = label[owner] < 0
+            owner = np.concatenate([np.flatnonzero(label >= 0), owner[others]])
+            label = np.concatenate([label[label >= 0], self.shelf.column("several")[at[others]]])
+            label = label[np.argsort(owner, kind="stable")]
         label = label[label >= 0]
         codes, first, counts = np.unique(label, return_index=True, return_counts=True)
         order = np.argsort(first)

@@ -1,6 +1,6 @@
 """What a stretch of rows is on the disk: its rows as lines of JSON, the few numbers that rows are compared by, and what was rejected.
 
-Shapes: N rows of the stretch, G groups of them all, T turns of conversations of them all.
+Shapes: N rows of the stretch, G groups of them all, T turns of conversations of them all, L labels of rows of several.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from whet.files import naming
 from whet.types import Example
 
 Array = NDArray[Any]
-FORM = 3
+FORM = 4
 """Another number for each change of what a stretch holds."""
 WORDS = ("file", "label", "kind", "part")
 """What columns number: files, labels, kinds of groups and what rows say of their part."""
 SPARSE: Mapping[str, float] = {
-    "group_counts": 0, "turn_counts": 0, "part": -1, "time_told": 0, "time_day": math.nan, "time_month": math.nan,
+    "group_counts": 0, "turn_counts": 0, "several_counts": 0, "part": -1, "time_told": 0, "time_day": math.nan, "time_month": math.nan,
 }  # fmt: skip
 """Columns of those stretches alone that have something in them, with what it is in others."""
 TIMED = 32
@@ -94,6 +94,9 @@ def _columns(rows: Sequence[Example], words: Mapping[str, dict[str, int]]) -> di
         "labelled": np.array([is_labelled(row) for row in rows], bool),
         "turns": np.array([row.messages is not None for row in rows], bool),
     }
+    if any(row.labels for row in rows):
+        columns["several_counts"] = np.array([len(row.labels or ()) for row in rows], np.int32)
+        columns["several"] = np.array([number("label", label) for row in rows for label in row.labels or ()], np.int32)  # [L]
     if any(row.group for row in rows):
         groups = [group for row in rows for group in row.group or ()]
         columns["group_counts"] = np.array([len(row.group or ()) for row in rows], np.int32)
