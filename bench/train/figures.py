@@ -19,6 +19,8 @@ MOST_FOREIGN = 0.1
 """Seconds of the processors that others may take of a second; a measurement with more is thrown away."""
 FIRST_LOSS, LATER_LOSS = 2e-3, 2e-2
 """How far apart losses may be: of the first step, which is one forward pass, and of the later ones, in which bf16's rounding adds up."""
+FIRST_LOSS_INT8 = 1e-2
+"""The same of the first step where whet multiplies frozen weights in 8 bits."""
 RESAMPLES = 10_000
 
 
@@ -95,6 +97,11 @@ def operations(work: Work, steps: Sequence[Sequence[Mapping[str, Any]]]) -> floa
         total += times * sizes.vocabulary * sizes.hidden * supervised
         total += 3 * 4 * sizes.layers * sizes.hidden * length**2 * (0.5 if work.decodes else 1.0)
     return total
+
+
+def first_allowed(work: Work) -> float:
+    """Return how far apart the losses of a work's first step may be."""
+    return FIRST_LOSS if work.frozen_precision == "same" else FIRST_LOSS_INT8
 
 
 def agreement(losses: Mapping[str, Sequence[float]], whole: Mapping[str, bool]) -> dict[str, float]:

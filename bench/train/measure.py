@@ -51,7 +51,7 @@ def key_of(name: str, work: Work, place: Place) -> str:
         return "bf16 2048"
     said = f"{work.warm}+{work.timed} steps"
     if name == OURS:
-        return f"{place.source}, {said}"
+        return ", ".join([place.source, said, *_own_settings(work).values()])
     peer = PEERS[name]
     return f"{' '.join(peer.packages)}, {json.dumps(peer.settings.get(work.mode, {}))}, {said}"
 
@@ -61,7 +61,7 @@ def measure(name: str, work: Work, steps: list[list[Row]], repeat: int, place: P
     peer = PEERS.get(name)
     python = environment(peer, place.cache) if peer else Path(sys.executable)
     model, start = folders(work, place.cache)
-    settings = peer.settings.get(work.mode, {}) if peer else {}
+    settings = peer.settings.get(work.mode, {}) if peer else _own_settings(work)
     with tempfile.TemporaryDirectory(prefix="whet-bench-") as held:
         scratch = Path(held)
         given = steps if peer is None or peer.grouped else dealt(steps, work)
@@ -93,6 +93,11 @@ def measure(name: str, work: Work, steps: list[list[Row]], repeat: int, place: P
         settings=settings,
         **asdict(measured),
     )
+
+
+def _own_settings(work: Work) -> dict[str, str]:
+    """Return what whet's recipe for a work has beside what all trainers are told."""
+    return {} if work.frozen_precision == "same" else {"frozen_precision": work.frozen_precision}
 
 
 def folders(work: Work, cache: Path) -> tuple[Path, Path]:

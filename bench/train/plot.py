@@ -13,6 +13,8 @@ TITLES = {
     "m15_lora_bf16": "15M Llama, LoRA",
     "m135_lora_bf16": "135M Llama, LoRA",
     "q05_lora_bf16": "0.5B Qwen 2, LoRA",
+    "m135_lora_int8": "135M Llama, LoRA, whet with frozen weights in int8",
+    "q05_lora_int8": "0.5B Qwen 2, LoRA, whet with frozen weights in int8",
     "m135_full_bf16": "135M Llama, all weights",
     "encoder22_full_bf16": "22M encoder, all weights",
 }

@@ -10,13 +10,13 @@ from typing import Any
 
 from bench.train.environments import PEERS
 from bench.train.figures import (
-    FIRST_LOSS,
     LATER_LOSS,
     MOST_FOREIGN,
     OURS,
     Timing,
     agreement,
     fastest,
+    first_allowed,
     interval,
     is_disturbed,
     operations,
@@ -25,7 +25,7 @@ from bench.train.figures import (
 from bench.train.measure import LIMIT
 from bench.train.rows import Row
 from bench.train.store import Failure
-from bench.train.works import OPERATIONS, Work
+from bench.train.works import OPERATIONS, WORKS, Work
 
 Steps = Sequence[Sequence[Row]]
 NOT_ASKED = "not measured in this run"
@@ -139,7 +139,7 @@ def figures(known: Known, source: str) -> dict[str, Any]:
     if losses:
         whole = {peer: PEERS[peer].whole.get(known.work.mode, True) for peer in losses if peer != OURS}
         gaps = agreement(losses, whole)
-        agree = gaps["first"] <= FIRST_LOSS and not gaps["later"] > LATER_LOSS
+        agree = gaps["first"] <= first_allowed(known.work) and not gaps["later"] > LATER_LOSS
         found["losses"] = {"first_apart": round(gaps["first"], 5), "later_apart": round(gaps["later"], 5), "agree": agree}
     return found
 
@@ -147,7 +147,7 @@ def figures(known: Known, source: str) -> dict[str, Any]:
 def disagreements(result: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each work whose trainers did not train alike."""
     return [
-        f"{work}: losses are {found['first_apart']:.4f} apart at the first step ({FIRST_LOSS} allowed) and {found['later_apart']:.4f} "
+        f"{work}: losses are {found['first_apart']:.4f} apart at the first step ({first_allowed(WORKS[work])} allowed) and {found['later_apart']:.4f} "
         f"later ({LATER_LOSS} allowed), so their speeds cannot be compared."
         for work, found in result.get("losses", {}).items()
         if not found["agree"]

@@ -56,6 +56,8 @@ class Work:
     """Steps before the clock starts: compiling, first allocations, the longest rows."""
     timed: int
     learning_rate: float
+    frozen_precision: Literal["same", "int8"] = "same"
+    """As whet's recipe has it; the peers train in bf16 beside it."""
 
     @property
     def sizes(self) -> Shape:
@@ -78,6 +80,26 @@ WORKS = {
         Work(name="m15_lora_bf16", shape="m15", mode="lora", rows_per_step=8, warm=2, timed=12, learning_rate=1e-3),
         Work(name="m135_lora_bf16", shape="m135", mode="lora", rows_per_step=8, warm=1, timed=4, learning_rate=1e-3),
         Work(name="q05_lora_bf16", shape="q05", mode="lora", rows_per_step=8, warm=1, timed=3, learning_rate=1e-3),
+        Work(
+            name="m135_lora_int8",
+            shape="m135",
+            mode="lora",
+            rows_per_step=8,
+            warm=1,
+            timed=4,
+            learning_rate=1e-3,
+            frozen_precision="int8",
+        ),
+        Work(
+            name="q05_lora_int8",
+            shape="q05",
+            mode="lora",
+            rows_per_step=8,
+            warm=1,
+            timed=3,
+            learning_rate=1e-3,
+            frozen_precision="int8",
+        ),
         Work(name="m135_full_bf16", shape="m135", mode="full", rows_per_step=8, warm=1, timed=4, learning_rate=1e-4),
         Work(name="encoder22_full_bf16", shape="encoder22", mode="full", rows_per_step=16, warm=3, timed=16, learning_rate=5e-5),
     )

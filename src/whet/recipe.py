@@ -67,6 +67,10 @@ class Train(Section):
     """Largest norm of the gradient."""
     precision: Auto | Literal["fp32", "bf16"] = "auto"
     """Arithmetic of the forward and backward pass; weights are always fp32, and the optimiser too unless it says otherwise."""
+    frozen_precision: Literal["same", "int8"] = "same"
+    """Arithmetic of products with weights that do not learn: same, as all others; int8: weights, and what is multiplied with them, in 8 bits
+    with a step for each row. Quicker the wider the network, in half the memory of such weights; the loss moves a little (docs/concepts/speed.md).
+    On processors with AVX-512 VNNI, in bf16, for the Llama and BERT families."""
     gradient_checkpointing: Auto | bool = "auto"
     """Keep only the input of each block and compute it again in the backward pass: about a third more time for much less memory, and the
     same result; auto: where the estimate does not fit without."""

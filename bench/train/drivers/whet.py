@@ -55,6 +55,7 @@ def recipe_of(task: Task, rows_per_step: int) -> Recipe:
     columns = {"prompt": "prompt", "response": "response"} if decodes else {"text": "text", "label": "label"}
     learning = {"learning_rate": task.learning_rate, "weight_decay": 0.0, "warmup": 0.0, "schedule": "constant"}
     learning |= {"clip": UNCLIPPED, "precision": "bf16", "epochs": 1, "batch_size": rows_per_step, "early_stopping": False}
+    learning |= task.settings
     values = {
         "model": task.model,
         "data": {"path": "drawn.jsonl", **columns},

@@ -9,7 +9,7 @@ Shapes: T tokens, D width of the input, O width of all outputs together, R ranks
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from whet.engine.fused import column_sums, why_not
+from whet.engine.int8_products import Int8
 from whet.engine.products import Packed, Plain, Product, can_pack
 from whet.models.lowrank import LowRank
 
@@ -97,6 +98,8 @@ class Projections:
 
     def __init__(self) -> None:
         self.stacks: dict[str, Stack] = {}
+        self.int8 = False
+        """Frozen weights are multiplied in 8 bits; whoever sets it has asked `int8_products.why_not`."""
 
     def __call__(self, name: str, x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
         """Return what each layer makes of x. [T, D] -> [T, width of its output] each
@@ -122,25 +125,32 @@ class Projections:
         kept = self.stacks.get(name)
         if kept is not None and (len(kept.key) != len(key) or kept.downs.dtype != dtype):
             kept = None
-        keeps = torch.is_grad_enabled() or kept is not None or _LASTING.get()  # what only scores and predicts keeps nothing
+        keeps = (
+            torch.is_grad_enabled() or kept is not None or _LASTING.get() or self.int8
+        )  # what only scores and predicts keeps nothing
+        lay: Callable[[Tensor], Product] = Int8 if self.int8 else Packed if keeps and can_pack() else Plain
         with torch.no_grad():
-            stack = _fill(parts, key, dtype, kept, packs=keeps and can_pack())
+            stack = _fill(parts, key, dtype, kept, lay)
         if keeps:
             self.stacks[name] = stack
         return stack
 
 
 def _fill(
-    parts: Sequence[Part], key: tuple[tuple[Tensor | None, int], ...], dtype: torch.dtype, kept: Stack | None, *, packs: bool
+    parts: Sequence[Part],
+    key: tuple[tuple[Tensor | None, int], ...],
+    dtype: torch.dtype,
+    kept: Stack | None,
+    lay: Callable[[Tensor], Product],
 ) -> Stack:
-    """Return the stack of these parts; weights that have not changed since `kept` was made are not rounded again."""
+    """Return the stack of these parts, frozen ones laid out so; weights that have not changed since `kept` was made are not rounded again."""
     weights, before = key[::4], None if kept is None else kept.key[::4]
     if kept is not None and before is not None and all(_same(one, other) for one, other in zip(weights, before, strict=True)):
         product = kept.product
     else:
         matrix = _rounded(parts, dtype, kept)
         frozen = all(version != LEARNING for _, version in weights)
-        product = Packed(matrix) if packs and frozen else Plain(matrix)
+        product = lay(matrix) if frozen else Plain(matrix)
     downs = [part.down.to(dtype) for part in parts if part.down is not None]
     ups = [part.up * part.scale if part.up is not None else part.weight.new_empty(len(part.weight), 0) for part in parts]
     biases = [part.bias for part in parts if part.bias is not None]

@@ -19,6 +19,7 @@ from whet.engine.attention import packed, witnessed
 from whet.engine.cut import pack
 from whet.engine.fused import why_not
 from whet.engine.packed_attention import lowered
+from whet.engine.projections import Projections
 from whet.models.begun import Begun
 from whet.models.bert_form import BertForm
 from whet.models.llama_form import LlamaForm
@@ -41,6 +42,8 @@ class Layer(Protocol):
 
 class Form(Protocol):
     """What the networks of a family have in common, and what one of them has of its own."""
+
+    projections: Projections
 
     def another(self) -> Form:
         """Return the same for a second network of the same form, with nothing kept."""
@@ -76,6 +79,13 @@ class Fusion:
     def another(self) -> Fusion:
         """Return the same for a second network of the same form, with nothing kept."""
         return Fusion(self.form.another())
+
+    def multiply(self, *, int8: bool) -> None:
+        """Multiply frozen weights in 8 bits from now on, or as everything else."""
+        projections = self.form.projections
+        if projections.int8 != int8:
+            projections.stacks.clear()
+        projections.int8 = int8
 
     def states(
         self, network: PreTrainedModel, batch: Batch, places: Tensor | None = None, begun: Begun | None = None

@@ -94,6 +94,7 @@ def job_load(
         reference=4 * own if policy.reference is not None else 0,
         bits=bits_of(job),
         fused=_is_fused(job, plan.precision if precision is None else precision, accelerator),
+        int8=job.recipe.train.frozen_precision == "int8",
         recomputed=job.recomputed,
         shards=size() if job.way == "fsdp" else 1,
         again=job.recipe.train.refit is True and bool(job.validation_units),

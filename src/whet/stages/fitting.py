@@ -53,9 +53,7 @@ def choose(job: Job, room: int) -> Fit:
         )
     shared: list[Way] = ["ddp", "fsdp"] if size() > 1 and not obstacle else ["ddp"]
     ways: list[Way] = shared if asked == "auto" else [asked] if size() > 1 else ["ddp"]
-    several = [
-        (way, one) for one in ([False, True] if again == "auto" else [again]) for way in ways if (way, one) != ("fsdp", True)
-    ]
+    several = [(way, one) for one in _again_or_not(job.recipe) for way in ways if (way, one) != ("fsdp", True)]
     needed = {pair: estimate_job(replace(job, way=pair[0], recomputed=pair[1])).total for pair in several}
     way, recomputed = next((pair for pair in several if needed[pair] <= room), min(several, key=lambda pair: needed[pair]))
     first, said = needed[several[0]], list[str]()
@@ -67,6 +65,14 @@ def choose(job: Job, room: int) -> Fit:
     return Fit(way, recomputed, tuple(said))
 
 
+def _again_or_not(recipe: Recipe) -> list[bool]:
+    """Return whether blocks may be computed again, in the order in which it is tried. In int8 they may not: it would change the result."""
+    again = recipe.train.gradient_checkpointing
+    if again != "auto":
+        return [again]
+    return [False] if recipe.train.frozen_precision == "int8" else [False, True]
+
+
 def decided(job: Job, chosen: Fit, room: int) -> list[Decision]:
     """Return what came of each `auto` of the machine. The words stay in the recipe: a run may go on elsewhere, and in the same result."""
     train, made = job.recipe.train, []
@@ -75,6 +81,8 @@ def decided(job: Job, chosen: Fit, room: int) -> list[Decision]:
         why = why_again("auto", needed, room)
         if not chosen.recomputed:
             fits = "without it this fits" if needed <= room else "with it this would take no less"
+            if train.frozen_precision == "int8":
+                fits = "products in int8 are made by the fused steps alone"
             why = f"{fits}: about {needed / GIB:,.1f} GiB, and {room / GIB:,.1f} GiB are free"
         made.append(Decision("train.gradient_checkpointing", chosen.recomputed, why))
     if train.parallel == "auto":
@@ -85,8 +93,8 @@ def decided(job: Job, chosen: Fit, room: int) -> list[Decision]:
 
 def recomputed_load(recipe: Recipe, load: Load, room: int, total: Callable[[Load], int]) -> Load:
     """Return the load with gradient checkpointing where the recipe asks for it, or where it does not fit without."""
-    again = recipe.train.gradient_checkpointing
-    return replace(load, recomputed=total(load) > room if again == "auto" else again)
+    ways = _again_or_not(recipe)
+    return replace(load, recomputed=ways[0] if len(ways) == 1 else total(load) > room)
 
 
 def why_again(asked: object, needed: int, room: int) -> str:
@@ -116,4 +124,6 @@ def _obstacle(job: Job) -> str:
         return "a run that goes on from parents needs whole weights in the end"
     if bits_of(job) != "fp32":
         return "quantised weights cannot be shared"
+    if recipe.train.frozen_precision == "int8":
+        return "products in int8 (train.frozen_precision) need whole weights"
     return ""

@@ -37,6 +37,7 @@ from whet.stages.decide import (
     planned_steps,
     steps_per_epoch,
 )
+from whet.stages.frozen_products import set_products
 from whet.stages.lineage import start_policy
 from whet.stages.settle import bits_to_learn, chosen, counted_as, settle, size
 from whet.stages.streaming import TokenStream, as_streamed, open_stream
@@ -173,6 +174,7 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
         findings = [replace(one, sentence=f"In the sample: {one.sentence}") for one in findings]
         findings.append(stream.room(learnt["train"]))
     _attach(technique, policy, recipe, plan.seed)
+    set_products(recipe, policy, objective, plan.precision)
     return Job(
         recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + decided, findings,
         stream=stream, bits=bits,
@@ -253,6 +255,7 @@ def on_all_rows(job: Job, folder: Path | None, epochs: float) -> Job:
     policy = _prepared(job.recipe, job.objective, both, folder)
     technique = build_technique(chosen(job.recipe), folder)
     technique.attach(policy, job.plan.seed)
+    set_products(job.recipe, policy, job.objective, job.plan.precision)
     with computing(job.plan.precision, policy.device):
         units = learnable(job.objective.units(both, policy, job.plan.max_length))
     num_steps = planned_steps(job.recipe.train.model_copy(update={"epochs": epochs}), len(units))

@@ -1,0 +1,52 @@
+"""How a job multiplies with weights that do not learn: as with all others, or in int8 where the recipe asks for it."""
+
+from __future__ import annotations
+
+from whet.engine.int8_products import why_not
+from whet.engine.parallel import size
+from whet.engine.projections import part_of
+from whet.errors import RecipeError
+from whet.models.policy import Policy
+from whet.protocols import Objective
+from whet.recipe import Recipe
+from whet.recipe_parts import Choice
+
+SAME = "Set train.frozen_precision to same."
+
+
+def set_products(recipe: Recipe, policy: Policy, objective: Objective, precision: str) -> None:
+    """Let the policy, to which the technique is attached, multiply as the recipe asks. Raises RecipeError where it cannot."""
+    int8 = recipe.train.frozen_precision == "int8"
+    reason = _obstacle(recipe, policy, objective, precision) if int8 else ""
+    if reason:
+        raise RecipeError(f"train.frozen_precision is int8, and {reason}. {SAME}")
+    if policy.fusion is not None:
+        policy.fusion.multiply(int8=int8)
+
+
+def _obstacle(recipe: Recipe, policy: Policy, objective: Objective, precision: str) -> str:
+    """Return why frozen weights cannot be multiplied in int8, as the end of a sentence; nothing where they can."""
+    assert isinstance(recipe.technique, Choice)
+    name, body = recipe.technique.name, policy.network.base_model
+    if policy.device.type != "cpu":
+        return "this job computes on an accelerator; int8 is for the processor"
+    if precision != "bf16":
+        return f"train.precision is {precision} here; what is not frozen must be bf16 beside it"
+    if objective.reference or objective.online:
+        return f"objective '{recipe.objective.name}' compares with answers of the model as it was, which are computed exactly"
+    if policy.fusion is None:
+        return f"{recipe.model} is not computed by the package's own steps: {policy.ability.unfused}"
+    if recipe.train.gradient_checkpointing is True:
+        return "train.gradient_checkpointing is true, which computes blocks by the network's own modules"
+    if size() > 1 and recipe.train.parallel == "fsdp":
+        return "train.parallel is fsdp, which computes blocks by the network's own modules"
+    layers = policy.fusion.form.layers(body)
+    if layers is None:
+        return f"technique '{name}' changes the network's modules, which then compute by themselves"
+    parts = [part_of(matrix) for layer in layers for matrix in layer.matrices]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return f"with technique '{name}' as it is set, {len(parts) - len(known)} of {len(parts)} layers compute by themselves"
+    if all(part.weight.requires_grad for part in known):
+        return f"technique '{name}' leaves no weights frozen"
+    return why_not() or ""

@@ -1,0 +1,140 @@
+"""`train.frozen_precision: int8` through the whole of training: it learns nearly the same, resumes to the same bytes, and refuses in words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from whet.engine.int8_products import Int8, why_not
+from whet.errors import RecipeError
+from whet.recipe_file import build_recipe
+from whet.run import Run
+from whet.stages import frozen_products
+from whet.stages.estimate import job_load
+from whet.stages.job import build_job
+from whet.stages.prepare import prepare_data
+from whet.stages.train import resume, train
+from whet.testing.tiny import ANSWERS, tiny_texts
+
+there = pytest.mark.skipif(why_not() is not None, reason=f"no products in int8 here: {why_not()}")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    texts = tiny_texts("red", "blue", "green")
+    lines = [json.dumps({"prompt": text, "response": ANSWERS[place % 4].format("card")}) for place, (text, _) in enumerate(texts)]
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "labelled.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in texts))
+    pairs = [json.dumps({"prompt": text, "chosen": "yes, the card", "rejected": "no"}) for text, _ in texts]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(pairs) + "\n")
+    return tmp_path
+
+
+@pytest.fixture
+def recipe(rows, tiny_folder):
+    def build(model="llama", *, objective="sft", technique="lora", **settings):
+        columns = {
+            "sft": {"path": str(rows / "chat.jsonl"), "prompt": "prompt", "response": "response"},
+            "classify": {"path": str(rows / "labelled.csv"), "text": "text", "label": "label"},
+            "dpo": {"path": str(rows / "pairs.jsonl"), "prompt": "prompt", "chosen": "chosen", "rejected": "rejected"},
+        }[objective]
+        learning = {"max_steps": 8, "batch_size": 4, "precision": "bf16", "checkpoint": {"every": 2}, "frozen_precision": "int8"}
+        values = {"model": str(tiny_folder(model)), "data": columns, "objective": objective, "technique": technique}
+        return build_recipe(values | {"train": learning | settings}, "here")
+
+    return build
+
+
+def losses(run: Run) -> list[float]:
+    return [record["loss"] for record in run.records() if "loss" in record]
+
+
+@there
+@pytest.mark.parametrize(("model", "objective"), [("llama", "sft"), ("bert", "classify")])
+def test_it_learns_nearly_what_it_learns_without(model, objective, recipe, tmp_path):
+    rounded = losses(train(recipe(model, objective=objective), out=tmp_path / "rounded"))
+    plain = losses(train(recipe(model, objective=objective, frozen_precision="same"), out=tmp_path / "plain"))
+    assert rounded != plain
+    assert rounded == pytest.approx(plain, rel=0.02, abs=0.01)
+
+
+@there
+@pytest.mark.parametrize("kept", [2, 8])
+def test_killed_after_a_checkpoint_it_ends_in_the_same_bytes(kept, recipe, tmp_path):
+    whole = train(recipe("bert", objective="classify", refit=False, early_stopping=False), out=tmp_path / "whole")
+    killed = tmp_path / "killed"
+    shutil.copytree(whole.path, killed)
+    shutil.rmtree(killed / "model")
+    for folder in (killed / "checkpoints").rglob("step-*"):
+        if int(folder.name.removeprefix("step-")) > kept:
+            shutil.rmtree(folder)
+    resume(killed)
+    for name in ("adapter_model.safetensors", "heads.safetensors"):
+        assert (killed / "model" / name).read_bytes() == (whole.model / name).read_bytes()
+
+
+@there
+def test_every_product_of_a_frozen_weight_is_one_and_training_again_on_all_rows_too(recipe, tmp_path, monkeypatch):
+    made, original = [], Int8.__init__
+    monkeypatch.setattr(Int8, "__init__", lambda self, matrix: made.append(tuple(matrix.shape)) or original(self, matrix))
+    train(recipe("bert", objective="classify", refit=True), out=tmp_path / "run")
+    groups_per_layer, layers = 4, 2
+    assert len(made) == 2 * groups_per_layer * layers  # each frozen matrix once, of the first model and of the second
+
+
+@there
+@pytest.mark.parametrize(
+    ("technique", "objective", "frozen"),
+    [("head", "classify", 8), ({"name": "full", "layers": 1}, "classify", 4), ("bitfit", "classify", 8)],
+)
+def test_each_technique_that_leaves_layers_as_they_are_computes_so(technique, objective, frozen, recipe, tmp_path, monkeypatch):
+    made, original = [], Int8.__init__
+    monkeypatch.setattr(Int8, "__init__", lambda self, matrix: made.append(matrix) or original(self, matrix))
+    train(
+        recipe("bert" if objective == "classify" else "llama", objective=objective, technique=technique, refit=False),
+        out=tmp_path / "run",
+    )
+    assert len(made) == frozen
+
+
+@there
+def test_it_takes_less_memory_for_frozen_weights(recipe):
+    loads = {}
+    for precision in ("int8", "same"):
+        one = recipe(frozen_precision=precision)
+        loads[precision] = job_load(build_job(one, prepare_data(one, None), None))
+    assert loads["int8"].int8
+    assert not loads["same"].int8
+
+
+REFUSED = {
+    "full": ({"technique": "full"}, "technique 'full' leaves no weights frozen"),
+    "fp32": ({"precision": "fp32"}, "train.precision is fp32 here"),
+    "dpo": ({"objective": "dpo"}, "objective 'dpo' compares with answers of the model as it was"),
+    "recomputed": ({"gradient_checkpointing": True}, "train.gradient_checkpointing is true"),
+    "dora": (
+        {"technique": {"name": "lora", "variant": "dora"}},
+        "with technique 'lora' as it is set, 14 of 14 layers compute by themselves",
+    ),
+    "adapter": ({"technique": "adapter"}, "with technique 'adapter' as it is set, 4 of 14 layers compute by themselves"),
+}
+
+
+@there
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_refused_before_anything_is_written(case, recipe, tmp_path):
+    settings, words = REFUSED[case]
+    with pytest.raises(RecipeError) as refused:
+        train(recipe(**settings), out=tmp_path / "run")
+    assert words in str(refused.value)
+    assert str(refused.value).endswith("Set train.frozen_precision to same.")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_machine_without_such_products_is_told(recipe, monkeypatch):
+    monkeypatch.setattr(frozen_products, "why_not", lambda: "this processor does not multiply in int8")
+    one = recipe()
+    with pytest.raises(RecipeError, match="int8, and this processor does not multiply in int8"):
+        build_job(one, prepare_data(one, None), None)
