@@ -327,7 +327,7 @@ def test_another_model_that_finds_names_makes_all_stretches_anew(rows_file, monk
 
 
 def test_a_full_disk_is_said_and_what_was_made_stays(rows_file, monkeypatch):
-    real, left = shelves.write_stretch, [7]
+    real, left = shelves.write_kept, [7]
 
     def full(path, made_of, content):
         left[0] -= 1
@@ -335,11 +335,11 @@ def test_a_full_disk_is_said_and_what_was_made_stays(rows_file, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         real(path, made_of, content)
 
-    monkeypatch.setattr(shelves, "write_stretch", full)
+    monkeypatch.setattr(shelves, "write_kept", full)
     with pytest.raises(DataError, match=r"the disk is full\. Make room, or name a folder on another disk by XDG_CACHE_HOME"):
         heard()
     assert len(working(rows_file.parent)) == 7 and not list(rows_file.parent.glob("runs/*"))
-    monkeypatch.setattr(shelves, "write_stretch", real)
+    monkeypatch.setattr(shelves, "write_kept", real)
     run, said = heard()
     assert "140 rows were made before an interruption" in said and without_manifest(run) == in_memory(rows_file.parent)
 
@@ -394,7 +394,7 @@ def test_what_another_process_sweeps_at_the_same_time_is_left_to_it(rows_file, m
 
 
 def test_who_stops_it_is_told_how_to_go_on(rows_file, monkeypatch):
-    real, left = shelves.write_stretch, [9]
+    real, left = shelves.write_kept, [9]
 
     def stopped(path, made_of, content):
         left[0] -= 1
@@ -402,10 +402,10 @@ def test_who_stops_it_is_told_how_to_go_on(rows_file, monkeypatch):
             raise KeyboardInterrupt
         real(path, made_of, content)
 
-    monkeypatch.setattr(shelves, "write_stretch", stopped)
+    monkeypatch.setattr(shelves, "write_kept", stopped)
     with pytest.raises(Interrupted, match="the same command again"):
         heard()
-    monkeypatch.setattr(shelves, "write_stretch", real)
+    monkeypatch.setattr(shelves, "write_kept", real)
     assert "180 rows were made before an interruption" in heard()[1]
 
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from whet.data.compared import FEWEST_ALIKE, WHOLE, compared_text, shared_cut
 from whet.data.deduplicate import Conflict, is_labelled, shown_label
 from whet.data.keys import shown, target_key, text_key
-from whet.data.near import MEMORY, Near, find_near
+from whet.data.near import Near, find_near
+from whet.data.near_kept import find_near_stored
 from whet.data.near_walk import Like
 from whet.data.notices import counted
 from whet.data.rows import Kind, Reject
 from whet.data.shelf import Rows, Stored, brief, joined, without
-from whet.data.shingles import as_read
 from whet.recipe_data import Duplicates
 from whet.types import Example
 
 MOST_COPIES = 0.5
 """Share of the rows above which copies are the nature of the data, and stay where nothing else is asked for."""
-FEWEST_ALIKE = 20
-"""Conversations from which on what all of them begin or end with is not compared."""
 FAMILY = 10
 """Rows that are near to each other, by one or several steps, above which they are no leak but the nature of the files."""
 LARGE = 0.1
@@ -120,42 +118,23 @@ def _without_copies(found: Alike, settings: Duplicates, *, semantic: bool) -> No
     _join(found.near, {brief(rows, row).id: brief(rows, first).id for row, first in near.group.items()})
 
 
-def compared(rows: Rows) -> Iterable[str]:
+def compared(rows: Sequence[Example]) -> list[str]:
     """Return the text of each row that is compared: what the model is shown; of conversations, without what all of them begin or end with."""
-    texts: Iterable[str] = _Read(rows) if isinstance(rows, Stored) else [as_read(shown(row)) for row in rows]
-    turns = rows.column("turns").all() if isinstance(rows, Stored) else all(row.messages is not None for row in rows)
-    if len(rows) < FEWEST_ALIKE or not turns:
+    texts = [compared_text(row, WHOLE) for row in rows]
+    if len(rows) < FEWEST_ALIKE or any(row.messages is None for row in rows):
         return texts
-    begin = _shared_beginning(texts)
-    end = _shared_beginning(text[begin:][::-1] for text in texts)
-    return (text[begin : len(text) - end] for text in texts)
-
-
-class _Read:
-    """Texts of rows on the disk, read each time that they are asked for."""
-
-    def __init__(self, rows: Stored) -> None:
-        self._rows = rows
-
-    def __iter__(self) -> Iterator[str]:
-        return (as_read(shown(row)) for row in self._rows)
-
-
-def _shared_beginning(texts: Iterable[str]) -> int:
-    """Return how many characters all texts begin with: those of the first and the last in order."""
-    low: str | None = None
-    high = ""
-    for text in texts:
-        low, high = text if low is None or text < low else low, max(text, high)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(low or "", high, strict=False)))
+    begin, end = shared_cut(texts)
+    return [text[begin : len(text) - end] for text in texts]
 
 
 def groups_of(rows: Rows, settings: Duplicates) -> dict[int, int]:
     """Return the groups of near duplicates among all rows, whatever their targets, by place: each with the first of its group."""
     if settings.near is False:
         return {}
-    max_bytes, folder = (0, rows.shelf.folder) if isinstance(rows, Stored) else (MEMORY, None)
-    return find_near(compared(rows), settings.similarity, range(len(rows)), drop=False, max_bytes=max_bytes, folder=folder).group
+    if isinstance(rows, Stored):
+        apart = np.arange(len(rows), dtype=np.uint64)
+        return find_near_stored(rows, settings.similarity, apart, np.zeros(len(rows), np.uint8), drop=False).group
+    return find_near(compared(rows), settings.similarity, range(len(rows)), drop=False).group
 
 
 def near_to(rows: Sequence[Example], others: Iterable[Example], settings: Duplicates) -> dict[int, tuple[Example, float]]:
@@ -189,9 +168,7 @@ class Families:
 def _found(rows: Rows, tiers: NDArray[np.uint8], settings: Duplicates, *, drop: bool, semantic: bool) -> Near:
     if isinstance(rows, Stored):
         assert not semantic, "meanings are compared in memory"
-        return find_near(
-            compared(rows), settings.similarity, rows.column("target"), tiers, drop=drop, max_bytes=0, folder=rows.shelf.folder
-        )
+        return find_near_stored(rows, settings.similarity, rows.column("target"), tiers, drop=drop)
     targets = [target_key(row) for row in rows]
     if semantic:
         from whet.data.semantic import find_semantic  # loads torch

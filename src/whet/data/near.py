@@ -9,24 +9,19 @@ Shapes: N texts, K numbers of each, B bands, P pairs.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whet.data.minhash import Bands, band_keys, bands_for, floor_for, signatures
+from whet.data.minhash import bands_for, floor_for
 from whet.data.near_walk import Like, Walk
-from whet.data.shingles import Words, as_read
+from whet.data.shingles import Words
+from whet.data.signing import signed
 from whet.data.spool import Spool, Table, Texts, let_go
 
-CHUNK = 4096
-"""Texts whose numbers are made at a time, at most."""
-CHUNK_CHARACTERS = 1 << 20
 SMALL = 16
 """Rows that share a band up to which each is compared with each."""
 MEMORY = 1 << 30
@@ -72,66 +67,26 @@ def find_near(
     with Spool(max_bytes, folder) as spool:
         kept, short = Texts(spool), Table(spool, np.uint8, bands.num_hashes)
         keys = [Table(spool, np.uint64) for _ in range(bands.num_bands)]
-        for signed in _signed(texts, bands, num_workers or os.cpu_count() or 1):
-            kept.append(signed.texts)
-            short.append(signed.short)
-            for table, column in zip(keys, signed.keys, strict=True):
+        for some in signed(texts, bands, num_workers or os.cpu_count() or 1):
+            kept.append(some.texts)
+            short.append(some.short)
+            for table, column in zip(keys, some.keys, strict=True):
                 table.append(column)
         floor = floor_for(similarity, bands)
         tier = np.zeros(len(kept), np.uint8) if tiers is None else np.asarray(tiers, np.uint8)
-        pairs, crowds = _candidates(keys, short.array(), tier, floor)
+        pairs, crowds = candidates((table.array() for table in keys), short.array(), tier, floor)
         walk = Walk(kept, short.array(), tier, targets, similarity, floor, drop)
         walk.run(pairs, crowds)
         return Near(walk.copies, walk.leaks, walk.conflicts, walk.groups())
 
 
-class _Signed(NamedTuple):
-    texts: list[str]
-    """As they are compared."""
-    short: NDArray[np.uint8]  # [N, K]
-    """The low bits of each number: what says whether a pair is worth comparing."""
-    keys: Words  # [B, N]
-
-
-def _sign(chunk: Sequence[str], bands: Bands) -> _Signed:
-    read = [as_read(text) for text in chunk]
-    found = signatures(read, bands)
-    return _Signed(read, found.astype(np.uint8), band_keys(found, bands))
-
-
-def _signed(texts: Iterable[str], bands: Bands, num_workers: int) -> Iterator[_Signed]:
-    """Yield chunks in order; a few are worked on at a time."""
-    with ThreadPoolExecutor(num_workers) as pool:
-        pending: deque[Future[_Signed]] = deque()
-        for chunk in _chunks(texts):
-            pending.append(pool.submit(_sign, chunk, bands))
-            if len(pending) > num_workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    size = 0
-    for text in texts:
-        chunk.append(text)
-        size += len(text)
-        if len(chunk) == CHUNK or size >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _candidates(keys: Sequence[Table], short: NDArray[np.uint8], tier: NDArray[np.uint8], floor: float) -> tuple[Ints, Ints]:
+def candidates(bands: Iterable[Words], short: NDArray[np.uint8], tier: NDArray[np.uint8], floor: float) -> tuple[Ints, Ints]:
     """Return pairs (later, earlier) [P, 2] that share a band and agree in enough numbers, and crowds: (row, number of a band that more
     than SMALL rows share) [., 2]; both in order of rows."""
     packed: list[Words] = []
     crowded: list[Ints] = []
     num_crowds = 0
-    for table in keys:
-        band = table.array()
+    for band in bands:
         order = np.argsort(band, kind="stable")
         band = band[order]
         again = band[1:] == band[:-1]

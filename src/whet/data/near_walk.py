@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whet.data.shingles import LONG, Grams, comparable, jaccard
-from whet.data.spool import Texts, let_go
+from whet.data.spool import let_go
 
 FIRST, LAST = 256, 64
 """Of a band that very many rows share: how many of its first rows of a tier, and of its last, a further row is compared with."""
@@ -24,6 +25,12 @@ LET_GO = 1 << 14
 """Rows after which what was read of their numbers is let go."""
 EXACT = 1e-12
 Ints = NDArray[np.int64]
+
+
+class Texts(Protocol):
+    """Texts by number."""
+
+    def __getitem__(self, number: int, /) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ class Walk:
         self.conflicts: list[Like] = []
 
     def run(self, pairs: Ints, crowds: Ints) -> None:
-        """Decide about every row of these pairs and crowds, in order (see `near._candidates`)."""
+        """Decide about every row of these pairs and crowds, in order (see `near.candidates`)."""
         for number, (row, others, shared) in enumerate(_by_row(pairs, crowds)):
             if number % LET_GO == 0:
                 let_go(self._short)
@@ -156,14 +163,14 @@ class Walk:
 
     def _near(self, row: int, other: int) -> float | None:
         """Return the similarity of two rows where it is as high as is asked for."""
-        as_numbers = max(len(self._texts[row]), len(self._texts[other])) >= LONG
-        found = jaccard(self._grams_of(row, as_numbers), self._grams_of(other, as_numbers))
+        texts = self._texts[row], self._texts[other]
+        as_numbers = max(map(len, texts)) >= LONG
+        found = jaccard(self._grams_of(row, texts[0], as_numbers), self._grams_of(other, texts[1], as_numbers))
         return found if found >= self._similarity - EXACT else None
 
-    def _grams_of(self, row: int, as_numbers: bool) -> Grams:
+    def _grams_of(self, row: int, text: str, as_numbers: bool) -> Grams:
         kept = self._grams.get((row, as_numbers))
         if kept is None:
-            text = self._texts[row]
             kept = comparable(text, as_numbers)
             if self._cached > CACHED:
                 self._grams, self._cached = {}, 0

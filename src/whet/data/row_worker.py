@@ -7,8 +7,10 @@ import struct
 import sys
 from typing import BinaryIO
 
-from whet.data.making import Maker, packed_made, unpacked_rows
+from whet.data.making import Made, Maker, Making, packed_made, unpacked_rows
+from whet.data.signed import signed_ahead
 from whet.data.stretch import packed_stretch
+from whet.types import Example
 
 LENGTH = struct.Struct("<q")
 """What precedes each message: its bytes. An answer of -1 says that these rows could not be worked on here."""
@@ -18,17 +20,31 @@ JUDGED, LEARNT = b"j", b"l"
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer until the requests end; the first is what has to be known."""
-    maker = Maker(pickle.loads(_message(requests)))
+    making: Making = pickle.loads(_message(requests))
+    maker = Maker(making)
     while message := _message(requests):
         try:
             kind = message[:1]
             made = maker(unpacked_rows(message[1:]), kind.lower() == JUDGED)
-            answer = packed_stretch(made) if kind.isupper() else packed_made(made)
+            answer = _shelved(made, making) if kind.isupper() else packed_made(made)
         except Exception:  # whoever asked does it again, and sees what is wrong
             answers.write(LENGTH.pack(-1))
         else:
             answers.write(LENGTH.pack(len(answer)) + answer)
         answers.flush()
+
+
+def _shelved(made: Made, making: Making) -> bytes:
+    """Return a stretch and what its texts are compared by, as `two_of` takes them apart."""
+    stretch = packed_stretch(made)
+    signed = signed_ahead(making.columns, [item for item in made.items if isinstance(item, Example)])
+    return b"".join([LENGTH.pack(len(stretch)), stretch, signed])
+
+
+def two_of(answer: bytes) -> tuple[bytes, bytes]:
+    """Return a stretch, and what its texts are compared by, or nothing."""
+    end = LENGTH.size + LENGTH.unpack_from(answer)[0]
+    return answer[LENGTH.size : end], answer[end:]
 
 
 def _message(stream: BinaryIO) -> bytes:

@@ -64,6 +64,7 @@ def drop(work: Gathered) -> None:
     for rows in work.examples.values():
         if isinstance(rows, Stored):
             rows.shelf.forget("content", "target")
+            rows.shelf.forget_kept()
 
 
 def tell_hidden(work: Gathered) -> None:

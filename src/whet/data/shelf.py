@@ -5,6 +5,7 @@ Shapes: N rows of all stretches.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,14 +34,16 @@ class Shelf:
         """Begin with none. Stretches are files of the folder, called by their numbers."""
         self.folder = folder
         self._starts: list[int] = [0]
+        self.made_of: list[bytes] = []
+        """What says what each stretch was made of."""
         self._waiting: dict[str, list[Array]] = {}
         self._words: dict[str, dict[str, int]] = {kind: {} for kind in WORDS}
         self._known: dict[str, Array] = {}
         self._last: tuple[int, Opened] | None = None
 
-    def path(self, number: int) -> Path:
-        """Return where a stretch lies."""
-        return self.folder / f"{number:06}.stretch"
+    def path(self, number: int, kind: str = "stretch") -> Path:
+        """Return where a stretch lies, or what is kept beside it."""
+        return self.folder / f"{number:06}.{kind}"
 
     def __len__(self) -> int:
         """Number of stretches."""
@@ -50,8 +53,9 @@ class Shelf:
     def num_rows(self) -> int:
         return self._starts[-1]
 
-    def add(self, numbers: Numbers) -> None:
+    def add(self, numbers: Numbers, made_of: bytes) -> None:
         """Add the next stretch, which lies in its file already."""
+        self.made_of.append(made_of)
         columns = dict(numbers.columns)
         size = len(columns["line"])
         codes = {kind: self._codes(kind, words) for kind, words in numbers.words.items()}
@@ -83,6 +87,12 @@ class Shelf:
     def put(self, name: str, column: Array) -> None:
         """Add a column of all rows. [N]"""
         self._known[name] = column
+
+    def forget_kept(self) -> None:
+        """Delete what is kept to find near duplicates by, once all are found; what was found stays."""
+        for pattern in ("*.signed", "*.pairs"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
 
     def forget(self, *names: str) -> None:
         """Let columns go that nobody asks for any more."""
@@ -217,17 +227,34 @@ class Shelf:
 
     def _sections(self, rows: Ints, *names: str) -> Iterator[tuple[Ints, list[list[bytes]]]]:
         """Yield the rows in order, those of one stretch at a time, with what its sections hold of them."""
-        starts = np.array(self._starts)
-        stretch = np.searchsorted(starts, rows, side="right") - 1
-        cuts = [0, *(np.flatnonzero(np.diff(stretch)) + 1).tolist(), len(rows)]
-        for begin, end in pairwise(cuts):
-            if begin == end:
-                continue
-            number = int(stretch[begin])
+        for number, begin, end in self.runs(rows):
             some = rows[begin:end]
             opened = self._opened(number)
             within = (some - self._starts[number]).tolist()
             yield some, [opened.parts(name, within) for name in names]
+
+    def runs(self, rows: Ints) -> Iterator[tuple[int, int, int]]:
+        """Yield the numbers of the stretches that the rows lie in, as they come, each with the places of its first row and after its last."""
+        stretch = np.searchsorted(np.array(self._starts), rows, side="right") - 1
+        cuts = [0, *(np.flatnonzero(np.diff(stretch)) + 1).tolist(), len(rows)]
+        for begin, end in pairwise(cuts):
+            if begin != end:
+                yield int(stretch[begin]), begin, end
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Return a stretch's first row, and the one after its last."""
+        return self._starts[number], self._starts[number + 1]
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Return the stretch that a row lies in, and its number there."""
+        number = bisect_right(self._starts, row) - 1
+        return number, row - self._starts[number]
+
+    def whole(self, number: int) -> list[Example]:
+        """Return all rows of a stretch as they were made. May be called by several threads at a time."""
+        first, last = self.bounds(number)
+        tails = Opened(self.path(number)).parts("tail", range(last - first))
+        return [example_of_line(f'{{"id": {first + at}{tail.decode("utf-8", "surrogatepass")}') for at, tail in enumerate(tails)]
 
     def _opened(self, number: int) -> Opened:
         if self._last is None or self._last[0] != number:

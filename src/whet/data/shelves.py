@@ -9,13 +9,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from whet import __version__
+from whet.data.compared import WHOLE
+from whet.data.kept import read_kept, write_kept
 from whet.data.making import Making
+from whet.data.minhash import Bands, bands_for
 from whet.data.raw import RawRows
 from whet.data.redact import finders_of
 from whet.data.shelf import Shelf
-from whet.data.stretch import FORM, Numbers, numbers_of, read_stretch, write_stretch
+from whet.data.signed import signed_key
+from whet.data.stretch import FORM, Numbers, numbers_of
 from whet.data.workers import has_own_cleaners, making_stretches
 
+KEPT = frozenset({".stretch", ".signed", ".pairs", ".found", ".cut"})
+"""Endings of the files of the folder that outlive a kill."""
 Told = Callable[[int, int], None]
 """Who is told how many of how many rows are made."""
 
@@ -32,6 +38,7 @@ class Shelving:
     def rows(self, making: Making, raw: Mapping[str, RawRows], num_workers: int) -> Iterator[tuple[str, Numbers]]:
         """Make the sources' rows, and yield the numbers of each stretch with its source."""
         settings = _digest(making)
+        bands = bands_for(making.columns.duplicates.similarity)
         total = sum(map(len, raw.values()))
         done = 0
         with making_stretches(making, num_workers) as make:
@@ -41,22 +48,28 @@ class Shelving:
                     for packed in rows.stretches()
                 ]
                 first = len(self.shelf)
-                missing = {at for at, one in enumerate(made_of) if read_stretch(self.shelf.path(first + at), one) is None}
+                missing = {at for at, one in enumerate(made_of) if read_kept(self.shelf.path(first + at), one) is None}
                 wanted = (packed for at, packed in enumerate(rows.stretches()) if at in missing)
                 answers = make(wanted, source == "test")
                 for at, one in enumerate(made_of):
                     path = self.shelf.path(first + at)
-                    content = next(answers) if at in missing else read_stretch(path, one)
+                    content = self._store(first + at, one, next(answers), bands) if at in missing else read_kept(path, one)
                     assert content is not None, "what is not missing is there"
-                    if at in missing:
-                        write_stretch(path, one, content)
                     numbers = numbers_of(content)
                     size = len(numbers.columns["line"]) + len(numbers.rejects)
                     done, self.num_kept = done + size, self.num_kept + size * (at not in missing)
-                    self.shelf.add(numbers)
+                    self.shelf.add(numbers, one)
                     yield source, numbers
                     if self._told is not None:
                         self._told(done, total)
+
+    def _store(self, number: int, made_of: bytes, answer: tuple[bytes, bytes], bands: Bands) -> bytes:
+        """Write a stretch that was made, and before it what its texts are compared by, where that was made with it; return the stretch."""
+        content, signed = answer
+        if signed:
+            write_kept(self.shelf.path(number, "signed"), signed_key(made_of, bands, WHOLE), signed)
+        write_kept(self.shelf.path(number), made_of, content)
+        return content
 
 
 def _digest(making: Making) -> bytes:

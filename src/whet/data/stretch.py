@@ -18,13 +18,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from whet.data.deduplicate import is_labelled
+from whet.data.kept import HEAD
 from whet.data.keys import content_key, target_key, text_key
 from whet.data.making import Made
 from whet.data.rows import Reject
 from whet.data.store import hashed_parts, line_tail
 from whet.data.times import ORDERS, Order, evidence, seconds
 from whet.data.units import beginnings_of
-from whet.files import naming
 from whet.types import Example
 
 Array = NDArray[Any]
@@ -38,8 +38,6 @@ SPARSE: Mapping[str, float] = {
 """Columns of those stretches alone that have something in them, with what it is in others."""
 TIMED = 32
 """Bit of `time_told` of a row that says a time, beside the bits of `times.evidence`."""
-HEAD = 32
-"""Bytes before a stretch's own: what it was made of, and a checksum."""
 SECTIONS = ("tail", "before", "after")
 """A row's line without its beginning and id, and what is hashed of it before and after its id."""
 
@@ -133,24 +131,6 @@ def _joined(parts: Sequence[bytes]) -> tuple[Array, bytes]:
 def keys_of_hex(keys: Sequence[str]) -> Array:
     """Return 128-bit keys as two numbers each, which are in the order of the keys. [N, 2]"""
     return np.frombuffer(bytes.fromhex("".join(keys)), ">u8").reshape(-1, 2).astype(np.uint64)
-
-
-def write_stretch(path: Path, made_of: bytes, content: bytes) -> None:
-    """Write a stretch whole. `made_of` are 16 bytes that say what it was made of."""
-    partial_path = path.with_suffix(".partial")
-    with naming(path), partial_path.open("wb") as file:
-        file.write(made_of + xxhash.xxh3_128_digest(content) + content)
-    partial_path.replace(path)
-
-
-def read_stretch(path: Path, made_of: bytes) -> bytes | None:
-    """Return a stretch; None where there is none, or it was made of something else, or is damaged."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    whole = content[:16] == made_of and content[16:HEAD] == xxhash.xxh3_128_digest(content[HEAD:])
-    return content[HEAD:] if whole else None
 
 
 def numbers_of(content: bytes) -> Numbers:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from queue import SimpleQueue
 
 from whet.data.making import Made, Maker, Making, unpacked_made, unpacked_rows
-from whet.data.row_worker import JUDGED, LEARNT, LENGTH
+from whet.data.row_worker import JUDGED, LEARNT, LENGTH, two_of
 from whet.data.stretch import packed_stretch
 from whet.types import Example
 
@@ -59,14 +59,17 @@ def making_rows(making: Making, num_workers: int) -> Iterator[Callable[[Packed, 
 
 
 @contextmanager
-def making_stretches(making: Making, num_workers: int) -> Iterator[Callable[[Packed, bool], Iterator[bytes]]]:
-    """Give what makes stretches as they are kept on the disk (`stretch.packed_stretch`), in order, of rows that may be judged on."""
+def making_stretches(making: Making, num_workers: int) -> Iterator[Callable[[Packed, bool], Iterator[tuple[bytes, bytes]]]]:
+    """Give what makes stretches as they are kept on the disk (`stretch.packed_stretch`), in order, of rows that may be judged on.
+
+    With each comes what its texts are compared by (`signed.signed_ahead`), where another process made it: this one leaves it for later.
+    """
     with _several(making, num_workers) as workers:
         maker = Maker(making)
 
-        def make(stretches: Packed, judged: bool) -> Iterator[bytes]:
+        def make(stretches: Packed, judged: bool) -> Iterator[tuple[bytes, bytes]]:
             for some, answer in _answered(workers, stretches, (JUDGED if judged else LEARNT).upper()):
-                yield packed_stretch(maker(unpacked_rows(some), judged)) if answer is None else answer
+                yield (packed_stretch(maker(unpacked_rows(some), judged)), b"") if answer is None else two_of(answer)
 
         yield make
 

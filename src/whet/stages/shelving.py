@@ -13,7 +13,7 @@ from pathlib import Path
 
 from whet.data.find import find_files
 from whet.data.large import why_in_memory
-from whet.data.shelves import Shelving
+from whet.data.shelves import KEPT, Shelving
 from whet.errors import DataError, Interrupted, WhetError
 from whet.files import cache_folder, held_alone
 from whet.recipe import Recipe
@@ -73,7 +73,7 @@ def shelved(data: Data, needs: tuple[str, ...], narrator: Narrator) -> Iterator[
         _sweep(base)
         folder.mkdir(exist_ok=True)
         for left in folder.iterdir():
-            if left.suffix != ".stretch":
+            if left.suffix not in KEPT:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         needed, free = DISK * num_bytes(data), shutil.disk_usage(folder).free
         narrator.say(
