@@ -77,7 +77,7 @@ def plugins(found: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 def machine(seen: Mapping[str, Any], console: Console) -> None:
     """Print what this machine computes with."""
-    for key, value in {**seen["machine"], "precision": seen["precision"]}.items():
+    for key, value in {**seen["machine"], "precision": seen["precision"], "frozen_precision": seen["frozen_precision"]}.items():
         console.print(Text(f"{key}: {value}"))
     for name, version in seen["versions"].items():
         console.print(Text(f"{name}: {version or 'not installed'}"))

@@ -48,5 +48,5 @@ def _obstacle(recipe: Recipe, policy: Policy, objective: Objective, precision: s
     if len(known) < len(parts):
         return f"with technique '{name}' as it is set, {len(parts) - len(known)} of {len(parts)} layers compute by themselves"
     if all(part.weight.requires_grad for part in known):
-        return f"technique '{name}' leaves no weights frozen"
+        return f"technique '{name}' leaves no weights frozen, as lora would"
     return why_not() or ""

@@ -81,9 +81,11 @@ def show_plugins() -> list[dict[str, Any]]:
 
 def show_machine() -> dict[str, Any]:
     """Return what this machine computes with, and which optional parts are installed."""
+    from whet.engine import int8_products
     from whet.engine.machine import choose_precision, describe
     from whet.engine.packed_attention import named
 
+    none = int8_products.why_not()
     precision, reason = choose_precision()
     packages = ("torch", "transformers", "tokenizers", "peft")
     versions: dict[str, str | None] = {}
@@ -96,6 +98,9 @@ def show_machine() -> dict[str, Any]:
     return {
         "machine": describe() | {"attention": named()},
         "precision": f"{precision}: {reason}",
+        "frozen_precision": f"same only: {none}"
+        if none
+        else "int8 too: this processor multiplies in it (train.frozen_precision)",
         "versions": versions,
         "models": models,
     }
