@@ -278,6 +278,18 @@ def test_a_new_row_that_is_near_to_frozen_rows_of_two_parts_is_in_neither(tmp_pa
     assert places(first)[train] == "train" and places(first)[test] == "test" and len(first.rejects) == 0
 
 
+def test_rows_of_a_frozen_part_leave_where_the_recipe_names_other_rows_for_it(tmp_path):
+    old = prepare(Data(path=write(tmp_path / "a.csv", rows(0, 100))), NEEDS, None)
+    old.write(tmp_path / "run")
+    test = write(tmp_path / "t.csv", rows(500, 520))
+    found = prepare(Data(path=str(tmp_path / "a.csv"), test=test, split={"frozen": str(tmp_path / "run")}), NEEDS, None)
+    own = found.accounting.sources["path"]
+    assert own.dropped == {"leak": len(old.test)} and own.rows == 100 == sum(own.used.values()) + len(old.test)
+    assert {one.line for one in found.rejects} == {one.line for one in old.test} and len(found.test) == 20
+    assert all(one.reason == "of the frozen test part, for which the recipe names other rows" for one in found.rejects)
+    assert f"{len(old.test)} rows taken out, of a frozen part (test) that the recipe" in " ".join(found.notices)
+
+
 def test_what_is_no_division_is_said(tmp_path):
     path = write(tmp_path / "a.csv", rows(0, 60))
     (tmp_path / "splits.json").write_text(json.dumps({"train": [1, 2]}))

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -143,6 +144,53 @@ def test_rows_on_the_disk_give_the_bytes_of_rows_in_memory(
             max_reject_fraction=1, max_leak_fraction=0.5, **{source: str(folder / f"{source}.csv") for source in held},
         )  # fmt: skip
         alike(data, SEVERAL if several else CLASSIFY, folder)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6),
+    number=st.integers(30, 120),
+    grown=st.integers(1, 90),
+    held=st.sampled_from([(), (), ("test",), ("validation",), ("validation", "test")]),
+    near=st.sampled_from(["auto", "drop", "keep", False]),
+    group=st.sampled_from([(), ("customer",), ("customer", "channel")]),
+    several=st.booleans(),
+    by=st.sampled_from(["drawn", "drawn", "time", "part"]),
+    rows_beside=st.booleans(),
+    stretch=st.integers(1, 40),
+)
+def test_new_rows_join_a_frozen_division_on_the_disk_as_in_memory(
+    seed, number, grown, held, near, group, several, by, rows_beside, stretch
+):
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw, "STRETCH", stretch)
+        folder, columns = Path(name), {"labels" if several else "label": "label", "group": group, "redact": False}
+        before = table(folder / "before.csv", seed, number, several=several)
+        old = Data(path=str(folder / "before.csv"), text="text", max_reject_fraction=1, duplicates={"near": near}, **columns)
+        try:
+            made = prepare(old, SEVERAL if several else CLASSIFY, None, num_workers=1)
+        except DataError:
+            return
+        made.write(folder / "run", made.hash)
+        if not rows_beside:
+            shutil.rmtree(folder / "run" / "data")
+        texts = table(folder / "more.csv", seed + 1, grown, others=before, several=several)
+        lines = (folder / "before.csv").read_text(encoding="utf-8").splitlines()[: 1 + number * (seed % 3) // 2]
+        lines += (folder / "more.csv").read_text(encoding="utf-8").splitlines()[1:]
+        (folder / "all.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        for place, source in enumerate(held if by != "part" else ()):
+            table(folder / f"{source}.csv", seed + 2 + place, 12, others=texts, several=several)
+        columns |= {"part": {"part": "part"}, "time": {"time": "when"}}.get(by, {})
+        data = Data(
+            path=str(folder / "all.csv"), text="text", split={"frozen": str(folder / "run"), "seed": seed}, duplicates={"near": near},
+            max_reject_fraction=1, max_leak_fraction=0.9, **columns,
+            **{source: str(folder / f"{source}.csv") for source in held if by != "part"},
+        )  # fmt: skip
+        found = alike(data, SEVERAL if several else CLASSIFY, folder)
+        if isinstance(found, dict):
+            said = json.loads(found["data/accounting.json"])["sources"]
+            for count in said.values():
+                assert count["rows"] == sum(count["used"].values()) + sum(count["dropped"].values())
 
 
 @pytest.mark.parametrize("needs", [("text", "value"), ("text",), ("text", "token_labels"), ("prompt", "chosen", "rejected")])
@@ -425,7 +473,26 @@ def test_a_mistake_leaves_nothing_behind_and_two_at_once_are_refused(rows_file):
 
 
 def test_what_needs_all_rows_in_memory_is_prepared_there_and_said(rows_file, monkeypatch):
-    before, _ = heard()
-    monkeypatch.setitem(RECIPE, "data", {**RECIPE["data"], "split": {"frozen": str(before.path)}})
+    monkeypatch.setitem(RECIPE, "data", {**RECIPE["data"], "augment": {"balance": "repeat"}})
     _, said = heard()
-    assert "data.split.frozen needs all rows in memory" in said and "Rows lie on the disk" not in said
+    assert "data.augment needs all rows in memory" in said and "Rows lie on the disk" not in said
+
+
+@pytest.mark.parametrize(
+    "splits",
+    ['{"train": [1, 2]}', "[1]", "{", '{"texts": {"train": [], "test": []}}', '{"texts": {"train": 1, "validation": [], "test": []}}',
+     '{"texts": {"train": [], "validation": [], "test": []}} more', None],
+)  # fmt: skip
+def test_what_is_no_division_is_told_alike_on_the_disk(splits, rows_file):
+    if splits is not None:
+        (rows_file.parent / "splits.json").write_text(splits, encoding="utf-8")
+    data = Data(**RECIPE["data"], split={"frozen": str(rows_file.parent / "splits.json")})
+    assert "Name the folder of a run, or the splits.json in it" in alike(data, CLASSIFY, rows_file.parent)
+
+
+def test_damaged_rows_of_a_frozen_division_are_told_alike_on_the_disk(rows_file):
+    run, _ = heard()
+    with (run.path / "data" / "test.jsonl").open("a", encoding="utf-8") as file:
+        file.write("no row\n")
+    data = Data(**RECIPE["data"], split={"frozen": str(run.path)})
+    assert "damaged (JSONDecodeError). Restore the folder" in alike(data, CLASSIFY, rows_file.parent)

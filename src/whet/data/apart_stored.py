@@ -6,7 +6,7 @@ Shapes: N rows, U units.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -62,9 +62,16 @@ def stored_units(rows: Stored, near: Mapping[int, int]) -> StoredUnits:
 
 
 def split_stored(
-    rows: Stored, units: StoredUnits, shares: Mapping[str, float], seed: int, *, stratify: bool, timed: bool = False
+    rows: Stored,
+    units: StoredUnits,
+    shares: Mapping[str, float],
+    seed: int,
+    *,
+    stratify: bool,
+    timed: bool = False,
+    filled: Iterable[str] = (),
 ) -> NDArray[np.int16]:
-    """Return the part of each row, by its number in PARTS (see `split.split`). [N]"""
+    """Return the part of each row, by its number in PARTS (see `split.split`). `filled` are parts that have rows already. [N]"""
     exact = exact_shares(shares, PARTS)
     if timed:
         newest = np.full(len(units), -np.inf)
@@ -74,7 +81,7 @@ def split_stored(
         part: NDArray[np.int16] = numbers[by_time(newest, units.sizes, [exact[one] for one in wanted])]
     else:
         part = _placed(rows, units, exact, seed, stratify, rare="train" if exact["train"] else None)
-        _fill_empty(units, part, exact)
+        _fill_empty(units, part, exact, frozenset(filled))
     return part[units.number()]
 
 
@@ -215,11 +222,11 @@ def _strata(rows: Stored, units: StoredUnits, stratify: bool) -> tuple[NDArray[n
     return stratum, names
 
 
-def _fill_empty(units: StoredUnits, part: NDArray[np.int16], exact: Mapping[str, Fraction]) -> None:
-    """Move one unit, a small one, from training into a part that got none, as long as training keeps one."""
+def _fill_empty(units: StoredUnits, part: NDArray[np.int16], exact: Mapping[str, Fraction], filled: Collection[str]) -> None:
+    """Move one unit, a small one, from training into a part that got none and is not `filled`, as long as training keeps one."""
     for name in ("validation", "test"):
         number = PARTS.index(name)
-        if exact[name] and not (part == number).any():
+        if exact[name] and name not in filled and not (part == number).any():
             trained = np.flatnonzero(part == PARTS.index("train"))
             if len(trained) > 1:
                 small = trained[units.sizes[trained] == units.sizes[trained].min()]

@@ -9,11 +9,11 @@ import numpy as np
 
 from whet.data.apart_stored import StoredUnits, fold_stored, split_stored, stored_units
 from whet.data.dropping import label_counts
-from whet.data.frozen import placed_by
+from whet.data.frozen_stored import FREE, StoredFrozen
 from whet.data.gathered import Gathered
 from whet.data.keys import text_key, with_id
 from whet.data.notices import SHOWN, counted
-from whet.data.rows import Reject
+from whet.data.settled import settled_parts, settled_texts
 from whet.data.shelf import Rows, Stored, brief, ids_of
 from whet.data.split import PARTS, fold_of, split
 from whet.data.units import Unit, units_of
@@ -25,73 +25,70 @@ def apart(work: Gathered, placed: Mapping[str, str]) -> dict[str, Rows]:
 
     Raises DataError where a part is empty.
     """
-    placed = {**placed, **_frozen(work)}
-    rows, settings = work.examples["path"], work.data.split
+    settings = work.data.split
     shares = {part: getattr(settings, part) for part in PARTS if part not in work.named}
-    near = _loosened(work, rows, shares)
-    free = rows if isinstance(rows, Stored) or not placed else [one for one in rows if text_key(one) not in placed]
-    units = stored_units(rows, near) if isinstance(rows, Stored) else units_of(free, near)
-    if len(units) == 1 and len(rows) > len(PARTS) and len(shares) > 1 and not placed:
-        raise DataError(_inseparable(work, rows))
-    parts: dict[str, Rows] = {}
-    fold = None if settings.folds is None else (settings.fold, settings.folds)
-    if isinstance(rows, Stored) and isinstance(units, StoredUnits):
-        if fold is not None:
-            part = fold_stored(rows, units, shares, settings.seed, fold, stratify=settings.stratify, near=near)
-        else:
-            timed = work.data.time is not None
-            part = split_stored(rows, units, shares, settings.seed, stratify=settings.stratify, timed=timed)
-        parts.update({name: rows.where(part == number) for number, name in enumerate(PARTS)})
-        if fold is None:
-            work.notices += _large([_unit_of(units, one) for one in _larger(units, shares)], free, shares, parts)
-    elif fold is not None:
-        assert not placed, "folds are refused beside what places rows"
-        parts.update(fold_of(rows, shares, settings.seed, fold, stratify=settings.stratify, near=near))
-    else:
-        times = work.times if work.data.time is not None else None
-        assert not isinstance(units, StoredUnits), "rows in memory have units in memory"
-        divided = split(
-            rows, shares, settings.seed, stratify=settings.stratify, placed=placed, near=near, times=times, units=units
-        )
-        parts.update(divided)
-        work.notices += _large(units, free, shares, parts)
+    parts, num_units = (_parts_stored if isinstance(work.examples["path"], Stored) else _parts)(work, shares, placed)
     parts.update({part: work.examples[part] for part in work.named})
     empty = [part for part in PARTS if not parts[part]]
     if empty:
         total = sum(map(len, parts.values()))
         raise DataError(
-            f"{', '.join(work.data.path)}: {counted(total, 'usable row')} in {counted(len(units), 'group')} that stay together are too few: "
+            f"{', '.join(work.data.path)}: {counted(total, 'usable row')} in {counted(num_units, 'group')} that stay together are too few: "
             f"none is left for {' and '.join(empty)}. Add rows, or name other columns."
         )
     work.notices += _unjudged(work, parts)
-    if isinstance(rows, Stored):
+    if isinstance(work.examples["path"], Stored):
         return parts
     order = {id_: number for number, id_ in enumerate(sorted(example.id for examples in parts.values() for example in examples))}
     return {part: [with_id(example, order[example.id]) for example in examples] for part, examples in parts.items()}
 
 
-def _frozen(work: Gathered) -> dict[str, str]:
-    """Return the parts of texts that a former division decides; rows that may be in none of its parts leave."""
-    if work.frozen is None:
-        return {}
+def _parts(work: Gathered, shares: Mapping[str, float], placed: Mapping[str, str]) -> tuple[dict[str, Rows], int]:
+    """Return the rows of each part, in memory, and how many units of them were divided."""
+    placed, settings = {**placed, **settled_texts(work)}, work.data.split
     rows = work.examples["path"]
-    placed, barred = placed_by(work.frozen, rows, work.data.duplicates)
-    known = sum(text_key(one) in work.frozen.part_of for one in rows)
-    work.notices.append(
-        f"data.split.frozen: {counted(known, 'row')} stay in the part that they had; {counted(len(rows) - known - len(barred), 'new row')} "
-        f"are divided, or join the part of the rows that they are near to."
-    )
-    leaving = {one.id for one, _ in barred}
-    work.examples["path"] = [one for one in rows if one.id not in leaving]
-    work.rejects["path"] += [
-        Reject(
-            one.file, one.line, f"like rows of several frozen parts, such as {place}", "Nothing to do.", kind="near leak", other=place
-        )
-        for one, place in barred
-    ]  # fmt: skip
-    if barred:
-        work.notices.append(f"data.path: {counted(len(barred), 'new row')} taken out, like rows of several frozen parts.")
-    return placed
+    near = _loosened(work, rows, shares)
+    free = [one for one in rows if text_key(one) not in placed] if placed else rows
+    units = units_of(free, near)
+    _check_separable(work, rows, len(units), shares, placed=bool(placed))
+    if settings.folds is not None:
+        assert not placed, "folds are refused beside what places rows"
+        fold = (settings.fold, settings.folds)
+        return {**fold_of(rows, shares, settings.seed, fold, stratify=settings.stratify, near=near)}, len(units)
+    times = work.times if work.data.time is not None else None
+    divided = split(rows, shares, settings.seed, stratify=settings.stratify, placed=placed, near=near, times=times, units=units)
+    work.notices += _large(units, free, shares, divided)
+    return {**divided}, len(units)
+
+
+def _parts_stored(work: Gathered, shares: Mapping[str, float], placed: Mapping[str, str]) -> tuple[dict[str, Rows], int]:
+    """The same of rows on the disk."""
+    assert not placed, "several tasks are prepared in memory"
+    rows, settings = work.examples["path"], work.data.split
+    assert isinstance(rows, Stored), "rows on the disk"
+    part, rows = settled_parts(work, rows).astype(np.int16), work.examples["path"]
+    assert isinstance(rows, Stored), "rows on the disk stay there"
+    near = _loosened(work, rows, shares)
+    free = rows.where(part == FREE)
+    units = stored_units(free, near)
+    _check_separable(work, rows, len(units), shares, placed=isinstance(work.frozen, StoredFrozen) and len(work.frozen.part) > 0)
+    if settings.folds is not None:
+        fold = (settings.fold, settings.folds)
+        part = fold_stored(rows, units, shares, settings.seed, fold, stratify=settings.stratify, near=near)
+        return {name: rows.where(part == number) for number, name in enumerate(PARTS)}, len(units)
+    timed, filled = work.data.time is not None, [PARTS[one] for one in np.unique(part) if one != FREE]
+    part[part == FREE] = split_stored(
+        free, units, shares, settings.seed, stratify=settings.stratify, timed=timed, filled=filled
+    )  # fmt: skip
+    parts: dict[str, Rows] = {name: rows.where(part == number) for number, name in enumerate(PARTS)}
+    work.notices += _large([_unit_of(units, one) for one in _larger(units, shares)], free, shares, parts)
+    return parts, len(units)
+
+
+def _check_separable(work: Gathered, rows: Rows, num_units: int, shares: Mapping[str, float], *, placed: bool) -> None:
+    """Raise DataError where all rows belong together."""
+    if num_units == 1 and len(rows) > len(PARTS) and len(shares) > 1 and not placed:
+        raise DataError(_inseparable(work, rows))
 
 
 def _larger(units: StoredUnits, shares: Mapping[str, float]) -> list[int]:

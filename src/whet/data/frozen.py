@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from whet.data.alike import groups_of
 from whet.data.keys import text_key
@@ -31,25 +32,40 @@ class Frozen:
 
 def read_frozen(name: str) -> Frozen:
     """Return the division of a run, or of its splits.json. Raises DataError."""
-    path = expanded(name)
-    file = path / SPLITS if path.is_dir() else path
+    file = division_file(name)
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
         texts = said["texts"]
         part_of = {str(key): part for part in PARTS for key in texts[part]}
     except (OSError, RecursionError) as error:
-        raise DataError(f"{name}: cannot be read ({type(error).__name__}). {REMEDY}") from None
+        raise not_readable(name, error) from None
     except (ValueError, KeyError, TypeError):
-        raise DataError(f"{name}: says no part for any text. {REMEDY}") from None
+        raise no_division(name) from None
     if not (file.parent / "data" / "train.jsonl").is_file():
         return Frozen(part_of, {})
     try:
         rows = {part: tuple(map(example_of, read_lines(file.parent / "data" / f"{part}.jsonl"))) for part in PARTS}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{file.parent / 'data'}: damaged ({type(error).__name__}). Restore the folder, or name {SPLITS} elsewhere."
-        ) from None
+        raise rows_damaged(file.parent, error) from None
     return Frozen(part_of, rows)
+
+
+def division_file(name: str) -> Path:
+    """Return the file that says the division."""
+    path = expanded(name)
+    return path / SPLITS if path.is_dir() else path
+
+
+def not_readable(name: str, error: Exception) -> DataError:
+    return DataError(f"{name}: cannot be read ({type(error).__name__}). {REMEDY}")
+
+
+def no_division(name: str) -> DataError:
+    return DataError(f"{name}: says no part for any text. {REMEDY}")
+
+
+def rows_damaged(folder: Path, error: Exception) -> DataError:
+    return DataError(f"{folder / 'data'}: damaged ({type(error).__name__}). Restore the folder, or name {SPLITS} elsewhere.")
 
 
 def placed_by(
@@ -61,16 +77,14 @@ def placed_by(
     different parts, it can be in neither.
     """
     old = [(part, one) for part in PARTS for one in frozen.examples.get(part, ())]
-    near = groups_of([*(one for _, one in old), *examples], settings)
+    fresh = [one for one in examples if text_key(one) not in frozen.part_of]  # the others' texts are among the old ones
+    near = groups_of([*(one for _, one in old), *fresh], settings) if old else {}
     parts: dict[object, dict[str, str]] = {}
     for place, (part, one) in enumerate(old):
         for sign in _signs(one, near.get(place)):
             parts.setdefault(sign, {}).setdefault(part, f"{one.file}:{one.line}")
     placed, barred = dict(frozen.part_of), []
-    for place, one in enumerate(examples):
-        key = text_key(one)
-        if key in frozen.part_of:
-            continue
+    for place, one in enumerate(fresh):
         found: dict[str, str] = {}
         for sign in _signs(one, near.get(len(old) + place)):
             found |= parts.get(sign, {})
@@ -78,7 +92,7 @@ def placed_by(
             held = "test" if "test" in found else "validation"
             barred.append((one, found[held]))
         elif found:
-            placed[key] = next(iter(found))
+            placed[text_key(one)] = next(iter(found))
     return placed, barred
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from whet.data.accounting import check_rejects
 from whet.data.classes import classes_of, merge_labels, name_labels
 from whet.data.frozen import read_frozen
+from whet.data.frozen_stored import read_stored_frozen
 from whet.data.gathered import Gathered
 from whet.data.making import Making
 from whet.data.mapping import check_columns, required, resolve
@@ -41,7 +42,8 @@ def gather(
 ) -> Gathered:
     """Return the rows of a recipe's section, as `prepare` reads them; with `shelving` they lie on the disk. Raises DataError, Refused."""
     work = Gathered(data, data)
-    work.frozen = read_frozen(data.split.frozen) if data.split.frozen is not None else None
+    if data.split.frozen is not None:
+        work.frozen = (read_frozen if shelving is None else read_stored_frozen)(data.split.frozen)
     work.columns = _read(data, needs, folder, work, num_workers, shelving)
     by_own_part(work)
     timed(work)

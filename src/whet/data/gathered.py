@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from whet.data.deduplicate import Conflict
 from whet.data.frozen import Frozen
+from whet.data.frozen_stored import StoredFrozen
 from whet.data.redact import Private
 from whet.data.rows import Reject
 from whet.data.shelf import Rows
@@ -38,7 +39,7 @@ class Gathered:
     near: dict[int, int] = field(default_factory=dict)
     """Groups of near duplicates that stay, by the examples' ids."""
     keeps_near: bool = False
-    frozen: Frozen | None = None
+    frozen: Frozen | StoredFrozen | None = None
     hidden: tuple[str, ...] = ()
     dates: dict[str, str] = field(default_factory=dict)
     private: tuple[Private, ...] = ()

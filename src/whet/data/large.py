@@ -93,7 +93,6 @@ def _listed(items: Iterator[bytes], indent: int) -> Iterator[bytes]:
 def why_in_memory(data: Data, needs: tuple[str, ...]) -> str:
     """Return what of a section needs all rows in memory; empty where nothing does."""
     asked = {
-        "data.split.frozen": data.split.frozen is not None,
         "data.duplicates.semantic": data.duplicates.semantic is not False and data.duplicates.near is not False,
     }
     return ", ".join(name for name, wanted in asked.items() if wanted)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from whet.data.alike import without_near
 from whet.data.dropping import conflicts, without_conflicts, without_duplicates, without_leaks
+from whet.data.frozen import Frozen
+from whet.data.frozen_stored import FREE, StoredFrozen
 from whet.data.gathered import Gathered
 from whet.data.hidden import ENOUGH, REFUSED, hidden_targets
 from whet.data.keys import text_key
 from whet.data.leaks import refuse_many, told
 from whet.data.notices import counted
 from whet.data.rows import Reject
-from whet.data.shelf import Stored
+from whet.data.shelf import Rows, Stored
 from whet.errors import Refused
 
 
@@ -44,12 +48,11 @@ def drop(work: Gathered) -> None:
     for source, against in (("path", "test"), ("validation", "test"), ("path", "validation")):
         work.examples[source], leaks[source, against] = without_leaks(work.examples[source], work.examples[against], against)
         work.rejects[source] += leaks[source, against]
-    frozen = work.frozen
-    if frozen is not None:  # of near duplicates, a row that has its part already is the one that stays
-        work.examples["path"] = sorted(work.examples["path"], key=lambda example: text_key(example) not in frozen.part_of)
+    if work.frozen is not None:  # of near duplicates, a row that has its part already is the one that stays
+        work.examples["path"] = _known_first(work.frozen, work.examples["path"])
     alike = without_near(work.examples, work.data.duplicates, work.data.max_leak_fraction)
-    if frozen is not None:
-        alike.examples["path"] = sorted(alike.examples["path"], key=lambda example: example.id)
+    if work.frozen is not None:
+        alike.examples["path"] = _by_id(alike.examples["path"])
     work.examples, work.near, work.keeps_near = alike.examples, alike.near, alike.keeps
     for source, rejects in alike.rejects.items():
         work.rejects[source] += rejects
@@ -65,6 +68,21 @@ def drop(work: Gathered) -> None:
         if isinstance(rows, Stored):
             rows.shelf.forget("content", "target")
             rows.shelf.forget_kept()
+
+
+def _known_first(frozen: Frozen | StoredFrozen, rows: Rows) -> Rows:
+    """Return the rows, those first whose text a former division has."""
+    if isinstance(rows, Stored):
+        assert isinstance(frozen, StoredFrozen), "of rows on the disk, a division is numbers"
+        return Stored(rows.shelf, rows.rows[np.argsort(frozen.parts_of(rows.column("text")) == FREE, kind="stable")])
+    assert isinstance(frozen, Frozen), "of rows in memory, a division is a mapping"
+    return sorted(rows, key=lambda example: text_key(example) not in frozen.part_of)
+
+
+def _by_id(rows: Rows) -> Rows:
+    if isinstance(rows, Stored):
+        return Stored(rows.shelf, np.sort(rows.rows))
+    return sorted(rows, key=lambda example: example.id)
 
 
 def tell_hidden(work: Gathered) -> None:
