@@ -24,6 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from whet.engine import varlen
 from whet.engine.packed_attention import attend_rows, can_attend, lowered
 
 NAME = "whet"
@@ -127,6 +128,9 @@ def attend_packed(
         narrow = window if window is not None and window < max(lengths) else None
         rows = attend_rows(query, key, value, lengths, causal=bool(causal), window=narrow, scaling=scaling, before=before)
         return rows, None
+    if plain and lengths is not None and prefix is None and varlen.can_attend(query, key, value, lengths, window):
+        narrow = window if window is not None and window < max(lengths) else None
+        return varlen.attend_rows(query, key, value, lengths, causal=bool(causal), window=narrow, scaling=scaling), None
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)

@@ -83,7 +83,7 @@ def show_machine() -> dict[str, Any]:
     """Return what this machine computes with, and which optional parts are installed."""
     from whet.engine import int8_products
     from whet.engine.machine import choose_precision, describe
-    from whet.engine.packed_attention import named
+    from whet.stages.attending import attention_here
 
     none = int8_products.why_not()
     precision, reason = choose_precision()
@@ -96,7 +96,7 @@ def show_machine() -> dict[str, Any]:
             versions[name] = None
     models = {f"builtin:{name}": is_ready(model) for name, model in BUILT_IN.items()}
     return {
-        "machine": describe() | {"attention": named()},
+        "machine": describe() | {"attention": attention_here()},
         "precision": f"{precision}: {reason}",
         "frozen_precision": f"same only: {none}"
         if none

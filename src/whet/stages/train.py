@@ -16,7 +16,6 @@ from whet.data.dataset import Dataset
 from whet.display import quoted
 from whet.engine.fit import TrainPlan, calibrate
 from whet.engine.machine import describe, peak_accelerator_memory, peak_memory
-from whet.engine.packed_attention import named, why_not
 from whet.engine.parallel import from_first, leads, size, wait
 from whet.engine.projections import lasting_products
 from whet.engine.shards import gather
@@ -30,6 +29,7 @@ from whet.recipe import Recipe
 from whet.recipe_file import dump_recipe, load_recipe
 from whet.recipe_parts import Choice
 from whet.run import Run, free_path, new_run, open_run
+from whet.stages.attending import attention_of, why_slower
 from whet.stages.build import (
     build_technique,
     check_plugins,
@@ -364,7 +364,7 @@ def _manifest(job: Job, folder: Path | None) -> dict[str, Any]:
         "packing_difference": difference if math.isfinite(difference) else None,
         "decisions": [asdict(decision) for decision in job.decisions],
         "preflight": [asdict(finding) for finding in job.findings],
-        "machine": describe() | ({"attention": named()} if job.policy.device.type == "cpu" else {}),
+        "machine": describe() | ({} if (attention := attention_of(job)) is None else {"attention": attention}),
         "phases": {},
         "actual": {"train_s": 0.0},
     }
@@ -390,5 +390,5 @@ def _tell(job: Job, narrator: Narrator) -> None:
             narrator.say(f"Note: {finding.sentence} {finding.remedy}")
     if not job.policy.ability.packs and job.policy.kind != "encoder-decoder":
         narrator.say("This architecture does not keep packed rows apart, so rows are padded: slower, same result.")
-    elif job.policy.ability.packs and job.policy.device.type == "cpu" and (reason := why_not()) is not None:
+    elif (reason := why_slower(job)) is not None:
         narrator.say(f"Attention runs through torch's kernels, since {reason}: slower.")
