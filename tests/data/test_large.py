@@ -16,24 +16,30 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from scipy.sparse.csgraph import connected_components
 
-from whet.data import raw, shelves
+from whet.data import raw, semantic, shelves
 from whet.data.large import prepare_stored
 from whet.data.making import Maker
 from whet.data.preparing import prepare
 from whet.data.rows import RawRow
 from whet.data.shelves import Shelving
+from whet.engine.embed import unit_vectors
 from whet.errors import DataError, Interrupted, Refused
+from whet.models.load import load_policy
 from whet.recipe_data import Data
 from whet.recipe_file import build_recipe
 from whet.run import Run
 from whet.stages import shelving
 from whet.stages.narrate import SILENT, Narrator
 from whet.stages.prepare import located, prepare_run
+from whet.testing.tiny import write_tiny
+from whet.types import Example
 
 CLASSIFY = ("text", "label")
 SEVERAL = ("text", "labels")
@@ -193,6 +199,54 @@ def test_new_rows_join_a_frozen_division_on_the_disk_as_in_memory(
                 assert count["rows"] == sum(count["used"].values()) + sum(count["dropped"].values())
 
 
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+    """A model whose embeddings differ, in place of one that takes seconds to load."""
+    return str(write_tiny(tmp_path_factory.mktemp("model") / "llama", "llama"))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6),
+    number=st.integers(20, 120),
+    held=st.sampled_from([(), ("test",), ("validation", "test")]),
+    near=st.sampled_from(["auto", "drop", "keep"]),
+    several=st.booleans(),
+    stretch=st.integers(1, 40),
+    block=st.integers(3, 50),
+)
+def test_semantic_duplicates_on_the_disk_are_those_in_memory(small_model, seed, number, held, near, several, stretch, block):
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw, "STRETCH", stretch)
+        patch.setattr(semantic, "MODEL", small_model)
+        patch.setattr(semantic, "BLOCK", block)
+        patch.setattr(semantic, "EMBEDDED", 2 * block + 1)
+        folder = Path(name)
+        texts = table(folder / "train.csv", seed, number, several=several)
+        for place, source in enumerate(held):
+            table(folder / f"{source}.csv", seed + 1 + place, 10, others=texts, several=several)
+        data = Data(
+            path=str(folder / "train.csv"), text="text", redact=False, duplicates={"near": near, "semantic": 0.8 + seed % 5 / 25},
+            max_reject_fraction=1, max_leak_fraction=0.9, **{"labels" if several else "label": "label"},
+            **{source: str(folder / f"{source}.csv") for source in held},
+        )  # fmt: skip
+        alike(data, SEVERAL if several else CLASSIFY, folder)
+
+
+@pytest.mark.parametrize("block", [7, 64, 4096])
+def test_semantic_groups_are_those_of_all_pairs(block, small_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(semantic, "MODEL", small_model)
+    monkeypatch.setattr(semantic, "BLOCK", block)
+    monkeypatch.setattr(semantic, "EMBEDDED", 2 * block + 1)
+    texts = table(tmp_path / "rows.csv", 11, 150)
+    found = semantic.find_semantic(iter(texts), 150, 0.92, [""] * 150, [0] * 150, drop=False, folder=tmp_path)
+    vectors = unit_vectors(load_policy(small_model), [Example(id=n, text=text) for n, text in enumerate(texts)], 128)[0].double()
+    number, component = connected_components((vectors @ vectors.T).numpy() >= 0.92, directed=False)
+    groups = [np.flatnonzero(component == one).tolist() for one in range(number)]
+    assert found.group == {row: some[0] for some in groups if len(some) > 1 for row in some}
+    assert 20 < len(found.group) < 140 and not list(tmp_path.glob("whet-*"))
+
+
 @pytest.mark.parametrize("needs", [("text", "value"), ("text",), ("text", "token_labels"), ("prompt", "chosen", "rejected")])
 def test_rows_of_other_kinds_are_the_same_on_the_disk(needs, tmp_path, monkeypatch):
     monkeypatch.setattr(raw, "STRETCH", 17)
@@ -289,7 +343,7 @@ def rows_file(tmp_path, monkeypatch):
 
 RECIPE = {"model": "builtin:minilm", "data": {"path": "train.csv", "text": "text", "label": "label", "max_reject_fraction": 1}, "objective": "classify"}  # fmt: skip
 KILLED = """
-from whet.data import raw, shelves
+from whet.data import raw, semantic, shelves
 from whet.stages import shelving
 from whet.stages.prepare import prepare_run
 from whet.recipe_file import build_recipe

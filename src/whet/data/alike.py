@@ -166,14 +166,16 @@ class Families:
 
 
 def _found(rows: Rows, tiers: NDArray[np.uint8], settings: Duplicates, *, drop: bool, semantic: bool) -> Near:
-    if isinstance(rows, Stored):
-        assert not semantic, "meanings are compared in memory"
+    if isinstance(rows, Stored) and not semantic:
         return find_near_stored(rows, settings.similarity, rows.column("target"), tiers, drop=drop)
-    targets = [target_key(row) for row in rows]
+    targets = rows.column("target") if isinstance(rows, Stored) else [target_key(row) for row in rows]
     if semantic:
         from whet.data.semantic import find_semantic  # loads torch
 
-        return find_semantic([shown(row) for row in rows], float(settings.semantic), targets, tiers.tolist(), drop=drop)
+        texts, least = (shown(row) for row in rows), float(settings.semantic)
+        folder = rows.shelf.folder if isinstance(rows, Stored) else None
+        return find_semantic(texts, len(rows), least, targets, tiers.tolist(), drop=drop, folder=folder)
+    assert not isinstance(rows, Stored), "rows on the disk are compared there"
     return find_near(compared(rows), settings.similarity, targets, tiers, drop=drop)
 
 

@@ -74,7 +74,8 @@ def near_held(rows: Sequence[Example], held: Sequence[Example], duplicates: Dupl
         from whet.data.semantic import find_semantic  # loads torch
 
         both, tiers = [*held, *rows], [0] * len(held) + [1] * len(rows)
-        alike = find_semantic([shown(one) for one in both], float(duplicates.semantic), [""] * len(both), tiers, drop=True)
+        texts, least = (shown(one) for one in both), float(duplicates.semantic)
+        alike = find_semantic(texts, len(both), least, [""] * len(both), tiers, drop=True)
         found |= {place - len(held) for place in alike.leaks}
     return found
 

@@ -90,17 +90,8 @@ def _listed(items: Iterator[bytes], indent: int) -> Iterator[bytes]:
     yield b"\n" + b" " * indent + b"]" if begun else b"[]"
 
 
-def why_in_memory(data: Data, needs: tuple[str, ...]) -> str:
-    """Return what of a section needs all rows in memory; empty where nothing does."""
-    asked = {
-        "data.duplicates.semantic": data.duplicates.semantic is not False and data.duplicates.near is not False,
-    }
-    return ", ".join(name for name, wanted in asked.items() if wanted)
-
-
 def prepare_stored(data: Data, needs: tuple[str, ...], folder: Path | None, shelving: Shelving) -> StoredDataset:
     """Return the data of a run as `prepare` does, its rows in stretches in the folder of `shelving`. Raises DataError, Refused."""
-    assert not why_in_memory(data, needs), "such data are prepared in memory"
     with unswept():
         work = gather(data, needs, folder, num_workers=shelving.num_workers, shelving=shelving)
         about, parts = divided(work)

@@ -108,7 +108,7 @@ def prepare_run(
     wanted = _wanted(recipe, folder, narrator, fresh=fresh)
     parents = [parent.record() for parent in find_parents(recipe, folder)]
     data, needs = next(iter(wanted.values()))
-    if is_large(data) and keeps_on_disk(recipe, data, needs, narrator):
+    if is_large(data) and keeps_on_disk(recipe, data, narrator):
         with shelved(data, needs, narrator) as shelving:
             stored = prepare_stored(data, needs, folder, shelving)
             _tell(stored.about, {part: len(rows) for part, rows in stored.parts.items()}, narrator)

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from whet.data.find import find_files
-from whet.data.large import why_in_memory
 from whet.data.shelves import KEPT, Shelving
 from whet.errors import DataError, Interrupted, WhetError
 from whet.files import cache_folder, held_alone
@@ -42,14 +41,13 @@ def is_large(data: Data) -> bool:
     return num_bytes(data) >= LARGE
 
 
-def keeps_on_disk(recipe: Recipe, data: Data, needs: tuple[str, ...], narrator: Narrator) -> bool:
+def keeps_on_disk(recipe: Recipe, data: Data, narrator: Narrator) -> bool:
     """Whether rows can be prepared on the disk; says why not."""
     reasons = {
         "tasks": recipe.tasks is not None,
         "data.streaming": recipe.data.streaming,
         "data.augment": data.augment is not None,
         "parents": bool(recipe.parents),
-        why_in_memory(data, needs): bool(why_in_memory(data, needs)),
     }
     asked = [name for name, wanted in reasons.items() if wanted]
     if asked and not recipe.data.streaming:
