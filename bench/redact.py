@@ -92,13 +92,14 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     asked.add_argument("--rows", type=int, default=20_000)
     asked.add_argument("--each", type=int, default=1_000)
+    asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--show", type=int, default=0, help="Wrong ones that are printed.")
     asked.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "redact.json")
     options = asked.parse_args()
     fakes = {locale: faker.Faker(locale) for locale in LOCALES}
     for fake in fakes.values():
-        fake.seed_instance(0)
-    redactor, draw = Redactor(), random.Random(0)
+        fake.seed_instance(options.seed)
+    redactor, draw = Redactor(), random.Random(options.seed)
     wrong: list[tuple[str, str, str]] = []
     for number in range(options.rows):
         kind = [*CLEAN][number % len(CLEAN)]

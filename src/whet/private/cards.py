@@ -17,10 +17,10 @@ _CARD = re.compile(
 )
 _GROUP = re.compile(r"[0-9]+")
 _FIGURE_BEFORE = re.compile(r"(?<![0-9])[0-9]{1,5} $")
-_FIGURE_AFTER = re.compile(r" (?!(?:0[1-9]|1[0-2]) ?[0-9]{2}\b)(?:[0-9]{4}|[0-9]{3} [0-9]{3})(?![0-9])")
-_MAESTRO = re.compile(r"(?:5[0678]|6[37])[0-9]{12,13}")
-"""Of fourteen or fifteen digits, which few are."""
+_FIGURE_AFTER = re.compile(r" (?!(?:0[1-9]|1[0-2]) ?[0-9]{2}\b)(?:[0-9]{4}|[0-9]{3} [0-9]{3}|(?:[0-9]{1,5} ){2}[0-9]+)(?![0-9])")
 """Further numbers, which are no month and year and no security code."""
+_RARE = re.compile(r"(?:5[0678]|6[37])[0-9]{12,13}|(?!4|62)[0-9]{19}")
+"""Maestro of fourteen or fifteen digits, and nineteen digits of others than Visa and UnionPay: few are, so they must be said to be a card's."""
 LONG = frozenset({17, 18})
 """Digits without gaps that only few cards have, and many other numbers: they must be said to be a card's."""
 SHORT = frozenset({12, 13})
@@ -29,7 +29,7 @@ _ISSUERS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|"  # Visa; Mastercard
     r"3[47]\d{13}|3(?:0[0-5]|095|[689]\d)\d{11}|3(?:0[0-5]|[689]\d)\d{13,16}|"  # American Express; Diners Club
     r"6(?:011|4[4-9]\d|5\d\d|22\d)\d{12,15}|35\d{14,17}|(?:2131|1800)\d{11}|62\d{14,17}|"  # Discover; JCB; UnionPay
-    r"(?:50\d\d|5[678]\d\d|6304|6390|67\d\d|0604)\d{8,15}|220[0-4]\d{12,15}|8[12]\d{14}|508\d{13}|"  # Maestro; Mir; RuPay
+    r"(?:50|5[6-9]|6\d)\d{14}|(?:50\d\d|5[678]\d\d|6304|6390|67\d\d|0604)\d{8,15}|220[0-4]\d{12,15}|8[12]\d{14}|508\d{13}|"  # Maestro; Mir; RuPay
     r"(?:5019|9792|606282\d\d|637(?:[568]|09)\d|5061|6363|4011|4312)\d{8,12}"  # Dankort, Troy, Hipercard, Elo, Verve
 )
 """Prefixes and lengths by issuer, after ISO/IEC 7812 and the schemes' own tables."""
@@ -71,7 +71,7 @@ def _is_card(text: str, start: int, end: int) -> bool:
     if _FIGURE_BEFORE.search(text[max(0, start - 8) : start]) or _FIGURE_AFTER.match(text, end):
         return False  # one of a row of figures
     written = text[start:end]
-    if not _WRITTEN.fullmatch(written) or (written.isdigit() and (len(written) in LONG or _MAESTRO.fullmatch(written))):
+    if not _WRITTEN.fullmatch(written) or (written.isdigit() and (len(written) in LONG or _RARE.fullmatch(written))):
         return False
     return len(written) not in SHORT or not (gs1(written) or is_other_number(text, start, end))
 

@@ -13,6 +13,8 @@ from whet.private.national import NATIONAL_IDS
 from whet.private.phones import REGIONS, Phones
 
 Span = tuple[int, int]
+OF_SIGNS = frozenset({"key", "login", "mail"})
+"""Kinds that are no numbers, and may hold a UUID."""
 _DIGIT = re.compile(r"[0-9]")
 _NUMBER = re.compile(r"[0-9](?:[^0-9]{0,3}[0-9]){5}|[0-9]\.[0-9]{1,3}\.[0-9]|[0-9]{2}[ -]?[A-Za-z0-9]{4}[ -]?[A-Za-z0-9]{4}")
 """Six digits close together, the beginning of an IPv4 address, or what may be an IBAN."""
@@ -21,6 +23,8 @@ _SECRET_SIGNS = re.compile(r"[0-9@#$%^&*+=~]|[!?]\w")
 _PLAIN = re.compile(r"[A-Za-z .,;'\"\n-]*")
 """No sign in it begins a number or an address, or is in a secret."""
 _SPELT_AT = re.compile(r"[\[({<] ?[aA][tT] ?[\])}>]| AT [^.]{1,60} DOT ")
+_UUID = re.compile(r"(?i)(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-f])")
+"""RFC 9562. Digits in it are of no number; the whole may be a key."""
 _OTHER_SIGNS = re.compile(
     r"(?![0-9])\d|[\u00a0\u2002-\u200b\u2010-\u2015\u202f\u205f\u2060\u2212\u3000\u30fb\ufe58\ufe63\uff0b-\uff20\uff3f\u2024\ufeff\u00ad]"
 )
@@ -55,9 +59,13 @@ class Finder:
         if not finders:
             return []
         taken, found = bytearray(len(text)), []
+        codes = bytearray(len(text))
+        for code in _UUID.finditer(text) if text.count("-") > 3 else ():
+            codes[code.start() : code.end()] = b"\x01" * (code.end() - code.start())
         for kind, find in finders:
             for start, end in find(text):
-                if not any(taken[start:end]):
+                of_code = kind not in OF_SIGNS and any(codes[start:end])
+                if not of_code and not any(taken[start:end]):
                     taken[start:end] = b"\x01" * (end - start)
                     found.append(Found(start, end, kind))
         return sorted(found, key=lambda one: one.start)

@@ -25,13 +25,17 @@ class NationalId:
     """Of the letters and digits alone, in capitals."""
     words: re.Pattern[str]
     """What names it."""
+    shortest: int = 0
+    """Digits below which only the words of `own_words` name it."""
+    own_words: re.Pattern[str] | None = None
 
     def spans(self, text: str) -> Iterator[Span]:
         """Yield where such numbers stand in the text."""
         for found in self.layout.finditer(text):
             if not self.test(re.sub(r"[^0-9A-Z]", "", found[0].upper())) or is_amount(text, *found.span()):
                 continue
-            named = says(self.words, text, *found.span())
+            words = self.own_words if self.own_words and len(found[0]) < self.shortest else self.words
+            named = says(words, text, *found.span())
             if (
                 not named
                 and " " in found[0]
@@ -99,9 +103,11 @@ def it_codice_fiscale(number: str) -> bool:
 
 
 def fr_nir(number: str) -> bool:
-    """The key is 97 less the number modulo 97; Corsica's 2A and 2B count 19 and 18. INSEE."""
+    """The key is 97 less the number modulo 97; Corsica's 2A and 2B count 19 and 18. A month that is not known is 20, 30-42 or 50-99. INSEE."""
     body = number[:13].replace("2A", "19").replace("2B", "18") if "A" in number or "B" in number else number[:13]
-    return body.isdigit() and 97 - int(body) % 97 == int(number[13:])
+    month = int(number[3:5])
+    known = 1 <= month <= 12 or month == 20 or 30 <= month <= 42 or month >= 50
+    return known and body.isdigit() and 97 - int(body) % 97 == int(number[13:])
 
 
 def br_cpf(number: str) -> bool:
@@ -113,6 +119,7 @@ def br_cpf(number: str) -> bool:
     return number[9:] == f"{first}{second}"
 
 
+_BSN = r"bsn|burgerservice\w*|sofi\w*|persoonsnummer|burger\w*|citizen service"
 NATIONAL_IDS = {
     "us_ssn": NationalId(
         _layout(r"[0-9]{3}-[0-9]{2}-[0-9]{4}", r"[0-9]{3} [0-9]{2} [0-9]{4}", r"([0-9]{9})"),
@@ -135,10 +142,9 @@ NATIONAL_IDS = {
     "nl_bsn": NationalId(
         _layout(r"([0-9]{8,9})", r"([0-9]{3}[ .-][0-9]{3}[ .-][0-9]{3})", r"[0-9]{4}\.[0-9]{2}\.[0-9]{3}"),
         nl_bsn,
-        re.compile(
-            r"(?i)\b(?:bsn|burgerservice\w*|sofi\w*|persoonsnummer|burger\w*|citizen service|"
-            r"mijn|een|het|ik|voor|niet|zoals|graag|nummer|hier|wordt|mevrouw|meneer|klant)\b"
-        ),
+        re.compile(rf"(?i)\b(?:{_BSN}|mijn|een|het|ik|voor|niet|zoals|graag|nummer|hier|wordt|mevrouw|meneer|klant)\b"),
+        shortest=9,
+        own_words=re.compile(rf"(?i)\b(?:{_BSN})\b"),
     ),
     "es_dni": NationalId(
         _layout(

@@ -77,8 +77,8 @@ _OTHERWISE = re.compile(
 _DRAMA = re.compile(r"07700900\d{3}")
 """Set aside by Ofcom for films, and in many an example: valid nowhere."""
 _GROUPS = re.compile(r"[0-9]+")
-_BARE = re.compile(r"0[0-9]{9,10}|01[567][0-9]{9}")
-"""How long numbers without any gap are that nothing names; in Germany mobile ones have twelve digits."""
+_BARE = re.compile(r"0(?!1[189])[0-9]{9,10}|01[567][0-9]{9}")
+"""How long numbers without any gap are that nothing names; in Germany mobile ones have twelve digits. Korea's 011 to 019 ended in 2021."""
 _CODE = re.compile(r"(?<![A-Za-z])(?!(?:TEL|MOB|FAX|CELL)-)[A-Z]{1,5}-$|(?i:[0-9a-f]{4}-)$")
 """What stands before the digits of a code such as EP-08691413, or of a UUID."""
 _BOOK = re.compile(r"(?:97[89]-)?[0-9]{1,5}-[0-9]{1,7}-[0-9]{1,7}-[0-9]")
@@ -120,12 +120,13 @@ class Phones:
         for last in reversed(lasts):
             begin, end = _without_open_bracket(text, start, pieces[last][1])
             near = (*pieces[max(0, first - BESIDE) : first], *pieces[last + 1 : last + 1 + BESIDE])
-            among = _is_table([text[slice(*piece)] for piece in near])
-            if (date is None or _DATE.match(text[start:end]) is None) and self._is_phone(text, begin, end, among):
+            beside = [size for piece in near if (size := sum(map(str.isdigit, text[slice(*piece)])))]
+            if (date is None or _DATE.match(text[start:end]) is None) and self._is_phone(text, begin, end, beside):
                 return (begin, end), last + 1
         return None
 
-    def _is_phone(self, text: str, start: int, end: int, among_numbers: bool = False) -> bool:
+    def _is_phone(self, text: str, start: int, end: int, beside: Sequence[int]) -> bool:
+        """Whether a stretch is a phone number. `beside` are the numbers of digits of the figures next to it."""
         written = _EXTENSION.sub("", text[start:end])
         groups = _GROUPS.findall(written)
         digits = "".join(groups)
@@ -149,13 +150,13 @@ class Phones:
             or (written.isdigit() and _is_article(digits))
         ):
             return False
-        if word != "phone" and (among_numbers or _POSTCODE.fullmatch(written)):
+        if word != "phone" and (_is_table(beside) or _POSTCODE.fullmatch(written)):
             return False
         if digits.startswith("00") and len(digits) >= 10 and self._foreign(digits[2:], written, word):
             return True
         if written[0] == "(" and _COUNTRY.match(written) and _valid("+" + digits):
             return True
-        return self._national(groups, written, word)
+        return self._national(groups, written, word, alone=not beside)
 
     def _international(self, digits: str, written: str, text: str, start: int) -> bool:
         """Whether a number behind a + is one: of a country's length, or named so."""
@@ -168,10 +169,15 @@ class Phones:
             return word != "other" or not written.isdigit()
         return _possible("+" + digits) and (word == "phone" or (not written.isdigit() and word != "other"))
 
-    def _national(self, groups: Sequence[str], written: str, word: str) -> bool:
-        """Whether a number without a country's prefix is one. A bare row of digits needs a word beside it, or a leading 0."""
+    def _national(self, groups: Sequence[str], written: str, word: str, alone: bool) -> bool:
+        """Whether a number without a country's prefix is one. A bare row of digits needs a word beside it, or a leading 0.
+
+        `alone`: no other figure stands next to it.
+        """
         digits = "".join(groups)
         if _AMERICAN.fullmatch(written):
+            if not (alone or word) and written.replace(" ", "").isdigit():
+                return False
             return word != "other" or written.startswith("(")
         if _SHORT.fullmatch(written):
             return word == "phone" or not written.isdigit()
@@ -191,7 +197,9 @@ class Phones:
             )
         if len(groups) > 2 and len(set(groups)) == 1:  # 120 120 120
             return False
-        if any(pattern.fullmatch(written) and any(_valid(digits, one) for one in regions) for regions, pattern in _WRITTEN):
+        if alone and any(
+            pattern.fullmatch(written) and any(_valid(digits, one) for one in regions) for regions, pattern in _WRITTEN
+        ):
             return True
         return self.eager and len(groups) > 1 and len(digits) >= 9
 
@@ -206,10 +214,9 @@ def _could_be_groups(groups: Sequence[str]) -> bool:
     return len(groups) <= 7 and sum(len(group) == 1 for group in groups) <= 2
 
 
-def _is_table(others: Sequence[str]) -> bool:
+def _is_table(beside: Sequence[int]) -> bool:
     """Whether the numbers beside a number are more than one, or a long one: what stands among them is one of a row of figures."""
-    sizes = [sum(map(str.isdigit, one)) for one in others]
-    return sum(size > 0 for size in sizes) > 1 or any(size > 2 for size in sizes)
+    return len(beside) > 1 or any(size > 2 for size in beside)
 
 
 def _is_article(digits: str) -> bool:
