@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from whet.data.json_rows import DEEPEST
 from whet.data.rows import RawRow, Reject
@@ -25,6 +26,11 @@ class Page:
     date: str
     """Of when the rows are, by ISO 8601."""
     notices: tuple[str, ...] = ()
+
+
+def raw_rows(origin: str, names: Sequence[str], rows: Sequence[Sequence[Any]], before: int) -> tuple[RawRow, ...]:
+    """Return rows with their numbers, which go on after those before."""
+    return tuple(RawRow(origin, before + number, dict(zip(names, row, strict=True))) for number, row in enumerate(rows, 1))
 
 
 def now() -> str:

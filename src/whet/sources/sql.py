@@ -13,11 +13,11 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import AfterValidator, Field, field_validator
 
 from whet.collect.breakable import breakable
-from whet.collect.credential import PLACE, Credential, hidden, secret, secret_error
-from whet.collect.page import Mark, Page, moment, now
-from whet.data.rows import RawRow
+from whet.collect.credential import PLACE, Credential, secret, secret_error
+from whet.collect.page import Mark, Page, as_json, moment, now, raw_rows
+from whet.collect.postgresql import connected, is_postgresql, key_value, pages
 from whet.display import brief
-from whet.errors import DataError, installing
+from whet.errors import DataError
 from whet.plugins import beside_recipe, plugin
 from whet.protocols import Source
 
@@ -46,7 +46,7 @@ def _without_secret(connection: str) -> str:
         )
     if parts.scheme == "sqlite":
         return beside_recipe(unquote(parts.path)[1:])
-    if parts.scheme not in {"postgresql", "postgres"}:
+    if not is_postgresql(connection):
         raise ValueError("a path or sqlite:///PATH of an SQLite database, postgresql://USER@HOST/DATABASE, env:NAME or file:PATH")
     return connection
 
@@ -96,13 +96,15 @@ class Sql(Source):
 
     @staticmethod
     def _kind(connection: str) -> Literal["sqlite", "postgresql", ""]:
-        if connection.startswith(("postgresql://", "postgres://")):
+        if is_postgresql(connection):
             return "postgresql"
         return "" if PLACE.fullmatch(connection) else "sqlite"
 
     def _asked(self, after: Mark | None, sign: str) -> tuple[str, tuple[object, ...]]:
         """Return the query that goes on after a mark, with its values. `sign` stands for a value."""
         query = self.query.strip().rstrip(";")
+        if sign == "%s" and self.key is not None and after is not None:
+            query = query.replace("%", "%%")  # psycopg looks for its own signs where values are given
         if self.key is None:
             return query, ()
         if after is None:
@@ -130,44 +132,39 @@ class Sql(Source):
             ) from None
 
     def _of_postgresql(self, where: str, after: Mark | None) -> Iterator[Page]:
-        try:
-            import psycopg
-        except ImportError:
-            raise DataError(f"{self.origin}: PostgreSQL needs the extra 'postgres': {installing('postgres')}") from None
         query, values = self._asked(after, "%s")
         password = secret(self.password) if self.password else None
-        try:
-            with psycopg.connect(
-                where, password=password, connect_timeout=max(2, int(self.timeout_s)), application_name="whet"
-            ) as database:
-                database.read_only = True
-                with database.cursor(name="whet") as cursor:  # a cursor on the server: it never sends more than is fetched
-                    cursor.itersize = PAGE
-                    cursor.execute(query, values or None)
-                    yield from self._pages(cursor, after, self.origin, now())
-        except psycopg.Error as error:
-            open_secrets = (password or "", where if where != self.connection else "", _password(where))
-            raise DataError(
-                f"{self.origin}: {hidden(_reason(error), *open_secrets)}. Check connection, password and query of data.sources; the query may "
-                "only read."
-            ) from None
+        number = int(str(after["rows"])) if after else 0
+        with connected(where, self.origin, password, self.timeout_s) as database:
+            for columns, rows in pages(database, query, values):
+                names = _names(columns)
+                place = self._place_of_key(names, self.origin)
+                found = raw_rows(self.origin, names, [[as_json(value) for value in row] for row in rows], number)
+                number += len(rows)
+                yield Page(found, self._mark(key_value(rows[-1][place]), number), now())
 
     def _pages(self, cursor: Any, after: Mark | None, file: str, date: str) -> Iterator[Page]:
         """Yield what a cursor gives. Without a key, an SQLite file goes on by counting: unchanged, it gives the same rows in the same order."""
-        names = _names(cursor.description)
-        if self.key is not None and self.key not in names:
-            raise DataError(
-                f"{file}: the query has no column '{self.key}', which its key names. Columns: {', '.join(map(brief, names))}."
-            )
-        place = names.index(self.key) if self.key is not None else 0
+        names = _names([str(column[0]) for column in cursor.description or ()])
+        place = self._place_of_key(names, file)
         number = int(str(after["rows"])) if after else 0
         if after and self.key is None:
             for _ in range(0, number, PAGE):
                 cursor.fetchmany(PAGE)  # a page is never shorter but for the last
         while rows := cursor.fetchmany(PAGE):
-            found = tuple(RawRow(file, number + index, dict(zip(names, row, strict=True))) for index, row in enumerate(rows, 1))
+            found = raw_rows(file, names, rows, number)
             number += len(rows)
             yield Page(found, self._mark(rows[-1][place], number), date)
+
+    def _place_of_key(self, names: Sequence[str], file: str) -> int:
+        """Return where the key stands among the columns; the first where none is named. Raises DataError where it is no column."""
+        if self.key is None:
+            return 0
+        if self.key not in names:
+            raise DataError(
+                f"{file}: the query has no column '{self.key}', which its key names. Columns: {', '.join(map(brief, names))}."
+            )
+        return names.index(self.key)
 
     def _mark(self, last: object, number: int) -> Mark | None:
         if self.key is None:
@@ -175,11 +172,11 @@ class Sql(Source):
         return {"rows": number, "key": last} if isinstance(last, int | str) else None
 
 
-def _names(description: Sequence[Sequence[Any]] | None) -> list[str]:
+def _names(columns: Sequence[str]) -> list[str]:
     """Return one name per column, each once."""
     names: dict[str, None] = {}
-    for index, column in enumerate(description or ()):
-        name = str(column[0]) or f"column_{index + 1}"
+    for index, column in enumerate(columns):
+        name = column or f"column_{index + 1}"
         names[name if name not in names else f"{name}_{index + 1}"] = None
     return list(names)
 
@@ -187,10 +184,3 @@ def _names(description: Sequence[Sequence[Any]] | None) -> list[str]:
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return brief(lines[0].rstrip("."), 200) if lines else type(error).__name__
-
-
-def _password(connection: str) -> str:
-    try:
-        return unquote(urlsplit(connection).password or "")
-    except ValueError:
-        return ""

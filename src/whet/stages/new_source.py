@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import zipfile
@@ -16,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from whet import plugins
 from whet.collect.breakable import breakable
 from whet.collect.fetch import Patience, Reach, patiently, shown
+from whet.collect.postgresql import connected, is_postgresql, largest_table
 from whet.collect.visits import Visits, hosts_of
 from whet.data.rows import RawRow, Reject
 from whet.errors import DataError
@@ -32,8 +34,8 @@ SQLITE = b"SQLite format 3\x00"
 
 
 def is_address(name: object) -> bool:
-    """Whether this is the address of something on the web."""
-    return re.match(r"https?:/", str(name), re.IGNORECASE) is not None
+    """Whether this is the address of something on the web, or of a database server."""
+    return re.match(r"(?:https?|postgres(?:ql)?):/", str(name), re.IGNORECASE) is not None
 
 
 def is_database(name: object) -> bool:
@@ -49,6 +51,8 @@ def is_database(name: object) -> bool:
 
 def source_of(name: str) -> dict[str, Any]:
     """Return the settings of the source that reads this, its name among them. Raises DataError where it cannot be told."""
+    if is_postgresql(name):
+        return _of_postgresql(name)
     return _of_address(name) if is_address(name) else _of_database(Path(name))
 
 
@@ -143,8 +147,24 @@ def _of_database(file: Path) -> dict[str, Any]:
         ) from None
     except sqlite3.Error as error:
         raise DataError(f"{file}: cannot be read as a database ({type(error).__name__}). Open it in its own program.") from None
-    keyed = {"key": keys[0]} if len(keys) == 1 and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", keys[0]) else {}
-    return {"name": "sql", "connection": str(file), "query": f"SELECT * FROM {_quoted(table)}", **keyed}
+    key = keys[0] if len(keys) == 1 else None
+    return {"name": "sql", "connection": str(file), "query": f"SELECT * FROM {_quoted(table)}", **_keyed(key)}
+
+
+def _of_postgresql(url: str) -> dict[str, Any]:
+    """Return how the largest table of a server's database is read; its password is that of PGPASSWORD, or libpq's own file."""
+    settings = {"connection": url, **({"password": "env:PGPASSWORD"} if os.environ.get("PGPASSWORD", "").strip() else {})}
+    plugins.build("sources", "sql", {**settings, "query": "SELECT 1"})  # refuses an address with a password in it
+    with connected(url, url, None, COUNTED_S) as database:
+        found = largest_table(database)
+    if found is None:
+        raise DataError(f"{url}: no table there that this user may read. Check the database's name, and the user's rights.")
+    table, key = found
+    return {"name": "sql", **settings, "query": f"SELECT * FROM {table}", **_keyed(key)}
+
+
+def _keyed(key: str | None) -> dict[str, str]:
+    return {"key": key} if key is not None and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key) else {}
 
 
 def _quoted(name: str) -> str:
