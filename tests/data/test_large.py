@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import gc
+import gzip
 import io
 import json
 import os
@@ -416,6 +417,17 @@ def test_the_number_of_workers_does_not_change_what_is_kept(rows_file):
         made.write(rows_file.parent / f"by{number}", made.hash)
     assert files_of(rows_file.parent / "work1") == files_of(rows_file.parent / "work3")
     assert files_of(rows_file.parent / "by1") == files_of(rows_file.parent / "by3") == in_memory(rows_file.parent)
+
+
+def test_rows_that_are_packed_small_are_large(rows_file, monkeypatch):
+    text = rows_file.read_bytes() + b"the same again,a,,web,1,train,\n" * 40_000
+    rows_file.unlink()
+    Path("train.csv.gz").write_bytes(packed := gzip.compress(text))
+    monkeypatch.setitem(RECIPE, "data", {**RECIPE["data"], "path": "train.csv.gz"})
+    for least, on_disk in ((len(text), True), (len(text) + 1, False)):
+        assert least > 10 * len(packed)
+        monkeypatch.setattr(shelving, "LARGE", least)
+        assert ("Rows lie on the disk" in heard()[1]) == on_disk
 
 
 def test_another_model_that_finds_names_makes_all_stretches_anew(rows_file, monkeypatch):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from whet.data.find import find_files
 from whet.data.shelves import KEPT, Shelving
+from whet.data.unpacked_size import unpacked_size
 from whet.errors import DataError, Interrupted, WhetError
 from whet.files import cache_folder, held_alone
 from whet.recipe import Recipe
@@ -21,9 +22,6 @@ from whet.stages.narrate import Narrator
 
 LARGE = 64 << 20
 """Bytes of files from which on rows lie on the disk; in memory these would take some 25 times as much."""
-PACKED = 4
-"""How many times as large what is packed in a file is taken to be."""
-PACKED_SUFFIXES = frozenset({".gz", ".zst", ".zip", ".parquet", ".arrow", ".feather", ".xlsx", ".bz2", ".xz"})
 DISK = 10
 """Bytes on the disk for each byte of the files, as measured on rows of 100 characters (8), and some more; short rows take more."""
 OLD = 14 * 24 * 3600
@@ -32,8 +30,7 @@ OLD = 14 * 24 * 3600
 
 def num_bytes(data: Data) -> int:
     """Return the bytes of a section's files, as they are unpacked, roughly."""
-    files = [file for key in SOURCES for name in getattr(data, key) for file in find_files(Path(name), [])]
-    return sum(file.stat().st_size * (PACKED if file.suffix.lower() in PACKED_SUFFIXES else 1) for file in files)
+    return sum(unpacked_size(file) for key in SOURCES for name in getattr(data, key) for file in find_files(Path(name), []))
 
 
 def is_large(data: Data) -> bool:
