@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from whet.engine.fused import gated, gelu, why_not
 from whet.engine.products import Packed, Plain, can_pack
 from whet.engine.projections import Projections, _rounded
 from whet.models.lowrank import LowRank
@@ -136,3 +137,49 @@ def test_what_only_predicts_keeps_no_copies():
     with torch.no_grad():
         projections("group", torch.randn(TOKENS, WIDTH).bfloat16(), layers(False, (True, True, True)))
     assert not projections.stacks
+
+
+@pytest.mark.skipif(why_not() is not None, reason=f"no fused activations here: {why_not()}")
+@pytest.mark.parametrize("below", [True, False])
+@pytest.mark.parametrize("kind", ["update", "update and bias", "weights", "weights and bias", "frozen"])
+@pytest.mark.parametrize("function", [gelu, gated])
+def test_an_activation_that_is_made_again_gives_the_bits_of_one_that_is_kept(function, kind, below):
+    # 37 tokens, 72 wide: neither a block of tokens nor a vector register is filled
+    torch.manual_seed(0)
+    layer: nn.Module = nn.Linear(72, 24, bias="bias" in kind).requires_grad_("weights" in kind)
+    if "update" in kind:
+        layer = LowRank(layer, 3, 8, "lora", "default", 0)
+        nn.init.normal_(layer.up, std=0.3)
+    inner = [torch.randn(37, 72).mul(2).bfloat16().requires_grad_(below) for _ in range(1 + (function is gated))]
+    of = [*(inner if below else ()), *weights([layer])]
+    kept, again = Projections(), Projections()
+    outs = kept("down", function(*inner), [layer])[0], again.activated("down", function, tuple(inner), layer)
+    assert torch.equal(*outs)
+    if of:
+        pairs = list(zip(*(slopes((out,), of) for out in outs), strict=True))
+        assert all(one.abs().sum() > 0 and torch.equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.skipif(why_not() is not None, reason=f"no fused activations here: {why_not()}")
+def test_what_an_activation_gives_is_not_kept_for_the_backward_pass():
+    held: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        held.append(tensor.untyped_storage().nbytes())
+        return tensor
+
+    inner, layer = torch.randn(TOKENS, WIDTH).bfloat16().requires_grad_(), nn.Linear(WIDTH, 8)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        Projections().activated("down", gelu, (inner,), layer)
+    assert held == [2 * TOKENS * WIDTH]  # what went into it, in bf16
+
+
+@pytest.mark.parametrize("function", [torch.tanh, gelu])
+def test_an_activation_before_what_is_no_product_is_made_by_itself(function):
+    if function is gelu and why_not() is not None:
+        pytest.skip(f"no fused activations here: {why_not()}")
+    x = torch.randn(TOKENS, WIDTH).bfloat16()
+    layer = nn.Sequential(nn.Linear(WIDTH, 8))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Projections().activated("down", function, (x,), layer)
+        assert torch.equal(found, layer(function(x)))

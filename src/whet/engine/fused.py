@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -215,37 +217,69 @@ class _Rotate(torch.autograd.Function):
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        out = torch.empty(gate.shape, dtype=gate.dtype)
-        _compute(GATE, *gate.shape, a=gate, b=up, c=out)
         ctx.save_for_backward(gate, up)
-        return out
+        return gated_value(gate, up)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         gate, up = ctx.saved_tensors
-        tokens, width = gate.shape
-        both = torch.empty(tokens, 2 * width, dtype=gate.dtype)  # beside each other, as the product before wants them
-        _compute(GATE_BACK, tokens, width, a=gate, b=up, c=_dense(grad), d=both[:, :width], e=both[:, width:])
-        return both[:, :width], both[:, width:]
+        return _gated_back(gate, up, grad, None)
 
 
 class _Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = _dense(x)
-        out = torch.empty(x.shape, dtype=x.dtype)
-        _compute(GELU, *x.shape, a=x, c=out)
         ctx.save_for_backward(x)
-        return out
+        return gelu_value(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        slope = torch.empty(x.shape, dtype=x.dtype)
-        _compute(GELU_BACK, *x.shape, a=x, c=_dense(grad), d=slope)
-        return slope
+        return _gelu_back(x, grad, None)[0]
+
+
+def gated_value(gate: Tensor, up: Tensor) -> Tensor:
+    """Return `gated` without a gradient. [T, F]"""
+    out = torch.empty(gate.shape, dtype=gate.dtype)
+    _compute(GATE, *gate.shape, a=_dense(gate), b=_dense(up), c=out)
+    return out
+
+
+def gelu_value(x: Tensor) -> Tensor:
+    """Return `gelu` without a gradient. [T, F]"""
+    out = torch.empty(x.shape, dtype=x.dtype)
+    _compute(GELU, *x.shape, a=_dense(x), c=out)
+    return out
+
+
+def _gated_back(gate: Tensor, up: Tensor, grad: Tensor, again: Tensor | None) -> tuple[Tensor, ...]:
+    tokens, width = gate.shape
+    both = torch.empty(tokens, 2 * width, dtype=gate.dtype)  # beside each other, as the product before wants them
+    slopes = both[:, :width], both[:, width:]
+    _compute(GATE_BACK, tokens, width, a=_dense(gate), b=_dense(up), c=_dense(grad), d=slopes[0], e=slopes[1], f=again)
+    return slopes
+
+
+def _gelu_back(x: Tensor, grad: Tensor, again: Tensor | None) -> tuple[Tensor, ...]:
+    slope = torch.empty(x.shape, dtype=x.dtype)
+    _compute(GELU_BACK, *x.shape, a=_dense(x), c=_dense(grad), d=slope, f=again)
+    return (slope,)
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """An activation as two passes. What it gave need not be kept for the backward pass, which makes it again on its way."""
+
+    value: Callable[..., Tensor]
+    back: Callable[..., tuple[Tensor, ...]]
+    """Given what went in, the gradient of what came out, and where to write what came out once more: the gradients of what went in."""
+
+
+def activation(function: Callable[..., Tensor]) -> Activation | None:
+    """Return the passes of `gelu` or `gated`; None of another function."""
+    return {gelu: Activation(gelu_value, _gelu_back), gated: Activation(gated_value, _gated_back)}.get(function)
 
 
 def _norm(

@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from whet.engine.fused import column_sums, why_not
+from whet.engine.fused import Activation, activation, column_sums, why_not
 from whet.engine.int8_products import Int8
 from whet.engine.products import Packed, Plain, Product, can_pack
 from whet.models.lowrank import LowRank
 
 LEARNING = -1
 """The version of a tensor that learns: torch's fused optimisers change it and leave its version as it is."""
+GIVEN = 7
+"""The place of the first layer's weight among what `_Project` is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +108,32 @@ class Projections:
 
         What is not a product and an update, and all in fp32, where rounded copies would only take memory, is asked by itself.
         """
+        return self._project(name, (x,), layers, None)
+
+    def activated(self, name: str, function: Callable[..., Tensor], inner: tuple[Tensor, ...], layer: nn.Module) -> Tensor:
+        """Return what a layer makes of `function(*inner)`, which is not kept for the backward pass where that can make it again. [T, O]"""
+        return self._project(name, inner, [layer], function)[0]
+
+    def _project(
+        self, name: str, inner: tuple[Tensor, ...], layers: Sequence[nn.Module], function: Callable[..., Tensor] | None
+    ) -> tuple[Tensor, ...]:
+        again = None if function is None else activation(function)
+        if function is not None and again is None:
+            inner = (function(*inner),)
+        x = inner[0]
         parts = [part_of(layer) for layer in layers]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts) or x.dtype != torch.bfloat16 or any(part.weight.dtype != torch.float32 for part in known):
             self.stacks.pop(name, None)
+            x = x if function is None or again is None else function(*inner)
             return tuple(layer(x) for layer in layers)
         stack = self._stack(name, known, x.dtype)
         given = [tensor for part in known for tensor in part.tensors]
         widths = tuple(len(part.weight) for part in known)
         ranks = tuple(0 if part.down is None else len(part.down) for part in known)
         scales = tuple(part.scale for part in known)
-        made: tuple[Tensor, ...] = _Project.apply(x, stack, widths, ranks, scales, *given)  # type: ignore[no-untyped-call]
+        beside = inner[1] if len(inner) > 1 else None
+        made: tuple[Tensor, ...] = _Project.apply(x, beside, again, stack, widths, ranks, scales, *given)  # type: ignore[no-untyped-call]
         return made
 
     def _stack(self, name: str, parts: Sequence[Part], dtype: torch.dtype) -> Stack:
@@ -200,30 +217,41 @@ class _Project(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
+        beside: Tensor | None,
+        again: Activation | None,
         stack: Stack,
         widths: tuple[int, ...],
         ranks: tuple[int, ...],
         scales: tuple[float, ...],
         *given: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        low = linear(x, stack.downs) if sum(ranks) else None  # [T, R]
-        out = stack.product.out(x, None if low is None else linear(low, stack.ups), stack.bias)
-        needed = any(ctx.needs_input_grad[5::4]) or low is not None  # what learns needs its input again; a bias does not
-        ctx.save_for_backward(x if needed else None, low)
-        ctx.stack = stack
+        inner = (x,) if beside is None else (x, beside)
+        read = x if again is None else again.value(*inner)  # [T, D]
+        low = linear(read, stack.downs) if sum(ranks) else None  # [T, R]
+        out = stack.product.out(read, None if low is None else linear(low, stack.ups), stack.bias)
+        ctx.rereads = any(ctx.needs_input_grad[GIVEN::4]) or low is not None  # what learns needs its input again; a bias does not
+        keeps = ctx.rereads or (again is not None and any(ctx.needs_input_grad[:2]))
+        ctx.save_for_backward(low, *(inner if keeps else ()))
+        ctx.stack, ctx.again = stack, again
         ctx.sizes = (widths, ranks, scales)
         return torch.split(out, list(widths), dim=1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, low = ctx.saved_tensors
-        stack, (widths, ranks, scales), needs = ctx.stack, ctx.sizes, ctx.needs_input_grad[5:]
+        low, *inner = ctx.saved_tensors
+        stack, again, (widths, ranks, scales), needs = ctx.stack, ctx.again, ctx.sizes, ctx.needs_input_grad[GIVEN:]
         grad = _beside(grads)  # [T, O]
         grad_low = None if low is None else grad @ stack.ups  # [T, R]
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = stack.product.back(grad, None if grad_low is None else grad_low @ stack.downs)
+        x: Any = None if again is not None or not inner else inner[0]
+        slopes: tuple[Tensor | None, ...] = (None,)
+        if any(ctx.needs_input_grad[:2]):
+            slopes = (stack.product.back(grad, None if grad_low is None else grad_low @ stack.downs),)
+            if again is not None:
+                (x,) = slopes  # what the activation gave is written over the gradient, which has then been read
+                slopes = again.back(*inner, x, x if ctx.rereads else None)
+        elif again is not None and ctx.rereads:
+            x = again.value(*inner)
         grad_downs = None if grad_low is None else grad_low.T @ x
         whole = grad.T @ x if len(widths) > 1 and all(needs[::4]) else None  # [O, D]
         sums = _sums(grad) if any(needs[1::4]) else None
@@ -236,7 +264,7 @@ class _Project(torch.autograd.Function):
             found.append(sums[rows].clone() if bias and sums is not None else None)
             found.append(grad_downs[columns].float() if down and grad_downs is not None else None)
             found.append((own.T @ low[:, columns]).float().mul_(scales[index]) if up else None)
-        return grad_x, None, None, None, None, *found
+        return slopes[0], slopes[1] if len(slopes) > 1 else None, *(None,) * (GIVEN - 2), *found
 
 
 def _beside(parts: Sequence[Tensor]) -> Tensor:

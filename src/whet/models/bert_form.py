@@ -111,7 +111,7 @@ class BertForm:
                 (added,) = project(f"{index}.attended", attended, [layer.attended])
                 states, read = _normed(layer.norms[0], states, added, dtype)
                 (inner,) = project(f"{index}.inner", read, [layer.inner])
-                (added,) = project(f"{index}.outer", gelu(inner), [layer.outer])
+                added = project.activated(f"{index}.outer", gelu, (inner,), layer.outer)
                 states, read = _normed(layer.norms[1], states, added, dtype)
         return states
 

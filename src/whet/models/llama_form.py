@@ -131,7 +131,7 @@ class LlamaForm:
                 (added,) = project(f"{index}.output", attended, [layer.output])
                 residual, read = _normed(layer.norms[1], residual, added, dtype, scale)
                 gate, up = project(f"{index}.gate", read, [layer.gate, layer.up])
-                (added,) = project(f"{index}.down", gated(gate, up), [layer.down])
+                added = project.activated(f"{index}.down", gated, (gate, up), layer.down)
         assert added is not None, "at least one layer is passed"
         return residual, added
 

@@ -238,14 +238,14 @@ def layer_bytes(shape: Shape, precision: Precision, whole: bool, row: int) -> fl
 def fused_bytes(shape: Shape) -> float:
     """Return what the fused steps keep of one token in one layer for the backward pass, in bf16.
 
-    Two sums in fp32 and their norms, 12 D; what the attention was given and gave; the inner products and the activation, 4 F, or 6 F
-    where they are gated; queries and keys before their norms. Where the package's own attention is not there, torch's keeps fp32.
+    Two sums in fp32 and their norms, 12 D; what the attention was given and gave; the inner products, 2 F, or 4 F where they are gated
+    (the activation is made again); queries and keys before their norms. Where the package's own attention is not there, torch's keeps fp32.
     """
     keys = shape.kv_heads * shape.head_width
     own = NARROWEST[torch.bfloat16] <= shape.head_width <= WIDEST and why_not() is None
     attended = 4 * (shape.attended + keys) if own else 18 * shape.attended
     normed = 2 * (shape.attended + keys) if shape.normed_heads else 0
-    return 12.0 * shape.width + attended + normed + (6 if shape.gated else 4) * shape.inner + 4 * shape.heads
+    return 12.0 * shape.width + attended + normed + (4 if shape.gated else 2) * shape.inner + 4 * shape.heads
 
 
 def logit_bytes(shape: Shape, load: Load, tokens: int, *, learning: bool) -> int:

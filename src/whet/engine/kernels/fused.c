@@ -139,7 +139,7 @@ static void gate(const struct call *call, int64_t t) {
     }
 }
 
-/* d, e: gradients of a and b, given that of c */
+/* d, e: gradients of a and b, given that of what gate gave, c; f that itself once more, or null. f may lie where c does */
 static void gate_back(const struct call *call, int64_t t) {
     const __m512 one = _mm512_set1_ps(1.0f);
     EACH(c, call->width) {
@@ -149,6 +149,7 @@ static void gate_back(const struct call *call, int64_t t) {
         store(&call->e, t * call->e.token + c, some, _mm512_mul_ps(slope, _mm512_mul_ps(x, s)));
         __m512 bend = _mm512_mul_ps(s, _mm512_fmadd_ps(x, _mm512_sub_ps(one, s), one));
         store(&call->d, t * call->d.token + c, some, _mm512_mul_ps(_mm512_mul_ps(slope, other), bend));
+        if (call->f.data) store(&call->f, t * call->f.token + c, some, _mm512_mul_ps(_mm512_mul_ps(x, s), other));
     }
 }
 
@@ -176,13 +177,14 @@ static void gelu(const struct call *call, int64_t t) {
     }
 }
 
-/* d gradient of a, given c, that of what gelu gave */
+/* d gradient of a, given c, that of what gelu gave; f that itself once more, or null. f may lie where c does */
 static void gelu_back(const struct call *call, int64_t t) {
     EACH(c, call->width) {
         __mmask16 some = within(c, call->width);
         __m512 x = load(&call->a, t * call->a.token + c, some), bell, share = share_below(x, &bell);
         __m512 bend = _mm512_fmadd_ps(_mm512_mul_ps(x, bell), _mm512_set1_ps(0.39894228f), share);
         store(&call->d, t * call->d.token + c, some, _mm512_mul_ps(load(&call->c, t * call->c.token + c, some), bend));
+        if (call->f.data) store(&call->f, t * call->f.token + c, some, _mm512_mul_ps(x, share));
     }
 }
 
