@@ -18,7 +18,7 @@ from whet.data.frozen import read_frozen
 from whet.data.hidden import hidden_targets
 from whet.data.keys import text_key
 from whet.data.preparing import prepare
-from whet.data.split import PARTS, fold_of, split
+from whet.data.split import PARTS, fold_of, place, split
 from whet.data.stratify import by_labels
 from whet.data.times import Order, evidence, order_of, seconds
 from whet.data.units import units_of
@@ -106,6 +106,23 @@ def test_a_conversation_and_its_continuation_are_in_one_part():
     some = [Example(id=0, messages=turns("hello", "hi")), Example(id=1, messages=turns("Hello ", "hi", "and?", "yes")),
             Example(id=2, messages=turns("hello", "other", "and?", "no")), Example(id=3, messages=turns("bye", "bye"))]  # fmt: skip
     assert sorted(unit.rows for unit in units_of(some)) == [(0, 1), (2,), (3,)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 9), max_size=120), st.lists(st.integers(0, 40), min_size=1, max_size=30))
+def test_each_unit_goes_to_the_first_part_with_room_and_large_ones_come_first(numbers, wanted):
+    # the rule as `place` words it, with every part looked at for each unit
+    sizes = {f"part {at}": size for at, size in enumerate(wanted)}
+    room, found = dict(sizes), {}
+    least = min([size for size in wanted if size], default=1)
+    large = sorted([at for at, one in enumerate(numbers) if one > 1 and one >= least], key=lambda at: -numbers[at])
+    for at in [*large, *(at for at in range(len(numbers)) if at not in large)]:
+        fitting = [part for part in sizes if room[part] >= numbers[at]]
+        part = fitting[0] if fitting else max(sizes, key=lambda one: (room[one], sizes[one]))
+        found[at], room[part] = part, room[part] - numbers[at]
+    carried = dict.fromkeys(sizes, Fraction(1, 3))
+    assert place(numbers, sizes, carried) == [found[at] for at in range(len(numbers))]
+    assert carried == {part: Fraction(1, 3) + left for part, left in room.items()}
 
 
 # Several labels

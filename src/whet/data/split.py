@@ -153,19 +153,24 @@ def place(numbers: Sequence[int], sizes: Mapping[str, int], carried: dict[str, F
 
     Units that fill a part come first, so that the others can make up for them.
     """
-    room = dict(sizes)
-    least = min((size for size in sizes.values() if size), default=1)
+    names, wanted = list(sizes), list(sizes.values())
+    room = wanted.copy()
+    least = min((size for size in wanted if size), default=1)
     large = sorted((at for at, number in enumerate(numbers) if 1 < number >= least), key=lambda at: -numbers[at])
     found = [""] * len(numbers)
+    first = 0  # parts before this one are full, so that many folds of very many rows are not looked through for each
 
     def give(at: int) -> None:
+        nonlocal first
         number = numbers[at]
-        for part in sizes:
-            if room[part] >= number:
-                break
-        else:
-            part = max(sizes, key=lambda one: (room[one], sizes[one]))
-        found[at] = part
+        while first < len(room) and room[first] < 1:
+            first += 1
+        part = first
+        while part < len(room) and room[part] < number:
+            part += 1
+        if part == len(room):
+            part = max(range(len(room)), key=lambda one: (room[one], wanted[one]))
+        found[at] = names[part]
         room[part] -= number
 
     for at in large:
@@ -173,8 +178,8 @@ def place(numbers: Sequence[int], sizes: Mapping[str, int], carried: dict[str, F
     for at in range(len(numbers)):
         if not found[at]:
             give(at)
-    for part, left in room.items():
-        carried[part] += left
+    for name, left in zip(names, room, strict=True):
+        carried[name] += left
     return found
 
 
