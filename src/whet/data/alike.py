@@ -17,7 +17,7 @@ from whet.data.near_kept import find_near_stored
 from whet.data.near_walk import Like
 from whet.data.notices import counted
 from whet.data.rows import Kind, Reject
-from whet.data.shelf import Rows, Stored, brief, joined, without
+from whet.data.stored import Rows, Stored, brief, joined, without
 from whet.recipe_data import Duplicates
 from whet.types import Example
 

@@ -17,8 +17,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from whet.data.by_time import by_time
-from whet.data.shelf import Ints, Stored, first_places
+from whet.data.shelf import Ints, first_places
 from whet.data.split import PARTS, RARE, Shares, exact_shares, place, sizes_of, too_few_for_folds
+from whet.data.stored import Stored
 from whet.data.stratify import Labelled, placed_by_labels
 
 MANY = 1 << 16

@@ -10,7 +10,7 @@ from whet.data.dropping import label_counts
 from whet.data.gathered import Gathered
 from whet.data.labels import label_key, merged_labels, respelt, spellings
 from whet.data.notices import counted
-from whet.data.shelf import Stored
+from whet.data.stored import Stored
 from whet.errors import DataError
 from whet.recipe_data import Data
 from whet.types import Example

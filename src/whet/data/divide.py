@@ -14,8 +14,8 @@ from whet.data.gathered import Gathered
 from whet.data.keys import text_key, with_id
 from whet.data.notices import SHOWN, counted
 from whet.data.settled import settled_parts, settled_texts
-from whet.data.shelf import Rows, Stored, brief, ids_of
 from whet.data.split import PARTS, fold_of, split
+from whet.data.stored import Rows, Stored, brief, ids_of
 from whet.data.units import Unit, units_of
 from whet.errors import DataError
 

@@ -10,7 +10,8 @@ import numpy as np
 from whet.data import deduplicate, leaks
 from whet.data.deduplicate import Conflict, shown_label
 from whet.data.rows import Reject
-from whet.data.shelf import Ints, Rows, Stored, first_places, joined
+from whet.data.shelf import Ints, first_places
+from whet.data.stored import Rows, Stored, joined
 from whet.types import Example
 
 

@@ -19,8 +19,9 @@ from whet.data.compared import FEWEST_ALIKE, WHOLE, compared_text, shared_cut
 from whet.data.frozen import PARTS, division_file, no_division, not_readable, rows_damaged
 from whet.data.json_stream import BrokenJson, JsonStream
 from whet.data.near import find_near
-from whet.data.shelf import Ints, Stored, first_places
+from whet.data.shelf import Ints, first_places
 from whet.data.store import example_of_line
+from whet.data.stored import Stored
 from whet.data.stretch import keys_of_hex
 from whet.recipe_data import Duplicates
 from whet.types import Example

@@ -22,8 +22,8 @@ from whet.data.read import read_files
 from whet.data.redact import Privacy, build_privacy, secret_key, wanted
 from whet.data.rows import Reject
 from whet.data.screen import drop, settle_conflicts, tell_hidden
-from whet.data.shelf import Stored
 from whet.data.shelves import Shelving
+from whet.data.stored import Stored
 from whet.data.table import Reading
 from whet.data.workers import making_rows, workers_for
 from whet.errors import DataError

@@ -10,7 +10,7 @@ from whet.data.frozen import Frozen
 from whet.data.frozen_stored import StoredFrozen
 from whet.data.redact import Private
 from whet.data.rows import Reject
-from whet.data.shelf import Rows
+from whet.data.stored import Rows
 from whet.recipe_data import Data
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from whet.data.dataset import Dataset
 from whet.data.gather import gather
 from whet.data.preparing import divided
-from whet.data.shelf import Ints, Stored
+from whet.data.shelf import Ints
 from whet.data.shelves import Shelving
+from whet.data.stored import Stored
 from whet.data.unswept import unswept
 from whet.files import json_text, write_chunks
 from whet.recipe_data import Data

@@ -23,10 +23,11 @@ from whet.data.kept import read_kept, write_kept
 from whet.data.minhash import Bands, bands_for, floor_for
 from whet.data.near import Ints, Near, candidates
 from whet.data.near_walk import Like, Walk
-from whet.data.shelf import Shelf, Stored
+from whet.data.shelf import Shelf
 from whet.data.shingles import Words
 from whet.data.signed import FORM, Layout, packed_signed, signed_key
 from whet.data.spool import Spool, Table
+from whet.data.stored import Stored
 
 CACHED = 1_000_000
 """Characters of texts that are held for the next comparison."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from whet.data.gathered import Gathered
 from whet.data.rows import Reject
-from whet.data.shelf import Rows, Stored
 from whet.data.split import PARTS
+from whet.data.stored import Rows, Stored
 from whet.data.stretch import TIMED
 from whet.data.times import DIFFERENT, evidence, order_of, seconds
 from whet.errors import DataError

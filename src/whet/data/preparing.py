@@ -17,8 +17,8 @@ from whet.data.keys import text_key
 from whet.data.notices import counted, grouped
 from whet.data.redact import finders_of
 from whet.data.rows import Reject
-from whet.data.shelf import Rows
 from whet.data.split import PARTS
+from whet.data.stored import Rows
 from whet.data.unswept import unswept
 from whet.recipe_data import Data
 

@@ -14,7 +14,7 @@ from whet.data.keys import text_key
 from whet.data.leaks import refuse_many, told
 from whet.data.notices import counted
 from whet.data.rows import Reject
-from whet.data.shelf import Rows, Stored
+from whet.data.stored import Rows, Stored
 from whet.errors import Refused
 
 

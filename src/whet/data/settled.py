@@ -16,7 +16,7 @@ from whet.data.gathered import Gathered
 from whet.data.keys import text_key
 from whet.data.notices import counted
 from whet.data.rows import Reject
-from whet.data.shelf import Rows, Stored, brief
+from whet.data.stored import Rows, Stored, brief
 
 
 def settled_texts(work: Gathered) -> dict[str, str]:
