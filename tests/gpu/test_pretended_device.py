@@ -21,11 +21,12 @@ HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
 TIMEOUT_S = 900
 CASES = {
-    ("llama", "sft", "lora", "bf16"): True,
-    ("llama", "sft", "full", "fp32"): False,  # the kernel is for bf16 and fp16 only
-    ("bert", "classify", "full", "bf16"): True,
+    ("llama", "sft", "lora", "bf16"): (True, True),
+    ("llama", "sft", "full", "bf16"): (True, True),
+    ("llama", "sft", "full", "fp32"): (False, False),  # the kernel is for bf16 and fp16 only, and so are fused steps
+    ("bert", "classify", "full", "bf16"): (True, False),
 }
-"""Architecture, objective, technique, precision; and whether attention goes through the kernel for rows of any length."""
+"""Architecture, objective, technique, precision; whether attention goes through the kernel for rows of any length, and steps are liger's."""
 
 pytestmark = [
     pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, which makes the pretended device"),
@@ -76,13 +77,14 @@ def run(script: str, pretended: dict[str, str], *given: str) -> str:
 def test_steps_on_the_device_have_the_losses_of_the_processor(pretended, tmp_path):
     found = json.loads(run("steps.py", pretended, json.dumps([list(case) for case in CASES]), str(tmp_path)))
     assert len(found) == len(CASES)
-    for case, through_kernel in CASES.items():
+    for case, (through_kernel, fused) in CASES.items():
         here, there = (found[" ".join(case)][device] for device in ("cpu", "cuda"))
         tolerance = 1e-5 if case[-1] == "fp32" else 5e-3  # bf16 products, rounded in another order
         assert there["losses"] == pytest.approx(here["losses"], abs=tolerance), case
         assert there["validation"] == pytest.approx(here["validation"], abs=tolerance), case
         assert there["learns_on"] == there["kept_on"] == ["cuda"], case
         assert (there["calls"] > 0) == through_kernel, case
+        assert (there["steps"] > 0) == fused, (case, found[" ".join(case)]["unfused"])
 
 
 def test_the_pretended_device_notices_a_tensor_in_the_wrong_place(pretended):

@@ -1,7 +1,7 @@
 """What lies between a block's matrix products, each as one pass over memory by the package's own C kernel, forward and backward.
 
 Norms with the sum before them, rotary positions, activations. On the processor, in fp32 and bf16, sums in fp32; the same bytes
-whatever the number of threads. Who calls these asks `why_not` first.
+whatever the number of threads. What the Llama family needs of it is `engine.liger` on a CUDA device. Who calls these asks `why_not_on` first.
 
 Shapes: T tokens, D width, F inner width, H query heads, K key/value heads, d width of a head, V vocabulary.
 """
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from whet.engine import liger
 from whet.engine.compiled import Unavailable, library, parallel
 
 BLOCK = 32
@@ -55,6 +56,11 @@ def why_not() -> str | None:
     return None
 
 
+def why_not_on(device: torch.device) -> str | None:
+    """Return why steps cannot be fused on a device, as the end of a sentence; None where they can."""
+    return why_not() if device.type == "cpu" else liger.why_not()
+
+
 def add_norm(
     residual: Tensor,
     added: Tensor | None,
@@ -69,6 +75,9 @@ def add_norm(
 
     The norm is that of root mean squares (Zhang and Sennrich 2019), or a layer's (Ba et al. 2016) where there is a `shift`.
     """
+    if residual.device.type != "cpu":
+        assert shift is None, "on a CUDA device norms are of root mean squares"
+        return liger.add_norm(residual, added, weight, epsilon, dtype, scale)
     if added is None:
         normed: Tensor = _Norm.apply(residual, weight, shift, epsilon, dtype)  # type: ignore[no-untyped-call]
         return residual, normed
@@ -89,12 +98,16 @@ def rotate(query: Tensor, key: Tensor, value: Tensor, cosines: Tensor, sines: Te
 
     Su et al. 2021 (arXiv:2104.09864), eq. 34, pairs half a head apart. cosines and sines [T, d]
     """
+    if query.device.type != "cpu":
+        return liger.rotate(query, key, value, cosines, sines)
     turned: tuple[Tensor, Tensor, Tensor] = _Rotate.apply(query, key, value, cosines, sines)  # type: ignore[no-untyped-call]
     return turned
 
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up. [T, F] each. Shazeer 2020 (arXiv:2002.05202), eq. 6"""
+    if gate.device.type != "cpu":
+        return liger.gated(gate, up)
     out: Tensor = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]
     return out
 

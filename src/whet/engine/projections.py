@@ -145,7 +145,8 @@ class Projections:
         keeps = (
             torch.is_grad_enabled() or kept is not None or _LASTING.get() or self.int8
         )  # what only scores and predicts keeps nothing
-        lay: Callable[[Tensor], Product] = Int8 if self.int8 else Packed if keeps and can_pack() else Plain
+        lays = keeps and parts[0].weight.device.type == "cpu" and can_pack()
+        lay: Callable[[Tensor], Product] = Int8 if self.int8 else Packed if lays else Plain
         with torch.no_grad():
             stack = _fill(parts, key, dtype, kept, lay)
         if keeps:
@@ -196,7 +197,7 @@ def _rounded(parts: Sequence[Part], dtype: torch.dtype, kept: Stack | None) -> T
     ):
         matrix = kept.product.matrix
     else:
-        matrix = torch.empty(sum(map(len, weights)), weights[0].shape[1], dtype=dtype)
+        matrix = torch.empty(sum(map(len, weights)), weights[0].shape[1], dtype=dtype, device=weights[0].device)
     for rows, weight in zip(torch.split(matrix, [len(weight) for weight in weights]), weights, strict=True):
         rows.copy_(weight)
     return matrix
@@ -274,17 +275,19 @@ def _beside(parts: Sequence[Tensor]) -> Tensor:
         if part.stride() != first.stride() or part.data_ptr() != place or part.stride(1) != 1:
             return torch.cat(list(parts), dim=1)
         place += part.shape[1] * part.element_size()
+    if len(parts) == 1:
+        return first
     width = sum(part.shape[1] for part in parts)
     inside = (first.storage_offset() + width) * first.element_size() <= first.untyped_storage().nbytes()
     same = all(part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() for part in parts)
-    if len(parts) > 1 and not (inside and same and first.stride(0) >= width):
+    if not (inside and same and first.stride(0) >= width):
         return torch.cat(list(parts), dim=1)
-    return first if len(parts) == 1 else first.as_strided((len(first), width), (first.stride(0), 1))
+    return first.as_strided((len(first), width), (first.stride(0), 1))
 
 
 def _sums(grad: Tensor) -> Tensor:
     """[T, O] -> [O], fp32"""
-    return column_sums(grad) if why_not() is None else grad.sum(0, dtype=torch.float32)
+    return column_sums(grad) if grad.device.type == "cpu" and why_not() is None else grad.sum(0, dtype=torch.float32)
 
 
 def _slices(widths: Sequence[int]) -> list[slice]:

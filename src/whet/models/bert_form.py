@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,9 @@ class Layer:
 
 class BertForm:
     """How wide the heads of one network of the family are, and what is kept of it from step to step."""
+
+    on_gpu: ClassVar[bool] = False
+    """Its steps are there on the processor only."""
 
     def __init__(self, scalings: tuple[float | None, ...], head_width: int, first_position: int) -> None:
         self.scalings, self.head_width, self.first_position = scalings, head_width, first_position

@@ -9,15 +9,16 @@ Shapes: T tokens, D width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from whet.engine import varlen
 from whet.engine.attention import packed, witnessed
 from whet.engine.cut import pack
-from whet.engine.fused import why_not
+from whet.engine.fused import why_not_on
 from whet.engine.packed_attention import lowered
 from whet.engine.projections import Projections
 from whet.models.begun import Begun
@@ -42,6 +43,9 @@ class Layer(Protocol):
 
 class Form(Protocol):
     """What the networks of a family have in common, and what one of them has of its own."""
+
+    on_gpu: ClassVar[bool]
+    """Its steps are there on a CUDA device too."""
 
     projections: Projections
 
@@ -73,12 +77,14 @@ class Form(Protocol):
 class Fusion:
     """The fused way through a network of a known form."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Form, where: str = "cpu") -> None:
         self.form = form
+        self.where = where
+        """The kind of device on which it was tried."""
 
     def another(self) -> Fusion:
         """Return the same for a second network of the same form, with nothing kept."""
-        return Fusion(self.form.another())
+        return Fusion(self.form.another(), self.where)
 
     def multiply(self, *, int8: bool) -> None:
         """Multiply frozen weights in 8 bits from now on, or as everything else."""
@@ -117,7 +123,9 @@ class Fusion:
 
     def _layers(self, network: PreTrainedModel, batch: Batch) -> Sequence[Any] | None:
         body = network.base_model
-        if lowered() != torch.bfloat16 or batch.ids.device.type != "cpu" or body.training or why_not() is not None:
+        where = batch.ids.device
+        kind = lowered() if where.type == "cpu" else varlen.lowered()
+        if kind != torch.bfloat16 or where.type != self.where or body.training or why_not_on(where) is not None:
             return None
         return self.form.layers(body)
 
@@ -129,11 +137,14 @@ def try_fusion(network: PreTrainedModel, first_position: int = 0) -> tuple[Fusio
     family, layers = next(((form, found) for form, found in forms if found), (None, None))
     if family is None or layers is None:
         return None, f"'{config.model_type}' is not of {NAMES}"
-    if (reason := why_not()) is not None:
+    device = network.device
+    if device.type != "cpu" and not family.on_gpu:
+        return None, "on a GPU only networks of the Llama family's form are fused"
+    if (reason := why_not_on(device)) is not None:
         return None, reason
     generator = torch.Generator().manual_seed(1)
     rows = [torch.randint(min(10, config.vocab_size - 1), config.vocab_size, (size,), generator=generator) for size in (7, 3, 11)]
-    batch = pack([Row(index, row) for index, row in enumerate(rows)])
+    batch = pack([Row(index, row) for index, row in enumerate(rows)]).to(device)
     learning = list(_few_weights(body, layers[0]))
     before = [weight.requires_grad for weight in learning]
     for weight in learning:
@@ -145,11 +156,11 @@ def try_fusion(network: PreTrainedModel, first_position: int = 0) -> tuple[Fusio
         form = family.of(config, seen, first_position) if len(seen) == len(layers) else None
         if form is None:
             return None, "its attention is of another kind"
-        fusion = Fusion(form)
+        fusion = Fusion(form, device.type)
         with torch.enable_grad():
             fused = fusion.run(body, layers, batch, torch.float32)
         difference = float((fused - own).detach().abs().max() / own.detach().std())
-        pull = torch.randn(own.shape, generator=generator)
+        pull = torch.randn(own.shape, generator=generator).to(device)
         slopes = [torch.autograd.grad((out * pull).sum(), learning, allow_unused=True) for out in (own, fused)]
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         return None, f"it could not be asked so ({next(iter(str(error).splitlines()), type(error).__name__)[:120]})"

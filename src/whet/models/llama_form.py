@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,9 @@ class Layer:
 
 class LlamaForm:
     """How the layers of one network of the family attend, and what is kept of it from step to step."""
+
+    on_gpu: ClassVar[bool] = True
+    """Its steps are there on a CUDA device too."""
 
     def __init__(self, attending: tuple[Attending, ...], residual_scale: float, embedding_scale: float) -> None:
         self.attending = attending

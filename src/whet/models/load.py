@@ -91,6 +91,7 @@ def load_policy(name: str, *, masked: bool = False, tagging: bool = False) -> Po
     if kind == "decoder" and tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     ability = probe_two_sided(network, name) if kind == "encoder-decoder" else probe(network, kind, name)
+    network.to(device())  # fused steps are tried where they will run
     fusion, unfused = try_fusion(network, ability.first_position) if ability.packs else (None, "only packed networks are fused")
     if (folder / COMPRESSED).is_file():
         restore_rounded(network, folder)

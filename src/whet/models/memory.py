@@ -207,7 +207,7 @@ def activation_bytes(shape: Shape, load: Load) -> int:
     kept = round(load.tokens * shape.layers * load.deep * (4 * shape.width if load.recomputed else layer))
     kept += round(load.tokens * layer) if load.recomputed and load.deep else 0  # of the block that is computed again
     # the weights that products ran with; frozen ones are laid out for both directions by the fused steps
-    copies = 2 if load.fused and not load.whole else 1
+    copies = 2 if load.fused and not load.whole and not load.accelerator else 1
     casts = (1 if load.int8 else 2) * copies * shape.linear if load.precision == "bf16" and load.deep else 0
     decoded = 4 * shape.width * shape.inner * (2 if load.bits != "fp32" else 0)
     return kept + casts + decoded + _passing(shape, load, load.tokens)

@@ -1,10 +1,10 @@
-"""Which attention a job's packed rows go through, and why where that is not the fastest there is."""
+"""Which attention a job's packed rows go through, whose steps its blocks take on a GPU, and why where that is not the fastest there is."""
 
 from __future__ import annotations
 
 import torch
 
-from whet.engine import packed_attention, varlen
+from whet.engine import liger, packed_attention, varlen
 from whet.engine.attention import Prefix
 from whet.engine.machine import device
 from whet.models.shapes import shape_of
@@ -27,6 +27,14 @@ def why_slower(job: Job) -> str | None:
     if job.policy.device.type == "cpu":
         return packed_attention.why_not()
     return varlen.obstacle(*_asked(job), special=_is_special(job))
+
+
+def why_blocks_are_slower(job: Job) -> str | None:
+    """Return why blocks that could be fused on a GPU are not, as the end of a sentence; None where they are, or could not be."""
+    if job.policy.device.type == "cpu" or job.plan.precision != "bf16":
+        return None
+    reason = liger.why_not()
+    return reason if reason == job.policy.ability.unfused else None
 
 
 def attention_here() -> str:

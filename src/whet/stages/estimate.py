@@ -104,8 +104,8 @@ def job_load(
 
 def _is_fused(job: Job, precision: Precision, accelerator: bool | None) -> bool:
     """Whether the network's steps are the package's own fused ones, with what the technique has put into it."""
-    fusion, here = job.policy.fusion, job.policy.device.type == "cpu"
-    asked = here if accelerator is None else not accelerator
+    fusion, here = job.policy.fusion, job.policy.device.type != "cpu"
+    asked = accelerator is None or accelerator == here
     return precision == "bf16" and asked and fusion is not None and fusion.form.layers(job.policy.network.base_model) is not None
 
 

@@ -87,7 +87,7 @@ def show_machine() -> dict[str, Any]:
 
     none = int8_products.why_not()
     precision, reason = choose_precision()
-    packages = ("torch", "transformers", "tokenizers", "peft")
+    packages = ("torch", "transformers", "tokenizers", "peft", "liger-kernel")
     versions: dict[str, str | None] = {}
     for name in packages:
         try:

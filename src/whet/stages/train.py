@@ -29,7 +29,7 @@ from whet.recipe import Recipe
 from whet.recipe_file import dump_recipe, load_recipe
 from whet.recipe_parts import Choice
 from whet.run import Run, free_path, new_run, open_run
-from whet.stages.attending import attention_of, why_slower
+from whet.stages.attending import attention_of, why_blocks_are_slower, why_slower
 from whet.stages.build import (
     build_technique,
     check_plugins,
@@ -392,3 +392,5 @@ def _tell(job: Job, narrator: Narrator) -> None:
         narrator.say("This architecture does not keep packed rows apart, so rows are padded: slower, same result.")
     elif (reason := why_slower(job)) is not None:
         narrator.say(f"Attention runs through torch's kernels, since {reason}: slower.")
+    if (reason := why_blocks_are_slower(job)) is not None:
+        narrator.say(f"Blocks are computed by transformers' modules, since {reason}: slower.")
