@@ -117,7 +117,7 @@ class Projections:
     def _project(
         self, name: str, inner: tuple[Tensor, ...], layers: Sequence[nn.Module], function: Callable[..., Tensor] | None
     ) -> tuple[Tensor, ...]:
-        again = None if function is None else activation(function)
+        again = activation(function) if function is not None and inner[0].device.type == "cpu" else None
         if function is not None and again is None:
             inner = (function(*inner),)
         x = inner[0]
