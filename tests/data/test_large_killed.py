@@ -20,7 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whet.data import near_kept, raw, shelves, signed
+from whet.data import near_kept, raw, read, shelves, signed, table
+from whet.data.journal import Journal, Record
 from whet.data.kept import write_kept
 from whet.data.large import prepare_stored
 from whet.data.making import Maker
@@ -101,14 +102,36 @@ def killing(patch: pytest.MonkeyPatch, after: int, *, torn: bool) -> None:
             raise Killed
         write_kept(path, made_of, content)
 
+    def append(journal: Journal, said: dict[str, object], content: bytes) -> Record:
+        left[0] -= 1
+        if left[0] < 0:
+            size = journal._end
+            if torn:
+                real(journal, said, content)
+                journal._file.truncate((size + journal._end) // 2)
+            raise Killed
+        return real(journal, said, content)
+
+    real = Journal.append
+    patch.setattr(Journal, "append", append)
     for module in (shelves, near_kept):
         patch.setattr(module, "write_kept", store)
+
+
+@pytest.fixture(autouse=True)
+def few():
+    """Stretches of few rows, and few lines that a file is judged by."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw, "STRETCH", 20)
+        patch.setattr(table, "HEAD", 5)
+        patch.setattr(read, "sample", lambda lines: table.sample(lines, limit=10))
+        yield
 
 
 @pytest.fixture
 def counted(monkeypatch) -> Iterator[dict[str, int]]:
     """How often rows are made, texts signed, candidates looked for and rows walked."""
-    counts = dict.fromkeys(["made", "signed", "paired", "walked"], 0)
+    counts = dict.fromkeys(["read", "made", "signed", "paired", "walked"], 0)
 
     def counting(name: str, real: Callable[..., object], size: Callable[..., int]) -> Callable[..., object]:
         def counted(*some: object, **others: object) -> object:
@@ -117,6 +140,14 @@ def counted(monkeypatch) -> Iterator[dict[str, int]]:
 
         return counted
 
+    real = read.physical_lines
+
+    def lines(*some: object, **others: object) -> Iterator[object]:
+        for line in real(*some, **others):
+            counts["read"] += 1
+            yield line
+
+    monkeypatch.setattr(read, "physical_lines", lines)
     monkeypatch.setattr(Maker, "__call__", counting("made", Maker.__call__, lambda maker, rows, *rest: len(rows)))
     monkeypatch.setattr(signed, "sign", counting("signed", signed.sign, lambda texts, bands: len(texts)))
     monkeypatch.setattr(near_kept, "candidates", counting("paired", near_kept.candidates, lambda *rest: 1))
@@ -130,7 +161,6 @@ KINDS = ["plain", "held out", "chat"]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("torn", [False, True])
 def test_killed_at_any_store_the_same_command_ends_in_the_same_bytes(kind, torn, tmp_path, monkeypatch, counted):
-    monkeypatch.setattr(raw, "STRETCH", 20)
     data, needs = rows_of(tmp_path, kind, 3, 110)
     expected = in_memory(data, needs)
     counted.update(dict.fromkeys(counted, 0))
@@ -149,6 +179,7 @@ def test_killed_at_any_store_the_same_command_ends_in_the_same_bytes(kind, torn,
             else:
                 break  # it has no more stores than that
         assert written(data, needs, work) == expected, after
+        assert counted["read"] <= whole["read"] + 2 * (10 + 20), after  # two files
         assert counted["made"] <= whole["made"] + 20, after
         assert counted["signed"] <= whole["signed"] + in_flight, after
         assert counted["paired"] <= whole["paired"] + 1 and counted["walked"] <= whole["walked"] + 1, after
@@ -160,7 +191,7 @@ def test_killed_at_any_store_the_same_command_ends_in_the_same_bytes(kind, torn,
 @given(
     seed=st.integers(0, 10**6),
     kind=st.sampled_from(KINDS),
-    kills=st.lists(st.integers(0, 12), max_size=4),
+    kills=st.lists(st.integers(0, 16), max_size=4),
     size=st.integers(7, 40),
 )
 def test_killed_again_and_again_it_ends_in_the_same_bytes(seed, kind, kills, size):
@@ -180,10 +211,9 @@ def kept_of(work: Path) -> set[str]:
 
 
 def test_what_was_found_is_found_again_only_where_something_changed(tmp_path, monkeypatch, counted):
-    monkeypatch.setattr(raw, "STRETCH", 20)
     data, needs = rows_of(tmp_path, "held out", 3, 110)
     expected = written(data, needs, tmp_path / "work")
-    assert kept_of(tmp_path / "work") == {".stretch", ".found"}, "what is not needed any more does not lie there"
+    assert kept_of(tmp_path / "work") == {".stretch", ".found", ".rows"}, "what is not needed any more does not lie there"
     counted.update(dict.fromkeys(counted, 0))
     assert written(data, needs, tmp_path / "work") == expected
     assert not any(counted.values())
@@ -198,8 +228,7 @@ def test_what_was_found_is_found_again_only_where_something_changed(tmp_path, mo
     assert written(data, needs, tmp_path / "work") == expected and counted["walked"]
 
 
-def test_numbers_of_another_similarity_or_form_are_not_taken(tmp_path, monkeypatch, counted):
-    monkeypatch.setattr(raw, "STRETCH", 20)
+def test_numbers_of_another_form_are_not_taken(tmp_path, monkeypatch, counted):
     data, needs = rows_of(tmp_path, "plain", 3, 110)
     with monkeypatch.context() as patch:
         patch.setattr(near_kept.Walk, "run", lambda *rest: (_ for _ in ()).throw(Killed))
@@ -216,6 +245,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from whet.data import near_kept, raw, shelves
+from whet.data.journal import Journal
 from whet.data.kept import write_kept
 from whet.data.large import prepare_stored
 from whet.data.shelves import Shelving
@@ -227,6 +257,13 @@ def store(path, made_of, content):
     if left[0] < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     write_kept(path, made_of, content)
+real = Journal.append
+def append(journal, said, content):
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(journal, said, content)
+Journal.append = append
 shelves.write_kept = near_kept.write_kept = store
 prepare_stored(Data.model_validate({data!r}), {needs!r}, None, Shelving(Path({work!r}), num_workers=2))
 """
@@ -235,10 +272,9 @@ prepare_stored(Data.model_validate({data!r}), {needs!r}, None, Shelving(Path({wo
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_process_and_its_workers_leave_what_they_stored(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(raw, "STRETCH", 20)
     data, needs = rows_of(tmp_path, kind, 3, 110)
     expected = in_memory(data, needs)
-    for after in (3, 8, 13):
+    for after in (3, 8, 13, 18):
         work = tmp_path / f"work{after}"
         work.mkdir()
         code = KILLED.format(after=after, data=data.model_dump(mode="json"), needs=needs, work=str(work))

@@ -20,11 +20,12 @@ from whet.data.placing import by_own_part, timed
 from whet.data.raw import RawRows
 from whet.data.read import read_files
 from whet.data.redact import Privacy, build_privacy, secret_key, wanted
-from whet.data.rows import Reject
+from whet.data.rows import RawRow, Reject
 from whet.data.screen import drop, settle_conflicts, tell_hidden
 from whet.data.shelves import Shelving
 from whet.data.stored import Stored
 from whet.data.table import Reading
+from whet.data.taken_up import Said, read_on
 from whet.data.workers import making_rows, workers_for
 from whet.errors import DataError
 from whet.recipe_data import SOURCES, Data
@@ -69,7 +70,7 @@ def _read(
 ) -> Data:
     """Fill in rows, examples and rejects of each source; return the final mapping."""
     at = None if shelving is None else shelving.folder
-    raw = {source: _rows([Path(name) for name in getattr(data, source)], data, work, at) for source in SOURCES}
+    raw = {source: _rows(source, data, work, at) for source in SOURCES}
     columns = resolve(data, needs, raw["path"], work.notices)
     asked = wanted(columns)
     redacts = asked is not None and asked.mode != "count"
@@ -143,16 +144,26 @@ def _take_rejects(rejects: Sequence[Reject], source: str, work: Gathered) -> Non
             work.dropped[reject.by] += 1
 
 
-def _rows(paths: Sequence[Path], data: Data, work: Gathered, folder: Path | None) -> RawRows:
+def _rows(source: str, data: Data, work: Gathered, folder: Path | None) -> RawRows:
+    """Read the files of a source; with a folder, what was read before a kill is not read again.
+
+    Where private data are to leave the rows, these are not kept as they were read.
+    """
+    paths = [Path(name) for name in getattr(data, source)]
+    asked = wanted(data)
+    if folder is not None and paths and (asked is None or asked.mode == "count"):
+        said = Said(work.notices, work.dates, work.files)
+        known = read_on(paths, folder / f"{source}.rows", said, lambda row: _stop_if_strict(row, data))
+        if known is not None:
+            return known
     rows = RawRows(folder)
     for row in read_files(paths, work.notices, Reading(dates=work.dates)):
-        if isinstance(row, Reject):
-            _stop_if_strict(row, data)
+        _stop_if_strict(row, data)
         work.files.setdefault(row.file)
         rows.add(row)
     return rows
 
 
-def _stop_if_strict(reject: Reject, data: Data) -> None:
-    if data.strict and reject.unusable:
+def _stop_if_strict(reject: RawRow | Reject, data: Data) -> None:
+    if data.strict and isinstance(reject, Reject) and reject.unusable:
         raise DataError(f"{reject.sentence()} The run stops at the first such row because data.strict is true.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, TextIO
 
+from whet.data.marks import Marks
 from whet.data.rows import MAX_ROW
 
 
@@ -15,10 +16,14 @@ class Line(NamedTuple):
     text: str | None
 
 
-def physical_lines(stream: TextIO, newline: str = "\n") -> Iterator[Line]:
-    """Yield each line of a stream that was opened with this `newline`."""
+def physical_lines(stream: TextIO, newline: str = "\n", marks: Marks | None = None) -> Iterator[Line]:
+    """Yield each line of a stream that was opened with this `newline`; `marks` note where lines begin, and leap over those known."""
     number = 0
-    while text := stream.readline(MAX_ROW + 1):
+    while True:
+        if marks is not None and marks.due:
+            number = marks.met(stream, number)
+        if not (text := stream.readline(MAX_ROW + 1)):
+            return
         number += 1
         if text.endswith(newline):
             yield Line(number, text[:-1].removesuffix("\r"))

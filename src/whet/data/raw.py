@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
+from whet.data.journal import Journal, Record
 from whet.data.making import packed_rows, unpacked_rows
 from whet.data.rows import RawRow, Reject
 
@@ -22,9 +23,14 @@ HELD = 1 << 28
 class RawRows:
     """Rows in the order in which they were added. Iterating gives them again, any number of times."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Begin with none. They lie in a file of the folder; without one in memory, and beyond the bound in the system's temporary folder."""
+    def __init__(self, folder: Path | None = None, journal: Journal | None = None) -> None:
+        """Begin with none. They lie in the journal, which outlives a kill, or in a file of the folder; without either in memory, and beyond
+        the bound in the system's temporary folder."""
         self._folder, self._held = folder, HELD if folder is None else 0
+        self._journal, self._records = journal, list[Record]()
+        self._widths: dict[str, int] = {}
+        self.beside: Callable[[], dict[str, Any]] = dict
+        """What else is said beside the rows in the journal."""
         self._packed: list[bytes] = []
         self._size = 0
         self._file: BinaryIO | None = None
@@ -38,8 +44,8 @@ class RawRows:
     def __len__(self) -> int:
         return self._num_rows
 
-    def add(self, row: RawRow | Reject) -> None:
-        """Add a row."""
+    def add(self, row: RawRow | Reject) -> bool:
+        """Add a row; return whether it was the last of a stretch."""
         self._num_rows += 1
         self._waiting.append(row)
         if isinstance(row, RawRow):
@@ -51,10 +57,29 @@ class RawRows:
                     self._characters += len(value)
         if len(self._waiting) >= STRETCH or self._characters >= STRETCH_CHARACTERS:
             self._pack()
+            return True
+        return False
+
+    def finish(self) -> None:
+        """Write what is not yet written of the last rows, and of what is said beside them."""
+        self._pack()
+        if self._journal is not None and (said := self.beside()):
+            self._journal.append({"rows": 0, "columns": {}, **said}, b"")
+
+    def restore(self, record: Record) -> None:
+        """Add a stretch that stands in the journal already."""
+        for file, columns in record.said["columns"].items():
+            self.columns.setdefault(file, {}).update(dict.fromkeys(columns))
+            self._widths[file] = len(self.columns[file])
+        self._num_rows += record.said["rows"]
+        if record.said["rows"]:
+            self._records.append(record)
 
     def stretches(self) -> Iterator[bytes]:
         """Yield the rows stretch by stretch, packed (`making.packed_rows`)."""
         self._pack()
+        if self._journal is not None:
+            yield from map(self._journal.read, self._records)
         yield from self._packed
         begin = 0
         for end in self._ends:
@@ -69,15 +94,21 @@ class RawRows:
 
     def close(self) -> None:
         """Forget the rows."""
-        self._packed, self._ends = [], []
+        self._packed, self._ends, self._records = [], [], []
+        if self._journal is not None:
+            self._journal.close()
         if self._file is not None:
             self._file.close()
 
     def _pack(self) -> None:
         if not self._waiting:
             return
-        packed = packed_rows(self._waiting)
+        packed, number = packed_rows(self._waiting), len(self._waiting)
         self._waiting, self._characters = [], 0
+        if self._journal is not None:
+            said = {"rows": number, "columns": self._new_columns(), **self.beside()}
+            self._records.append(self._journal.append(said, packed))
+            return
         self._size += len(packed)
         if self._size <= self._held:
             self._packed.append(packed)
@@ -88,6 +119,12 @@ class RawRows:
         self._file.seek(0, 2)
         self._file.write(packed)
         self._ends.append(self._file.tell())
+
+    def _new_columns(self) -> dict[str, list[str]]:
+        """Return the columns of the files that have more of them than when they were last asked for."""
+        new = {file: list(columns) for file, columns in self.columns.items() if len(columns) != self._widths.get(file)}
+        self._widths.update({file: len(columns) for file, columns in new.items()})
+        return new
 
 
 def _forgotten(file: BinaryIO) -> None:

@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path, PosixPath, PurePosixPath
@@ -27,6 +28,7 @@ from whet.data.json_rows import json_document, json_lines
 from whet.data.lines import Line, physical_lines
 from whet.data.markdown import SUFFIXES as MARKDOWN
 from whet.data.markdown import markdown_rows
+from whet.data.marks import Marks
 from whet.data.pdf import MAGIC as PDF
 from whet.data.pdf import pdf_rows
 from whet.data.prose import documents
@@ -56,12 +58,40 @@ def read_files(
     said, reading = notices if notices is not None else [], reading or Reading()
     files = [file for path in paths for file in find_files(path, said)]
     reading.alone = len(files) == 1
+    if reading.marks is not None:
+        yield from _read_on(files, said, reading, reading.marks)
+        return
     for file in files:
         if file.is_fifo():
             with file.open("rb") as pipe, spooled(pipe, str(file)) as copy:
                 yield from _read_file(copy, said, reading)
         else:
             yield from _read_file(file, said, reading)
+
+
+def _read_on(files: Sequence[Path], notices: list[str], reading: Reading, marks: Marks) -> Iterator[RawRow | Reject]:
+    """Yield the rows of files that were not read to their ends before, none of which is a pipe."""
+    for number, file in enumerate(files):
+        places = marks.is_done(number, file)
+        if places is None:
+            marks.goes_on()
+            one = replace(reading, dates={})
+            yield from _read_file(file, notices, one)
+            places = {name: date for name, date in one.dates.items() if name != str(file)}
+            marks.ended(file, places)
+        _note_dates(reading.dates, {str(file): _written(file.stat()), **places})
+    marks.goes_on()
+
+
+def _note_dates(dates: dict[str, str], new: Mapping[str, str]) -> None:
+    """Keep the latest date of each file or place."""
+    for name, date in new.items():
+        dates[name] = max(dates.get(name, ""), date)
+
+
+def _written(found: os.stat_result) -> str:
+    """Return when a file was written, by ISO 8601."""
+    return datetime.datetime.fromtimestamp(found.st_mtime, datetime.UTC).isoformat(timespec="seconds")
 
 
 class Spooled(PosixPath):
@@ -86,7 +116,7 @@ def _read_file(path: Path, notices: list[str], reading: Reading) -> Iterator[Raw
     name = path.shown if isinstance(path, Spooled) else str(path)
     try:
         found = path.stat()
-        reading.dates[name] = datetime.datetime.fromtimestamp(found.st_mtime, datetime.UTC).isoformat(timespec="seconds")
+        reading.dates[name] = _written(found)
         yield from _read_piece(Piece.of(path, name), Budget(name, found.st_size), notices, reading)
         if not path.exists() or _version(path.stat()) != _version(found):
             raise DataError(f"{name}: was changed while it was read. Run the command again when nobody writes to the file.")
@@ -101,6 +131,8 @@ def _version(found: os.stat_result) -> tuple[int, ...]:
 
 def _read_piece(piece: Piece, budget: Budget, notices: list[str], reading: Reading, depth: int = 0) -> Iterator[RawRow | Reject]:
     """Yield the rows of one file, whatever it is packed in."""
+    if reading.marks is not None and is_zip(piece.path):
+        reading = replace(reading, marks=None)  # what is in an archive is read from its beginning
     if depth > MAX_DEPTH:
         raise DataError(f"{piece.name}: archives in more than {MAX_DEPTH} archives. Unpack it yourself, and name its files.")
     if is_zip(piece.path):
@@ -139,7 +171,7 @@ def _read_text(piece: Piece, notices: list[str], reading: Reading) -> Iterator[R
     if decoding.notice:
         notices.append(decoding.notice)
     with opened(path, decoding) as stream:
-        lines = physical_lines(stream, decoding.newline)
+        lines = physical_lines(stream, decoding.newline, reading.marks)
         first_lines = sample(lines)
         if not any(line.text is None or line.text.strip(" \t\ufeff\r\f") for line in first_lines):
             raise DataError(f"{name}: the file is empty but for white space. Give a file with at least one row.")
@@ -163,14 +195,23 @@ def _read_text(piece: Piece, notices: list[str], reading: Reading) -> Iterator[R
             kind = "JSON"  # all of it on one line
         _tell(kind, first_lines, name, suffix, notices)
         if kind == "lines of JSON":
+            _can_go_on(path, decoding, reading)
             yield from json_lines(chain(first_lines, lines), name)
             return
         if kind == "table or text":
             rows = table(first_lines, lines, name, suffix, notices, reading)
+            if rows is not None:
+                _can_go_on(path, decoding, reading)
             passages = reading.alone and not reading.columns
             yield from documents(first_lines, lines, name, notices, passages=passages) if rows is None else rows
             return
     yield from json_document(partial(opened, path, decoding), decoding.newline, name, notices)
+
+
+def _can_go_on(path: Path, decoding: Decoding, reading: Reading) -> None:
+    """Say that the file can be read from any of its records on."""
+    if reading.marks is not None:
+        reading.marks.begun(path, decoding)
 
 
 def format_of(lines: Sequence[Line], suffix: str) -> Format:

@@ -20,7 +20,7 @@ from whet.data.signed import signed_key
 from whet.data.stretch import FORM, Numbers, numbers_of
 from whet.data.workers import has_own_cleaners, making_stretches
 
-KEPT = frozenset({".stretch", ".signed", ".pairs", ".found", ".cut"})
+KEPT = frozenset({".stretch", ".signed", ".pairs", ".found", ".cut", ".rows"})
 """Endings of the files of the folder that outlive a kill."""
 Told = Callable[[int, int], None]
 """Who is told how many of how many rows are made."""

@@ -9,11 +9,13 @@ from itertools import chain, islice
 from whet.data.delimited import Dialect, Record, header_dialect, records, sniff
 from whet.data.header import column_names, is_header, repeats_header
 from whet.data.lines import Line
+from whet.data.marks import Marks
 from whet.data.notices import counted
 from whet.data.rows import RawRow, Reject, too_long
 from whet.errors import DataError
 
 HEAD = 500  # records looked at to tell a header from a row
+STRAY = ": a header line among the rows was skipped."
 NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars", "": "line ends only"}
 
 
@@ -46,6 +48,8 @@ class Reading:
     """Of each file, or place that rows were collected from: when it was written, by ISO 8601."""
     separators: dict[str, str] = field(default_factory=dict)
     """Of each file that is a table."""
+    marks: Marks | None = None
+    """What notes places to go on from, and goes on from one; none: files are read from their beginnings."""
 
 
 def table(
@@ -92,11 +96,10 @@ def of_records(
         raise DataError(
             f"{name}: the file is empty but for its header line ({counted(len(names), 'column')}). Give a file with at least one row."
         )
-    stray = 0
     for record in chain(head[1:] if headed else head, found):
         if record.fields is not None and repeats_header(record.fields, names, headed=headed):
-            stray += 1
-            notices.append(f"{name}:{record.line}: a header line among the rows was skipped.") if stray <= 3 else None
+            if sum(told.startswith(f"{name}:") and told.endswith(STRAY) for told in notices) < 3:
+                notices.append(f"{name}:{record.line}{STRAY}")
         else:
             yield _row(record, names, name)
 
