@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -239,6 +240,24 @@ def test_numbers_of_another_form_are_not_taken(tmp_path, monkeypatch, counted):
     monkeypatch.setattr(signed, "FORM", -1)
     written(data, needs, tmp_path / "work")
     assert counted["signed"] == 2 * whole
+
+
+def test_stretches_that_come_twice_are_signed_once(tmp_path, monkeypatch, counted):
+    # rows whose texts a former division has come first, so that a stretch with such rows and others comes twice
+    data, needs = rows_of(tmp_path, "plain", 3, 110)
+    made = prepare(data, needs, None)
+    made.write(tmp_path / "run", made.hash)
+    header, *old = (tmp_path / "train.csv").read_text(encoding="utf-8").splitlines()
+    new = [f"{text},a" for text in texts(9, 110, [])]
+    (tmp_path / "train.csv").write_text("\n".join([header, *(row for pair in zip(old, new, strict=True) for row in pair)]) + "\n")
+    data = data.model_copy(update={"split": data.split.model_copy(update={"frozen": str(tmp_path / "run")})})
+    expected = in_memory(data, needs)
+    real = signed.sign
+    monkeypatch.setattr(signed, "sign", lambda some, bands: (time.sleep(0.01), real(some, bands))[1])
+    monkeypatch.setattr(near_kept.os, "cpu_count", lambda: 16)
+    counted.update(dict.fromkeys(counted, 0))
+    assert written(data, needs, tmp_path / "work") == expected
+    assert counted["signed"] == counted["made"] == 220
 
 
 KILLED = """

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple
+from threading import Lock
 
 import numpy as np
 import xxhash
@@ -121,6 +122,7 @@ class _Texts:
     def __init__(self, rows: Stored, bands: Bands, cut: Cut, spool: Spool) -> None:
         self._rows, self._shelf, self._bands, self._cut = rows, rows.shelf, bands, cut
         self._runs = list(rows.shelf.runs(rows.rows))
+        self._locks = {number: Lock() for number, _, _ in self._runs}  # a stretch comes twice where rows are in another order
         self._ends: dict[int, NDArray[np.uint32]] = {}
         self._cache: dict[int, str] = {}
         self._cached = 0
@@ -174,10 +176,11 @@ class _Texts:
 
     def _content(self, number: int) -> bytes:
         path, key = self._shelf.path(number, "signed"), signed_key(self._shelf.made_of[number], self._bands, self._cut)
-        content = read_kept(path, key)
-        if content is None:
-            content = packed_signed([compared_text(row, self._cut) for row in self._shelf.whole(number)], self._bands)
-            write_kept(path, key, content)
+        with self._locks[number]:
+            content = read_kept(path, key)
+            if content is None:
+                content = packed_signed([compared_text(row, self._cut) for row in self._shelf.whole(number)], self._bands)
+                write_kept(path, key, content)
         return content
 
 
