@@ -145,6 +145,7 @@ WRONG = [
     (("rollback", "known", "--registry", "runs/one/recipe.yaml"), 1, "is a file"),
     (("rollback",), 2, ""),
     (("show", "stranger"), 1, "whet registry add stranger RUN"),
+    (("show", "stranger", "--registry", "nowhere"), 1, "This folder does not exist."),
     (("list", "--registry", "damaged"), 1, "damaged"),
     (("list", "--registry", "newer"), 1, "has format 9"),
 ]
@@ -240,3 +241,15 @@ def test_a_run_that_is_not_there_is_told_with_the_latest_by_time(tmp_path, monke
         os.utime(write_run(tmp_path / "runs" / name) / "manifest.json", (1e9 - age, 1e9 - age))
     with pytest.raises(RunError, match="The latest under runs/: e, c, d, b, f"):
         open_run(Path("runs/z"))
+
+
+def test_a_registry_that_is_not_there_is_told_from_an_empty_one(place, monkeypatch, capsys):
+    (place / "empty").mkdir()
+    for folder, told in (("nowhere", True), ("empty", False)):
+        monkeypatch.setattr(sys, "argv", ["whet", "registry", "list", "--registry", folder, "--json"])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out = capsys.readouterr()
+        assert left.value.code == 0 and json.loads(out.out)["models"] == []
+        assert ("nowhere: there is no such folder" in out.err.replace("\n", " ")) == told
+    assert not (place / "nowhere").exists()

@@ -110,7 +110,8 @@ class Registry:
         """Return a name's versions, aliases and history. Raises RunError that says which names there are."""
         found = self.models()
         if name not in found:
-            known = f"Known names: {', '.join(sorted(found))}." if found else "It holds no model yet."
+            none = "It holds no model yet." if self.folder.exists() else "This folder does not exist."
+            known = f"Known names: {', '.join(sorted(found))}." if found else none
             raise RunError(f"{self.folder}: there is no model '{name}'. {known} Add one with: whet registry add {name} RUN")
         return found[name]
 

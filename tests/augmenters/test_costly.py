@@ -136,6 +136,15 @@ def test_a_model_that_cannot_is_refused_in_words(tmp_path, tiny_folder):
         list(built("masked_model", tmp_path, model=way).augment([Original("x y")]))
 
 
+@pytest.mark.parametrize(("name", "said"), [("no-such-translator", "no such program here"), ("plain.txt", "may not execute it")])
+def test_a_program_that_cannot_be_started_is_told_in_words(tmp_path, name, said):
+    (tmp_path / "plain.txt").write_text("cat")  # nobody may execute it, root neither
+    way = {"command": [str(tmp_path / name) if "." in name else name]}
+    with pytest.raises(DataError, match=said) as told:
+        list(built("back_translation", tmp_path, there=way, back=way).augment([Original("x y")]))
+    assert name in str(told.value) and "Errno" not in str(told.value)
+
+
 def test_a_server_that_asks_to_wait_is_waited_for_and_another_is_told(server, tmp_path, monkeypatch):
     slept: list[float] = []
     monkeypatch.setattr("whet.collect.fetch.time.sleep", slept.append)

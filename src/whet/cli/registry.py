@@ -29,6 +29,8 @@ def registry_list(registry: RegistryFolder = Path("registry"), as_json: Json = F
     from whet.stages.registry import show as look
 
     found = look(None, registry)
+    if not registry.exists():
+        say(f"{registry}: there is no such folder, so no model is registered there. Name another one with --registry DIR.")
     answer(as_json, {"run": None, **found}) if as_json else shown.registered(found["models"], console())
 
 

@@ -109,6 +109,14 @@ def _by_command(translator: Command, lines: Sequence[str]) -> list[str]:
     return [" ".join(line.split()) for line in found]
 
 
+def _why_not(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such program here, neither at that place nor in the folders of PATH"
+    if isinstance(error, PermissionError):
+        return "this user may not execute it"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def _run(translator: Command, asked_for: bytes, most: int) -> tuple[int | None, bytes]:
     """Return how the program ended, and what it wrote; of more than `most` bytes one more. None: its time was over. It is always ended."""
     deadline = time.monotonic() + translator.timeout_s
@@ -121,7 +129,7 @@ def _run(translator: Command, asked_for: bytes, most: int) -> tuple[int | None, 
             )
         except (OSError, ValueError) as error:
             raise DataError(
-                f"'{translator.command[0]}' cannot be run: {error}. Write the command as a list: [PROGRAM, OPTION, ...]."
+                f"'{translator.command[0]}' cannot be run: {_why_not(error)}. Write the command as a list: [PROGRAM, OPTION, ...]."
             ) from None
         over = threading.Timer(translator.timeout_s, _end, [process])
         over.start()
