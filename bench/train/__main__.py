@@ -1,6 +1,6 @@
 """Trains the same networks on the same rows by whet and by its peers, in turn, and writes how they compare.
 
-    python -m bench.train [--work WORK ...] [--peers PEER ...] [--repeats 5] [--quick] [--for SECONDS] [--cache DIR]
+    python -m bench.train [--gpu] [--work WORK ...] [--peers PEER ...] [--repeats 5] [--quick] [--for SECONDS] [--cache DIR]
 
 Each measurement is a process of its own of well below three minutes, in its trainer's environment; of a round, whet and the peers follow
 each other. One during which others took the machine is dropped and made again. Finished ones are kept in the cache folder, so that the same
@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import whet
 from bench.train.environments import PEERS, ROOT, Absent, environment, tcmalloc
 from bench.train.figures import OURS, Timing, is_disturbed
@@ -26,11 +28,13 @@ from bench.train.plot import draw
 from bench.train.result import build, disagreements, warm_steps
 from bench.train.rows import Row, steps_of
 from bench.train.store import Store
-from bench.train.works import WORKS, Work
+from bench.train.works import GPU_WORKS, WORKS, Work
+from whet.engine import liger
 from whet.engine.machine import describe
 from whet.files import write_json, write_whole
 
 RESULT = ROOT / "bench" / "results" / "train.json"
+GPU_RESULT = ROOT / "bench" / "results" / "train_gpu.json"
 PLOT = ROOT / "docs" / "images" / "training-speed.svg"
 CACHE = Path("~/.cache/whet-bench")
 ATTEMPTS = 3
@@ -41,19 +45,26 @@ EXPECTED_S = 60.0
 
 def main() -> int:
     asked = arguments()
-    works = [_quick(WORKS[name]) if asked.quick else WORKS[name] for name in asked.work]
+    known = GPU_WORKS if asked.gpu else WORKS
+    works = [_quick(known[name]) if asked.quick else known[name] for name in asked.work or known]
     cache = asked.cache.expanduser().resolve()
-    allocator = tcmalloc(asked.tcmalloc)
+    allocator = "" if asked.gpu else tcmalloc(asked.tcmalloc)
+    asked.peers = [name for name in asked.peers if PEERS[name].gpu == asked.gpu]
+    if asked.gpu and not asked.report:
+        _check_gpu()
     if asked.install:
         return _install(asked.peers, cache)
     machine = describe()
-    named = f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gib']} GiB"
+    if asked.gpu and torch.cuda.is_available():
+        machine |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
+    named = f"{gpu}{machine['processor']}, {machine['threads']} threads, {machine['memory_gib']} GiB"
     place = Place(cache=cache, tcmalloc=allocator, machine=named, source=source_hash())
     bench = Bench(place, Store(cache / ("quick" if asked.quick else "timings")), {work.name: steps_of(work) for work in works})
     if not asked.report:
         bench.run(works, asked.peers, 1 if asked.quick else asked.repeats, asked.for_s)
     result = bench.result(works, {"machine": machine | {"commit": _commit()}, "whet": whet.__version__})
-    out = asked.out or (cache / "quick.json" if asked.quick else RESULT)
+    out = asked.out or (cache / "quick.json" if asked.quick else GPU_RESULT if asked.gpu else RESULT)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, result)
     if out == RESULT:
@@ -68,7 +79,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", nargs="+", choices=WORKS, default=[*WORKS], metavar="WORK", help=f"of {', '.join(WORKS)}")
+    parser.add_argument("--gpu", action="store_true", help=f"on a CUDA device: {', '.join(GPU_WORKS)}")
+    parser.add_argument("--work", nargs="+", default=[], metavar="WORK", help=f"of {', '.join(WORKS)}; all where none is named")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=[*PEERS], metavar="PEER", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that there shall be, with those that are there already")
     parser.add_argument("--quick", action="store_true", help="one round of two steps each, kept apart; to see that all works")
@@ -80,7 +92,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help=f"default {RESULT.relative_to(ROOT)}")
     parser.add_argument("--install", action="store_true", help="only make the peers' environments")
     parser.add_argument("--report", action="store_true", help="measure nothing; write the result of what is there")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.work if name not in (GPU_WORKS if asked.gpu else WORKS)]:
+        parser.error(f"--work {unknown[0]} is none of {', '.join(GPU_WORKS if asked.gpu else WORKS)}{' on a GPU' * asked.gpu}")
+    return asked
 
 
 class Bench:
@@ -145,6 +160,14 @@ class Bench:
 
 def _quick(work: Work) -> Work:
     return replace(work, warm=1, timed=2)
+
+
+def _check_gpu() -> None:
+    """Raises SystemExit with what is missing here for measurements on a GPU."""
+    if not torch.cuda.is_available():
+        sys.exit("--gpu: torch finds no CUDA device here. Run it on a machine with one, with torch's wheels for CUDA in .venv.")
+    if (reason := liger.why_not()) is not None:
+        sys.exit(f"--gpu: whet is measured with liger-kernel, as its peer is, and {reason}")
 
 
 def _install(peers: list[str], cache: Path) -> int:

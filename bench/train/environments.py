@@ -21,6 +21,11 @@ TORCH = "torch==2.13.0"
 HF = (TORCH, "transformers==5.23.0", "peft==0.21.2", "accelerate==1.15.0", "datasets==5.2.0")
 
 
+BUILDING = ("einops", "ninja", "packaging", "psutil", "setuptools", "wheel")
+"""What flash-attn is compiled with, which it does not say itself."""
+MODES: tuple[Mode, ...] = ("lora", "full")
+
+
 class Absent(Exception):  # a fact that is written down, and the others go on
     """A peer that cannot be measured here; says why."""
 
@@ -34,8 +39,14 @@ class Peer:
     packages: tuple[str, ...]
     driver: str = ""
     """Its program in drivers/; of its own name where none is given. Peers of one driver share an environment."""
+    compiled: tuple[str, ...] = ()
+    """Packages that are compiled against the others, so installed after them."""
+    folder: str = ""
+    """Its environment, where it shares none with the others of its driver."""
     grouped: bool = True
     """It trains on rows grouped by length; else the timed rows are dealt to its steps as they were drawn."""
+    gpu: bool = False
+    """It trains on a CUDA device, and not on a processor."""
     encoders: bool = False
     """It trains classifiers too."""
     settings: dict[Mode, dict[str, Any]] = field(default_factory=dict)
@@ -51,8 +62,12 @@ class Peer:
     def program(self) -> str:
         return self.driver or self.name
 
+    @property
+    def place(self) -> str:
+        return self.folder or self.program
+
     def takes(self, work: Work) -> bool:
-        return work.decodes or self.encoders
+        return self.gpu == work.gpu and (work.decodes or self.encoders)
 
 
 PEERS = {
@@ -79,6 +94,19 @@ PEERS = {
             packages=(*HF, "trl==1.16.0"),
         ),
         Peer(
+            name="trl_liger",
+            title="TRL, liger-kernel, flash attention",
+            packages=(*HF, "trl==1.16.0", "liger-kernel==0.8.5", *BUILDING),
+            compiled=("flash-attn==2.8.3",),
+            driver="trl",
+            folder="trl_liger",
+            gpu=True,
+            settings={
+                mode: {"liger": True, "attention": "flash_attention_2", "frozen": "bf16" if mode == "lora" else "fp32"}
+                for mode in MODES
+            },
+        ),
+        Peer(
             name="llamafactory",
             title="LLaMA-Factory",
             packages=(TORCH, "llamafactory==0.9.5"),
@@ -97,9 +125,9 @@ PEERS = {
 
 def environment(peer: Peer, cache: Path) -> Path:
     """Return the Python of the peer's environment, which is made where it is not there. Raises Absent."""
-    folder = cache / "environments" / peer.program
+    folder = cache / "environments" / peer.place
     python, done = folder / "bin" / "python", folder / "installed"
-    wanted = " ".join(peer.packages)
+    wanted = " ".join((*peer.packages, *peer.compiled))
     if done.is_file() and done.read_text() == wanted:
         return python
     print(f"Installing {peer.title} into {folder} (once) ...", file=sys.stderr, flush=True)
@@ -118,6 +146,8 @@ def environment(peer: Peer, cache: Path) -> Path:
         remove = [str(python), "-m", "pip", "uninstall", "-q", "-y", *peer.without]
     if peer.without:
         _run(remove, peer)
+    if peer.compiled:
+        _run([str(python), "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", *peer.compiled], peer)
     for name in peer.stubs:
         stub = stubs(peer, cache) / name
         stub.mkdir(parents=True)
@@ -130,7 +160,7 @@ def environment(peer: Peer, cache: Path) -> Path:
 
 def stubs(peer: Peer, cache: Path) -> Path:
     """Return the folder of the modules that stand for what the peer does without."""
-    return cache / "environments" / peer.program / "stubs"
+    return cache / "environments" / peer.place / "stubs"
 
 
 def tcmalloc(named: str | None) -> str:

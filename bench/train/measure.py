@@ -17,12 +17,12 @@ from bench.train.environments import PEERS, ROOT, Absent, Peer, environment, stu
 from bench.train.figures import OURS, Timing
 from bench.train.rows import Row, dealt, records
 from bench.train.task import Measured, Task, write
-from bench.train.works import ALPHA, RANK, Work
+from bench.train.works import ALPHA, GPU_SIZE, RANK, Work
 
 LIMIT = "limit"
 """The measurement of matrix products, which is no trainer."""
-MOST_S = 180
-"""Seconds after which a measurement is given up."""
+MOST_S, MOST_GPU_S = 180, 900
+"""Seconds after which a measurement is given up; on a GPU networks are larger, and kernels are compiled first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ def source_hash() -> str:
 def key_of(name: str, work: Work, place: Place) -> str:
     """Return what a measurement is of; one of another key is not taken for it."""
     if name == LIMIT:
-        return "bf16 2048"
+        return f"bf16 {GPU_SIZE}, GPU" if work.gpu else "bf16 2048"
     said = f"{work.warm}+{work.timed} steps"
     if name == OURS:
         return ", ".join([place.source, said, *_own_settings(work).values()])
     peer = PEERS[name]
-    return f"{' '.join(peer.packages)}, {json.dumps(peer.settings.get(work.mode, {}))}, {said}"
+    return f"{' '.join((*peer.packages, *peer.compiled))}, {json.dumps(peer.settings.get(work.mode, {}))}, {said}"
 
 
 def measure(name: str, work: Work, steps: list[list[Row]], repeat: int, place: Place) -> Timing:
@@ -76,10 +76,13 @@ def measure(name: str, work: Work, steps: list[list[Row]], repeat: int, place: P
             learning_rate=work.learning_rate,
             rank=RANK,
             alpha=ALPHA,
+            gpu=work.gpu,
             settings=settings,
         )
         write(scratch / "task.json", task)
-        measured = _run(peer.program if peer else name, python, scratch, _variables(peer, place))
+        measured = _run(
+            peer.program if peer else name, python, scratch, _variables(peer, place, work), MOST_GPU_S if work.gpu else MOST_S
+        )
     if len(measured.seconds) != len(steps) and name != LIMIT:
         raise Absent(f"made {len(measured.seconds)} steps instead of {len(steps)}")
     return Timing(
@@ -112,23 +115,26 @@ def folders(work: Work, cache: Path) -> tuple[Path, Path]:
     return folder / "model", folder / "start"
 
 
-def _variables(peer: Peer | None, place: Place) -> dict[str, str]:
+def _variables(peer: Peer | None, place: Place, work: Work) -> dict[str, str]:
     """Return the environment variables of a measurement: nothing is asked of a hub, and peers get their allocator."""
     found = {name: value for name, value in os.environ.items() if name not in {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}}
-    found |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+    found |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+    if not work.gpu:
+        found["CUDA_VISIBLE_DEVICES"] = ""
     if peer is None:
         return found
-    return found | {"LD_PRELOAD": place.tcmalloc, "PYTHONPATH": f"{stubs(peer, place.cache)}{os.pathsep}{ROOT}"}
+    allocator = {} if work.gpu else {"LD_PRELOAD": place.tcmalloc}
+    return found | allocator | {"PYTHONPATH": f"{stubs(peer, place.cache)}{os.pathsep}{ROOT}"}
 
 
-def _run(program: str, python: Path, scratch: Path, variables: dict[str, str]) -> Measured:
+def _run(program: str, python: Path, scratch: Path, variables: dict[str, str], most_s: int) -> Measured:
     command = [str(python), "-m", f"bench.train.drivers.{program}", str(scratch / "task.json"), str(scratch / "measured.json")]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=variables, capture_output=True, text=True, errors="replace", timeout=MOST_S, check=False
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, errors="replace", timeout=most_s, check=False
         )
     except subprocess.TimeoutExpired:
-        raise Absent(f"not done after {MOST_S} s") from None
+        raise Absent(f"not done after {most_s} s") from None
     if done.returncode:
         raise Absent(f"ended with {done.returncode}: {_reason(done.stderr, scratch)}")
     values: dict[str, Any] = json.loads((scratch / "measured.json").read_text())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bench.train.task import Measured
 
@@ -21,7 +23,9 @@ class Meter:
         self.losses: list[float] = []
 
     def mark(self) -> None:
-        """Say that a step has ended; the first time, that the first begins."""
+        """Say that a step has ended; the first time, that the first begins. What a CUDA device was given to do is waited for."""
+        if (device := _cuda()) is not None:
+            device.synchronize()
         self.marks.append((time.perf_counter(), others_s()))
 
     def measured(self, packages: tuple[str, ...]) -> Measured:
@@ -36,6 +40,12 @@ class Meter:
         )
 
 
+def _cuda() -> Any:
+    """Return torch's own module for CUDA devices where one is in use; None elsewhere."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None
+
+
 def others_s() -> float:
     """Return the seconds of all processors that went to other processes since the machine began."""
     words = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
@@ -45,6 +55,11 @@ def others_s() -> float:
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has held. Not by getrusage, which also counts the process that started this one."""
+    """Return the most memory that tensors have taken on the CUDA device that is in use, or else that this process has held.
+
+    Not by getrusage, which also counts the process that started this one.
+    """
+    if (device := _cuda()) is not None:
+        return int(device.max_memory_allocated())
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

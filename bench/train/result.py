@@ -25,7 +25,7 @@ from bench.train.figures import (
 from bench.train.measure import LIMIT
 from bench.train.rows import Row
 from bench.train.store import Failure
-from bench.train.works import OPERATIONS, WORKS, Work
+from bench.train.works import GPU_WORKS, WORKS, Work
 
 Steps = Sequence[Sequence[Row]]
 NOT_ASKED = "not measured in this run"
@@ -36,7 +36,7 @@ METHOD = {
     "ratios": "the same as ratio, of each peer that was measured in the same rounds",
     "peak_ratio": "whet's peak memory (VmHWM of the process) over that of best_peer; medians",
     "of_limit": (
-        "operations that cannot be done without, in the timed steps, per second, over the rate of a bf16 product of 2048 x 2048 in the "
+        "operations that cannot be done without, in the timed steps, per second, over the rate of a bf16 product of 2048 x 2048 (on a GPU 8192 x 8192) in the "
         "same round; the median. Operations: 4 N a token with LoRA, 6 N with all weights, N the layers' matrices; as many for the head, on "
         "supervised tokens; attention 12 x layers x width x length squared a row, half in a decoder. Nothing for LoRA's own, norms, optimiser"
     ),
@@ -147,7 +147,7 @@ def figures(known: Known, source: str) -> dict[str, Any]:
 def disagreements(result: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each work whose trainers did not train alike."""
     return [
-        f"{work}: losses are {found['first_apart']:.4f} apart at the first step ({first_allowed(WORKS[work])} allowed) and {found['later_apart']:.4f} "
+        f"{work}: losses are {found['first_apart']:.4f} apart at the first step ({first_allowed((WORKS | GPU_WORKS)[work])} allowed) and {found['later_apart']:.4f} "
         f"later ({LATER_LOSS} allowed), so their speeds cannot be compared."
         for work, found in result.get("losses", {}).items()
         if not found["agree"]
@@ -176,7 +176,7 @@ def _timed(known: Known) -> list[list[dict[str, Any]]]:
 
 def _limit(timing: Timing, work: Work) -> float:
     """Return operations per second: the median of the steps."""
-    return OPERATIONS / statistics.median(timing.seconds[warm_steps(timing, work) :])
+    return work.product_operations / statistics.median(timing.seconds[warm_steps(timing, work) :])
 
 
 def _row(known: Known, timing: Timing) -> dict[str, Any]:

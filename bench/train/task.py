@@ -27,6 +27,8 @@ class Task:
     learning_rate: float
     rank: int
     alpha: int
+    gpu: bool = False
+    """On a CUDA device; else on the processor."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What is chosen for this trainer, such as the precision of its frozen weights."""
 

@@ -13,6 +13,8 @@ SIZE, PRODUCTS = 2048, 8
 """Side of the square matrices whose products are the machine's limit, and how many of them are timed together."""
 OPERATIONS = 2 * SIZE**3 * PRODUCTS
 """Additions and multiplications of these."""
+GPU_SIZE = 8192
+"""Side of those matrices on a GPU, which smaller ones do not fill."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,14 @@ class Work:
     frozen_precision: Literal["same", "int8"] = "same"
     """As whet's recipe has it; the peers train in bf16 beside it."""
 
+    gpu: bool = False
+    """It is trained on a CUDA device."""
+
+    @property
+    def product_operations(self) -> int:
+        """Additions and multiplications of the products that are the limit."""
+        return 2 * GPU_SIZE**3 * PRODUCTS if self.gpu else OPERATIONS
+
     @property
     def sizes(self) -> Shape:
         return SHAPES[self.shape]
@@ -72,6 +82,8 @@ SHAPES = {
     "m15": Shape(kind="llama", vocabulary=32000, hidden=256, layers=8, heads=4, key_heads=2, inner=1024),
     "m135": Shape(kind="llama", vocabulary=49152, hidden=576, layers=30, heads=9, key_heads=3, inner=1536),
     "q05": Shape(kind="qwen2", vocabulary=151936, hidden=896, layers=24, heads=14, key_heads=2, inner=4864),
+    "l1": Shape(kind="llama", vocabulary=128256, hidden=2048, layers=16, heads=32, key_heads=8, inner=8192),
+    "l3": Shape(kind="llama", vocabulary=128256, hidden=3072, layers=28, heads=24, key_heads=8, inner=8192),
     "encoder22": Shape(kind="bert", vocabulary=30522, hidden=384, layers=6, heads=12, key_heads=12, inner=1536),
 }
 WORKS = {
@@ -104,3 +116,12 @@ WORKS = {
         Work(name="encoder22_full_bf16", shape="encoder22", mode="full", rows_per_step=16, warm=3, timed=16, learning_rate=5e-5),
     )
 }
+GPU_WORKS = {
+    work.name: work
+    for work in (
+        Work(name="l1_lora_gpu", shape="l1", mode="lora", rows_per_step=64, warm=5, timed=20, learning_rate=1e-3, gpu=True),
+        Work(name="l1_full_gpu", shape="l1", mode="full", rows_per_step=64, warm=5, timed=20, learning_rate=1e-5, gpu=True),
+        Work(name="l3_lora_gpu", shape="l3", mode="lora", rows_per_step=64, warm=5, timed=20, learning_rate=1e-3, gpu=True),
+    )
+}
+"""Of the sizes of Llama 3.2, 1B and 3B. Never measured by us: there was no GPU."""

@@ -9,15 +9,17 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
+import torch
 from pytest import approx
 
+from bench.train.__main__ import main
 from bench.train.environments import PEERS, ROOT
 from bench.train.figures import Timing, agreement, fastest, first_allowed, interval, is_disturbed, operations, paired
 from bench.train.plot import draw, ticks
 from bench.train.result import build, disagreements
 from bench.train.rows import POOL, Row, chosen_steps, dealt, steps_of
 from bench.train.store import Failure, Store
-from bench.train.works import OPERATIONS, SHAPES, WORKS, Work
+from bench.train.works import GPU_WORKS, OPERATIONS, SHAPES, WORKS, Work
 
 SCHEMA = json.loads((ROOT / "bench" / "train" / "schema.json").read_text())
 RESULT = ROOT / "bench" / "results" / "train.json"
@@ -253,3 +255,21 @@ def test_what_was_measured_is_there_again_and_of_another_machine_is_not(tmp_path
     assert Store(tmp_path / "timings").timings("here") == [timing("whet", 1, 2.0)]
     assert [one.reason for one in store.failures("here")] == ["no wheel"]
     assert store.failures("elsewhere") == []
+
+
+def test_works_on_a_gpu_are_for_peers_on_a_gpu_and_for_no_others():
+    gpu, cpu = [*GPU_WORKS.values()], [*WORKS.values()]
+    assert {peer.name for peer in PEERS.values() if any(peer.takes(work) for work in gpu)} == {"trl_liger"}
+    assert not any(PEERS["trl_liger"].takes(work) for work in cpu)
+    assert PEERS["trl_liger"].place != PEERS["trl"].place == "trl"
+    # 1B and 3B: layers by hand, 16 x (2 x 2048^2 + 2 x 2048 x 512 + 3 x 2048 x 8192) and 28 x (2 x 3072^2 + 2 x 3072 x 1024 + 3 x 3072 x 8192)
+    assert (SHAPES["l1"].layer_weights, SHAPES["l3"].layer_weights) == (973_078_528, 2_818_572_288)
+    assert gpu[0].product_operations == 2 * 8192**3 * 8
+    assert cpu[0].product_operations == OPERATIONS
+
+
+def test_without_a_gpu_the_command_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["bench.train", "--gpu"])
+    with pytest.raises(SystemExit, match="no CUDA device"):
+        main()

@@ -6,7 +6,7 @@ import torch
 
 from bench.train.meter import Meter
 from bench.train.task import Measured, Task, drive
-from bench.train.works import PRODUCTS, SIZE
+from bench.train.works import GPU_SIZE, PRODUCTS, SIZE
 
 REPEATS = 10
 
@@ -14,8 +14,9 @@ REPEATS = 10
 def train(task: Task) -> Measured:
     """Time products of two square matrices, PRODUCTS of them in a step."""
     generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(SIZE, SIZE, generator=generator).bfloat16() for _ in range(2))
-    out = torch.empty(SIZE, SIZE, dtype=torch.bfloat16)
+    size, device = (GPU_SIZE, "cuda") if task.gpu else (SIZE, "cpu")
+    left, right = (torch.randn(size, size, generator=generator).bfloat16().to(device) for _ in range(2))
+    out = torch.empty(size, size, dtype=torch.bfloat16, device=device)
     meter = Meter()
     meter.mark()
     for _ in range(REPEATS):

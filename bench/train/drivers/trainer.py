@@ -40,7 +40,7 @@ def arguments(task: Task) -> dict[str, Any]:
         "weight_decay": 0.0,
         "max_grad_norm": 0.0,
         "bf16": True,
-        "use_cpu": True,
+        "use_cpu": not task.gpu,
         "optim": "adamw_torch_fused",
         "gradient_checkpointing": False,
         "logging_steps": 1,

@@ -15,10 +15,13 @@ from bench.train.task import Measured, Task, drive
 def train(task: Task) -> Measured:
     transformers.logging.set_verbosity_error()
     meter = Meter()
-    network = AutoModelForCausalLM.from_pretrained(task.model, dtype=frozen_dtype(task), attn_implementation="sdpa")
+    network = AutoModelForCausalLM.from_pretrained(
+        task.model, dtype=frozen_dtype(task), attn_implementation=task.settings.get("attention", "sdpa")
+    )
     rows = [{"input_ids": row["ids"], "completion_mask": mask(row["ids"], row["supervised_from"])} for row in flat(task)]
     settings = SFTConfig(
         **arguments(task),
+        use_liger_kernel=bool(task.settings.get("liger")),
         padding_free=True,
         max_length=None,  # with a length its padding-free rows are wrong on a processor
         completion_only_loss=True,
@@ -33,7 +36,8 @@ def train(task: Task) -> Measured:
         callbacks=[Marks(meter)],
     )
     trainer.train()
-    return meter.measured(("torch", "transformers", "trl", "accelerate") + (("peft",) if task.mode == "lora" else ()))
+    more = (("peft",) if task.mode == "lora" else ()) + (("liger-kernel", "flash-attn") if task.gpu else ())
+    return meter.measured(("torch", "transformers", "trl", "accelerate", *more))
 
 
 def mask(ids: list[int], supervised_from: int) -> list[int]:

@@ -29,7 +29,7 @@ def train(task: Task) -> Measured:
     for step in fit(job.policy, job.objective, rows, job.plan, training):
         meter.losses.append(sum(step.losses.values()))
         meter.mark()
-    return meter.measured(("torch", "transformers"))
+    return meter.measured(("torch", "transformers") + (("liger-kernel",) if task.gpu else ()))
 
 
 def prepared(task: Task, steps: list[list[dict[str, Any]]]) -> Job:
