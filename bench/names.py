@@ -55,6 +55,7 @@ def main() -> None:
     asked.add_argument("--rows", type=int, default=1600)
     asked.add_argument("--judged", type=int, default=2000)
     asked.add_argument("--clean", type=int, default=3000)
+    asked.add_argument("--show", type=int, default=0, help="Wrong ones that are printed.")
     asked.add_argument("--model", help="A model or run to judge, instead of one that is trained here.")
     asked.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "names.json")
     options = asked.parse_args()
@@ -74,6 +75,9 @@ def main() -> None:
             "model": options.model or f"builtin:minilm, tokens, {options.rows * 3 // 2} rows",
             "locales": {},
         }
+        draw = random.Random(1)  # the same rows are judged whatever model is named
+        for fake in fakes.values():
+            fake.seed_instance(1)
         redactor = build_redactor(Redact(model=model, kinds=("person", "place")), b"")
         for name, locales in (("learnt", LEARNT), ("new", NEW)):
             rows = [made(draw.choice(judged), "test", fakes[draw.choice(locales)], draw) for _ in range(options.judged)]
@@ -81,6 +85,8 @@ def main() -> None:
         clean = draw.sample(judged, min(options.clean, len(judged)))
         redactor.ahead(clean)
         wrong = [text for text in clean if redactor.find(text)]
+        for text in wrong[: options.show]:
+            print([text[one.start : one.end] for one in redactor.find(text)], text)
         result["clean"] = share(len(wrong), len(clean))
     print(json.dumps(result, indent=1))
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -223,12 +223,14 @@ def tokens_run(tmp_path_factory, tiny_folder):
     return train(build_recipe(values, "tokens"), out=folder / "run").path
 
 
-def test_a_run_of_tokens_finds_what_it_predicts(tokens_run):
+def test_a_run_of_tokens_finds_what_it_predicts_and_what_goes_on_beside_it(tokens_run):
     texts = ["i am anna berg in london x 3", "i am peter berg in bergen", "i am not in"]
     wanted = [
         [(KINDS[one["kind"]], one["text"]) for one in answer.prediction or ()] for answer in load(tokens_run).predict(texts)
     ]
-    assert found(tokens_run, *texts) == wanted and any(wanted)
+    for told, some in zip(wanted, found(tokens_run, *texts), strict=True):
+        assert all(any(kind == ours and text in more for ours, more in some) for kind, text in told)
+    assert any(wanted)
     assert redactor(tokens_run)("i am anna berg in london x 3") == "i am [person] in [place] x 3"
 
 
@@ -243,3 +245,22 @@ def test_what_is_asked_of_a_trained_run_is_freed_of_names_and_no_bundle_goes_wit
     with pytest.raises(RunError, match=r"data\.redact\.model.*does not bring along"):
         write_bundle(run, plugins.build("targets", "docker", {}), {"name": "docker"}, tmp_path / "bundle", name="names")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_beside_a_certain_word_less_is_enough_and_nowhere_else(name_model, monkeypatch):
+    tagger = load_tagger(str(name_model))
+    chances = {"anna": 0.9, "berg": 0.3, "lost": 0.2}
+    words, outside = tagger._policy.tokenizer.convert_ids_to_tokens, tagger.labels.index("O")
+
+    def scores(rows):
+        found = []
+        for ids in rows:
+            odds = torch.full((len(ids), len(tagger.labels)), 1e-9)
+            odds[:, tagger.labels.index("B-PER")] = torch.tensor([chances.get(one.lower(), 1e-6) for one in words(ids.tolist())])
+            odds[:, outside] = 1 - odds[:, tagger.labels.index("B-PER")]
+            found.append(odds.log())
+        return found
+
+    monkeypatch.setattr(tagger, "_scores", scores)
+    spans = tagger.find(["Anna Berg is lost", "Berg is here"], {"PER": "person"}, 0.5)
+    assert [[(one.start, one.end) for one in some] for some in spans] == [[(0, 9)], []]

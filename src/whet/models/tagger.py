@@ -32,6 +32,8 @@ _POSSESSIVE = re.compile(r"['’][sS]$")
 _MARK = re.compile(r"^[BIOESLUM][-_](?=.)")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SENTENCE = re.compile(r"[.!?。！？]\s|\n")
+GOES_ON = 0.3
+"""Share of the least certainty that is enough beside a name."""
 AT_ONCE = 512
 """Texts that are cut and computed together."""
 SLACK = 2
@@ -123,20 +125,31 @@ class Tagger:
     def _words(
         self, text: str, offsets: Sequence[Sequence[int]], chances: Tensor, kinds: Mapping[str, str], certainty: float
     ) -> Iterator[Found]:
-        """Yield the words that are of a kind. Its first piece decides, as the model has learnt it."""
+        """Yield the words that are of a kind. Its first piece decides, as the model has learnt it.
+
+        Beside a word of which the model is certain, a smaller certainty is enough: a name goes on more often than it begins.
+        """
         own = [kinds.get(kind_of(label), "") for label in self.labels]
         columns = {kind: [place for place, one in enumerate(own) if one == kind] for kind in sorted(set(own) - {""})}
         sums = {kind: chances[:, places].sum(-1).tolist() for kind, places in columns.items()}
-        token = 0
+        token, seen = 0, list[tuple[re.Match[str], str, float]]()
         for word in _WORD.finditer(text):
             while token < len(offsets) and (offsets[token][1] <= word.start() or offsets[token][0] == offsets[token][1]):
                 token += 1
             if token == len(offsets):
-                return
+                break
             if offsets[token][0] >= word.end():
                 continue  # the tokenizer leaves nothing of it
             kind = max(sums, key=lambda one: sums[one][token], default="")
-            if kind and sums[kind][token] >= certainty:
+            seen.append((word, kind, sums[kind][token] if kind else 0.0))
+        taken = [chance >= certainty for _, _, chance in seen]
+        for order in (range(1, len(seen)), range(len(seen) - 2, -1, -1)):
+            step = -1 if order.step > 0 else 1
+            for place in order:
+                beside = taken[place + step] and seen[place + step][1] == seen[place][1]
+                taken[place] |= beside and seen[place][2] >= GOES_ON * certainty
+        for (word, kind, _), is_name in zip(seen, taken, strict=True):
+            if is_name:
                 yield Found(word.start(), word.end() - (2 if _POSSESSIVE.search(word[0]) else 0), kind)
 
 

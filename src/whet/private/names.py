@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from whet.errors import RecipeError
+from whet.private.addresses import whole_addresses
 from whet.private.kinds import NAMED, Found
 
 
@@ -90,7 +91,7 @@ class Names:
 
     def _found(self, texts: Sequence[str]) -> list[tuple[Found, ...]]:
         found = self._model.find(texts, self._kinds, self._certainty)
-        return [tuple(Found(one.start, one.end, one.kind) for one in some) for some in found]
+        return [tuple(whole_addresses(text, some)) for text, some in zip(texts, found, strict=True)]
 
 
 def person_key(written: str) -> str:
