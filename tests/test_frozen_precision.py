@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from whet.engine import machine
 from whet.engine.int8_products import Int8, why_not
 from whet.errors import RecipeError
 from whet.recipe_file import build_recipe
 from whet.run import Run
-from whet.stages import frozen_products
+from whet.stages import fitting, frozen_products
 from whet.stages.estimate import job_load
+from whet.stages.fitting import choose, decided
 from whet.stages.job import build_job
 from whet.stages.prepare import prepare_data
+from whet.stages.show import show_machine
 from whet.stages.train import resume, train
 from whet.testing.tiny import ANSWERS, tiny_texts
 
@@ -109,6 +114,24 @@ def test_it_takes_less_memory_for_frozen_weights(recipe):
     assert not loads["same"].int8
 
 
+@there
+def test_what_does_not_fit_is_not_made_to_fit_by_computing_blocks_again_in_other_products(recipe, monkeypatch):
+    monkeypatch.setattr(fitting, "estimate_job", lambda job: SimpleNamespace(total=2 if job.recomputed else 3))
+    found = {}
+    for precision in ("int8", "same"):
+        job = build_job(one := recipe(frozen_precision=precision), prepare_data(one, None), None)
+        chosen = choose(job, room=2)
+        found[precision] = chosen.recomputed, decided(job, chosen, 2)[0].reason
+    assert not found["int8"][0]
+    assert found["int8"][1].startswith("products in int8 are made by the fused steps alone")
+    assert found["same"][0]
+
+
+def test_a_machine_whose_jobs_compute_on_a_gpu_does_not_offer_int8(monkeypatch):
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
+    assert show_machine()["frozen_precision"].startswith("same only: jobs here compute on an accelerator")
+
+
 REFUSED = {
     "full": ({"technique": "full"}, "technique 'full' leaves no weights frozen"),
     "fp32": ({"precision": "fp32"}, "train.precision is fp32 here"),
@@ -117,6 +140,10 @@ REFUSED = {
     "dora": (
         {"technique": {"name": "lora", "variant": "dora"}},
         "with technique 'lora' as it is set, 14 of 14 layers compute by themselves",
+    ),
+    "another form": (
+        {"model": "gpt2"},
+        "is not computed by the package's own steps: 'gpt2' is not of the Llama or the BERT family's form",
     ),
     "adapter": ({"technique": "adapter"}, "with technique 'adapter' as it is set, 4 of 14 layers compute by themselves"),
 }

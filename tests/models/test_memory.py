@@ -172,6 +172,20 @@ def test_a_checkpoint_may_be_the_moment():
     assert found.moment == "a checkpoint" and found.parts["checkpoint"] == 12_000
 
 
+def test_what_the_fused_steps_hold_of_weights_and_of_activations():
+    fused = replace(LOAD, precision="bf16", fused=True)
+    frozen = replace(fused, whole=False, trainable=50)
+    linear = SHAPE.linear
+    # frozen weights lie in bf16 for both directions, 4 bytes, or in int8, 2 bytes
+    assert activation_bytes(SHAPE, frozen) - activation_bytes(SHAPE, replace(frozen, int8=True)) == 2 * linear
+    assert activation_bytes(SHAPE, frozen) - activation_bytes(SHAPE, fused) == 2 * linear
+    # int8 saves nothing where all learns, as in the plan's row of technique full, nor where a GPU or transformers' modules compute
+    for other in (fused, replace(frozen, accelerator=True), replace(frozen, fused=False)):
+        assert activation_bytes(SHAPE, replace(other, int8=True)) == activation_bytes(SHAPE, other)
+    # on a GPU the activation is kept: 2 bytes x 16 wide x 2 layers x 50 tokens
+    assert activation_bytes(SHAPE, replace(fused, accelerator=True)) - activation_bytes(SHAPE, fused) == 3200
+
+
 def test_less_learns_less_is_kept():
     full = estimate(SHAPE, LOAD, 0).total
     lora = estimate(SHAPE, replace(LOAD, trainable=50, whole=False), 0).total

@@ -203,12 +203,13 @@ def weight_bytes(shape: Shape, bits: Literal["fp32", "nf4", "int8"] = "fp32") ->
 
 def activation_bytes(shape: Shape, load: Load) -> int:
     """Return what a step keeps of its forward pass, and the few tensors of the layer that is being worked at."""
-    layer = fused_bytes(shape) if load.fused else layer_bytes(shape, load.precision, load.whole, load.row)
+    layer = fused_bytes(shape, load.accelerator) if load.fused else layer_bytes(shape, load.precision, load.whole, load.row)
     kept = round(load.tokens * shape.layers * load.deep * (4 * shape.width if load.recomputed else layer))
     kept += round(load.tokens * layer) if load.recomputed and load.deep else 0  # of the block that is computed again
-    # the weights that products ran with; frozen ones are laid out for both directions by the fused steps
-    copies = 2 if load.fused and not load.whole and not load.accelerator else 1
-    casts = (1 if load.int8 else 2) * copies * shape.linear if load.precision == "bf16" and load.deep else 0
+    # the weights that products ran with; frozen ones are laid out for both directions by the fused steps of the processor
+    laid_out = load.fused and not load.whole and not load.accelerator
+    each = 4 if laid_out and not load.int8 else 2
+    casts = each * shape.linear if load.precision == "bf16" and load.deep else 0
     decoded = 4 * shape.width * shape.inner * (2 if load.bits != "fp32" else 0)
     return kept + casts + decoded + _passing(shape, load, load.tokens)
 
@@ -235,17 +236,19 @@ def layer_bytes(shape: Shape, precision: Precision, whole: bool, row: int) -> fl
     return outer * shape.width + attended + normed + inner * shape.inner + scores
 
 
-def fused_bytes(shape: Shape) -> float:
+def fused_bytes(shape: Shape, accelerator: bool = False) -> float:
     """Return what the fused steps keep of one token in one layer for the backward pass, in bf16.
 
     Two sums in fp32 and their norms, 12 D; what the attention was given and gave; the inner products, 2 F, or 4 F where they are gated
-    (the activation is made again); queries and keys before their norms. Where the package's own attention is not there, torch's keeps fp32.
+    (the activation is made again; on an accelerator it is kept, 2 F); queries and keys before their norms. Where the package's own
+    attention is not there, torch's keeps fp32.
     """
     keys = shape.kv_heads * shape.head_width
     own = NARROWEST[torch.bfloat16] <= shape.head_width <= WIDEST and why_not() is None
     attended = 4 * (shape.attended + keys) if own else 18 * shape.attended
     normed = 2 * (shape.attended + keys) if shape.normed_heads else 0
-    return 12.0 * shape.width + attended + normed + (4 if shape.gated else 2) * shape.inner + 4 * shape.heads
+    inner = (4 if shape.gated else 2) + (2 if accelerator else 0)
+    return 12.0 * shape.width + attended + normed + inner * shape.inner + 4 * shape.heads
 
 
 def logit_bytes(shape: Shape, load: Load, tokens: int, *, learning: bool) -> int:

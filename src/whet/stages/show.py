@@ -82,10 +82,10 @@ def show_plugins() -> list[dict[str, Any]]:
 def show_machine() -> dict[str, Any]:
     """Return what this machine computes with, and which optional parts are installed."""
     from whet.engine import int8_products
-    from whet.engine.machine import choose_precision, describe
+    from whet.engine.machine import choose_precision, describe, device
     from whet.stages.attending import attention_here
 
-    none = int8_products.why_not()
+    none = int8_products.why_not() if device().type == "cpu" else "jobs here compute on an accelerator"
     precision, reason = choose_precision()
     packages = ("torch", "transformers", "tokenizers", "peft", "liger-kernel")
     versions: dict[str, str | None] = {}
