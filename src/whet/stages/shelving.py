@@ -22,8 +22,8 @@ from whet.stages.narrate import Narrator
 
 LARGE = 64 << 20
 """Bytes of files from which on rows lie on the disk; in memory these would take some 25 times as much."""
-DISK = 10
-"""Bytes on the disk for each byte of the files, as measured on rows of 100 characters (8), and some more; short rows take more."""
+DISK = 11
+"""Bytes on the disk for each byte of the files, as measured on rows of 100 characters (9), and some more; short rows take more."""
 OLD = 14 * 24 * 3600
 """Seconds after which what a killed process has left is deleted."""
 
