@@ -97,6 +97,26 @@ def test_a_stopped_collection_goes_on_to_the_same_bytes(desk, monkeypatch, stop_
     assert ("going on after" in told.lines[0]) == (stop_after > 0)
 
 
+def test_what_was_collected_stays_where_the_new_does_not_begin(desk, monkeypatch):
+    whole = collected(CHOICE, desk).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("whet.sources.sql.Sql.collect", lambda self, after: iter(()))
+        with pytest.raises(DataError, match="no row was found there"):
+            collected(CHOICE, desk, fresh=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("whet.sources.sql.Sql.collect", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            collected(CHOICE, desk, fresh=True)
+    told = Told()
+    assert collected(CHOICE, desk, told).read_bytes() == whole
+    assert "taken as they are" in told.lines[0]
+
+
+def stopped(source, after):
+    raise KeyboardInterrupt
+    yield
+
+
 def test_an_altered_collection_is_refused(desk):
     file = collected(CHOICE, desk)
     file.write_bytes(file.read_bytes().replace(b"a", b"b"))

@@ -65,21 +65,24 @@ def _abandoned_where_nothing_came(place: Path) -> Iterator[None]:
 
 
 def _collect(source: Source, choice: Choice, place: Path, before: Journal | None, stamp: str, narrator: Narrator) -> Path:
-    if before is None or before.after is None:
-        forget(place)
+    anew = before is None or before.after is None
+    if before is None or anew:
         before = Journal(source.origin, choice.settings, stamp, began=now())
         narrator.say(f"Collecting {source.origin} ...")
     else:
         narrator.say(f"Collecting {source.origin}: going on after {counted(before.rows, 'row')} of {before.began} ...")
-    writer, said = Writer(place, before), before.rows
+    writer, said = None if anew else Writer(place, before), before.rows
     for page in source.collect(before.after):
+        if writer is None:
+            forget(place)  # what was collected before stays until the first page of the new is there
+            writer = Writer(place, before)
         writer.add(page)
         for notice in page.notices:
             narrator.say(f"Note: {source.origin}: {notice}")
         if writer.journal.rows - said >= SAY_EVERY:
             said = writer.journal.rows
             narrator.say(f"Collecting {source.origin}: {said:,} rows so far.")
-    if not writer.journal.rows:
+    if writer is None or not writer.journal.rows:
         raise DataError(f"{source.origin}: no row was found there. Check the source's settings in the recipe.")
     file = writer.finish()
     narrator.say(f"{source.origin}: {counted(writer.journal.rows, 'row')} collected into {quoted(place)}.")
