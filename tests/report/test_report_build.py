@@ -241,6 +241,26 @@ def test_what_is_known_of_the_rows_is_the_first_hint() -> None:
     assert report["hints"][0] == known[0] and len(report["hints"]) > 1
 
 
+@pytest.mark.parametrize(
+    ("given", "true", "told"),
+    [
+        (["yes"] * 30 + [f"answer {n}" for n in range(10)], [], "30 of 40"),
+        (["yes"] * 30 + [f"answer {n}" for n in range(10)], [f"truth {n}" for n in range(40)], "30 of 40"),
+        (["yes"] * 40, ["yes", "no"] * 20, ""),  # so it is in the data
+        (["yes"] * 19 + [f"answer {n}" for n in range(21)], [], ""),
+        (["yes"] * 19, [], ""),
+        ([f"answer {n}" for n in range(40)], [], ""),
+    ],
+)
+def test_one_answer_to_everything_is_told(given: list[str], true: list[str], told: str) -> None:
+    asked = [Message("user", f"question {n}") for n in range(len(given))]
+    examples = [Example(id=n, messages=(one, Message("assistant", true[n])) if true else (one,)) for n, one in enumerate(asked)]
+    group = Group(("mean_reward",), examples, [Output(text=text, reward=1.0) for text in given])
+    hints = build_report(objective="grpo", metric="mean_reward", groups=[group], resamples=50)["hints"]
+    said = [hint for hint in hints if "one and the same answer" in hint]
+    assert len(said) == bool(told) and all(told in hint for hint in said)
+
+
 def test_a_class_that_is_never_found_is_told() -> None:
     report = labelled(["a"] * 100 + ["b"] * 20, ["a"] * 120, ["a"] * 120, classes=["a", "b", "c"])
     assert report["hints"] == [

@@ -119,7 +119,16 @@ def _hints(
 ) -> list[str]:
     found = hints.few_rows(report["n"]) + hints.overfitting(log)
     found += hints.sureness(report.get("calibration", ())) + hints.silent_classes(report.get("per_class", {}))
+    for answered in {id(group): group for group, _ in measured}.values():
+        found += hints.sameness(*_texts(answered))
     return found + hints.side_effects(_other_groups(measured, primary, scores, resampling))
+
+
+def _texts(group: Group) -> tuple[list[str], list[str]]:
+    """Return the texts that the tuned model wrote, and those that the data hold for them."""
+    given = [output.text for output in group.outputs if output.text is not None]
+    last = [example.messages[-1] for example in group.examples if example.messages] if given else []
+    return given, [message.content for message in last if message.role == "assistant"]
 
 
 def _other_groups(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ RISE = 1.02
 MISLED = 0.05
 """Mean distance between confidence and accuracy from which sureness is called misleading."""
 FEW_ROWS = 100
+FEWEST_ANSWERS, SAME = 20, 0.5
+"""Answers from which on, and the share of them, that one answer is called the same whatever is asked."""
 
 
 def first_phase(log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -70,6 +73,24 @@ def silent_classes(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
         )
         if names
     ]
+
+
+def sameness(given: Sequence[str], true: Sequence[str]) -> list[str]:
+    """A sentence where most answers are one and the same, and those in the data, which a reward has none of, are not."""
+    if len(given) < FEWEST_ANSWERS or _most_frequent(given) < SAME:
+        return []
+    if true and _most_frequent(true) >= _most_frequent(given) / 2:
+        return []
+    times = round(_most_frequent(given) * len(given))
+    return [
+        f"The model gives one and the same answer to {times:,} of {len(given):,} test rows, whatever it is asked. What it is scored by may not "
+        "mind that; read its answers before you use it."
+    ]
+
+
+def _most_frequent(texts: Sequence[str]) -> float:
+    """Return the share of the most frequent of these texts."""
+    return Counter(text.strip() for text in texts).most_common(1)[0][1] / len(texts)
 
 
 def few_rows(n: int) -> list[str]:
