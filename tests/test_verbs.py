@@ -27,7 +27,9 @@ from whet.recipe_file import build_recipe
 from whet.recipe_parts import Choice
 from whet.report.html import dotted
 from whet.run import Run
+from whet.stages.job import build_job
 from whet.stages.predict import predict_tasks
+from whet.stages.prepare import prepare_data
 from whet.stages.retrain import challenger_recipe
 from whet.stages.show import show_run, show_runs
 from whet.stages.train import resume, train
@@ -213,6 +215,27 @@ def test_the_rank_that_was_chosen_is_the_one_that_learns(decoder, tmp_path):
     again = challenger_recipe(run, [])
     assert again.technique.settings == {"targets": "layers.0.self_attn.q_proj", "rank": "auto"}  # what is a default stays one
     assert challenger_recipe(run, ["technique.rank=4"]).technique.settings["rank"] == 4
+
+
+@pytest.mark.parametrize(("rank", "told"), [(16, False), (48, True), ("auto", False)])
+def test_a_named_rank_that_no_layer_can_use_is_told_of(decoder, tmp_path, rank, told):
+    rows = [{"prompt": row["text"], "response": row["label"]} for row in labelled(60)]
+    recipe = build_recipe(
+        {
+            "model": str(decoder),
+            "data": {"path": str(write_table(tmp_path / "rows.csv", rows)), "prompt": "prompt", "response": "response"},
+            "objective": "sft",
+            "technique": {"name": "lora", "rank": rank},
+            "train": {"max_steps": 1},
+        },
+        "recipe",
+    )
+    job = build_job(recipe, prepare_data(recipe, None), None)
+    said = [one for one in job.findings if "adapted layers can use" in one.sentence]
+    assert bool(said) == told and all(one.level == "note" for one in said)
+    if told:  # the tiny Llama is 32 wide, and its keys and values are narrower
+        assert said[0].sentence.startswith("Rank 48 is more than 14 of 14 adapted layers")
+        assert said[0].remedy == "Rank 32 is as much as any of them can use."
 
 
 @pytest.mark.parametrize(("rank", "told"), [(8, True), (16, False)])

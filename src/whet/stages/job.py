@@ -175,6 +175,8 @@ def build_job(recipe: Recipe, dataset: Dataset, folder: Path | None, num_steps: 
         findings.append(stream.room(learnt["train"]))
     _attach(technique, policy, recipe, plan.seed)
     set_products(recipe, policy, objective, plan.precision)
+    if not any(one.key == "technique.rank" for one in decisions):  # somebody named it
+        findings += _needless_rank(policy)
     return Job(
         recipe, dataset, policy, objective, technique, plan, learnt["train"], learnt["validation"], decisions + decided, findings,
         stream=stream, bits=bits,
@@ -204,6 +206,23 @@ def _attach(technique: Technique, policy: Policy, recipe: Recipe, seed: int) -> 
             f"continual.merge folds adapters of several stages together, and technique '{chosen(recipe).name}' makes none that can be. "
             "Use lora, or set continual.merge to none."
         )
+
+
+def _needless_rank(policy: Policy) -> list[Finding]:
+    """Return what to say where a low-rank update has more ranks than a layer's smaller side, which is all that its product can have."""
+    layers = [layer for _, layer in placed(policy, LowRank)]
+    most = [min(len(layer.up), layer.down.shape[1]) for layer in layers]
+    over = sum(len(layer.down) > size for layer, size in zip(layers, most, strict=True))
+    if not over:
+        return []
+    return [
+        Finding(
+            "note",
+            f"Rank {len(layers[0].down)} is more than {over} of {len(layers)} adapted layers can use: no update has more ranks than the smaller "
+            "side of its matrix.",
+            f"Rank {max(most)} is as much as any of them can use.",
+        )
+    ]
 
 
 def _look(
