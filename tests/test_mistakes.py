@@ -574,6 +574,7 @@ MISTAKES = {
     "annotate, nothing named": ("annotate page", 2, "FILE", "--log"),
     "annotate, an empty file": ("annotate empty.csv", 1, "empty.csv", "empty"),
     "annotate, a binary file": ("annotate binary.csv", 1, "binary.csv"),
+    "annotate, a run": ("annotate classified", 1, "classified", "a run, which has no rows of its own", "RECIPE|FILE"),
     "annotate, no recipe": ("annotate nosuch.yaml", 1, "nosuch.yaml"),
     "auto, nothing named": ("auto", 2, "FILE"),
     # usage

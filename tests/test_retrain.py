@@ -29,7 +29,7 @@ from whet.recipe_file import build_recipe
 from whet.registry import Registry, fingerprint
 from whet.report.challenge import SMALLEST, build_challenge, tolerance
 from whet.report.scores import Group, Resampling
-from whet.run import Run
+from whet.run import Run, free_path
 from whet.stages import retrain as stage
 from whet.stages.gate import objection
 from whet.stages.prepare import stored_dataset
@@ -523,3 +523,16 @@ def test_a_killed_process_goes_on(desk: Path) -> None:
     done = subprocess.run([*command, "--resume", "runs/killed", "--json"], capture_output=True, text=True)
     assert done.returncode in {0, 3}, done.stderr
     assert json.loads(done.stdout)["registered"]["version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("manifest", "verb"), [({"kind": "train", "retrain": {}}, "retrain"), ({"kind": "train"}, "train"), ({"kind": "export"}, "")]
+)
+def test_a_folder_that_is_taken_tells_how_to_go_on_with_what_is_in_it(
+    tmp_path: Path, manifest: dict[str, object], verb: str
+) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="this folder exists, and nothing is written over") as refused:
+        free_path(tmp_path, "run")
+    assert ("--resume" in str(refused.value)) == bool(verb)
+    assert f"whet {verb} --resume" in str(refused.value) or not verb

@@ -313,10 +313,11 @@ def free_path(out: Path | None, name: str) -> Path:
 def _resuming(out: Path) -> str:
     """Return how to go on with the run in a folder; nothing where it holds none that can be resumed."""
     try:
-        kind = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["kind"]
+        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        kind = "retrain" if "retrain" in manifest else manifest["kind"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
-    return f", or go on with the run in it: whet {kind} --resume {quoted(out)}" if kind in {"train", "search"} else ""
+    return f", or go on with the run in it: whet {kind} --resume {quoted(out)}" if kind in {"train", "search", "retrain"} else ""
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from whet.errors import DataError, RecipeError
 from whet.files import file_hash
 from whet.recipe_data import Data
 from whet.recipe_file import build_recipe, load_recipe
+from whet.run import MANIFEST
 from whet.stages.build import build_objective
 from whet.stages.prepare import located
 from whet.store.log import Item as LoggedItem
@@ -93,6 +94,11 @@ def find_rows(
     else:
         if target.is_fifo():
             raise DataError(f"{target}: a pipe, which can be read only once. Write it to a file, and annotate that one.")
+        if (target / MANIFEST).is_file():
+            raise DataError(
+                f"{target}: a run, which has no rows of its own to label. Name the recipe or the file that it was made from: whet annotate "
+                "RECIPE|FILE. What a served run was asked is annotated with --log FILE."
+            )
         data, wanted = _section(target, sets)
         files = list(read_files([Path(name) for name in data.path], notices))
         columns, found = _columns(data, files, kind or wanted, labels, said)
