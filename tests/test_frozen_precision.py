@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from whet.engine import machine
+from whet.engine.cut import pack
 from whet.engine.int8_products import Int8, why_not
+from whet.engine.machine import computing
 from whet.errors import RecipeError
+from whet.models.shapes import shape_of
 from whet.recipe_file import build_recipe
 from whet.run import Run
 from whet.stages import fitting, frozen_products
+from whet.stages.advice import _to_fit
 from whet.stages.estimate import job_load
 from whet.stages.fitting import choose, decided
 from whet.stages.job import build_job
@@ -163,5 +168,59 @@ def test_what_cannot_be_is_refused_before_anything_is_written(case, recipe, tmp_
 def test_a_machine_without_such_products_is_told(recipe, monkeypatch):
     monkeypatch.setattr(frozen_products, "why_not", lambda: "this processor does not multiply in int8")
     one = recipe()
-    with pytest.raises(RecipeError, match="int8, and this processor does not multiply in int8"):
+    with pytest.raises(
+        RecipeError, match=r"int8, and this processor does not multiply in int8\. Go on on a machine that does, as a run"
+    ):
         build_job(one, prepare_data(one, None), None)
+
+
+@there
+def test_switched_on_and_off_again_a_network_computes_as_before(recipe):
+    """Where nothing learns, too: what is laid out for the one is never used for the other."""
+    one = recipe("bert", objective="classify", frozen_precision="same")
+    job = build_job(one, prepare_data(one, None), None)
+    batch = pack([row for unit in job.train_units[:4] for row in unit])
+    assert job.policy.fusion is not None
+    found = []
+    for int8 in (False, True, False, True):
+        job.policy.fusion.multiply(int8=int8)
+        with torch.no_grad(), computing("bf16", job.policy.device):
+            found.append(job.policy.fusion.states(job.policy.network, batch))
+    assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[3])
+    assert not torch.equal(found[0], found[1])
+
+
+@there
+def test_an_encoder_of_which_all_is_frozen_is_in_int8_from_the_first_pass(recipe, monkeypatch):
+    made, original = [], Int8.__init__
+    monkeypatch.setattr(Int8, "__init__", lambda self, matrix: made.append(matrix) or original(self, matrix))
+    one = recipe("bert", objective="classify", technique="head")
+    job = build_job(one, prepare_data(one, None), None)
+    batch = pack([row for unit in job.train_units[:4] for row in unit])
+    with torch.no_grad(), computing("bf16", job.policy.device):
+        job.policy.fusion.states(job.policy.network, batch)
+    assert made
+
+
+def test_devices_do_not_share_a_model_whose_products_are_in_int8(recipe, monkeypatch):
+    monkeypatch.setattr(frozen_products, "why_not", lambda: None)
+    one = recipe()
+    job = build_job(one, prepare_data(one, None), None)
+    assert fitting._obstacle(job) == "products in int8 (train.frozen_precision) need whole weights"
+    job.recipe = recipe(frozen_precision="same")
+    assert fitting._obstacle(job) == ""
+
+
+def test_advice_for_a_technique_that_int8_refuses_takes_it_back(recipe):
+    shape, load = shape_of_tiny(recipe)
+    ways = [{"technique": "full", "fits": True, "chosen": False, "learning": 5, "bytes": 1 << 20}]
+    said = [advice for advice, _ in _to_fit(shape, replace(load, int8=True), 0, 1 << 40, ways, [])]
+    assert "--set technique=full --set train.frozen_precision=same" in said
+    said = [advice for advice, _ in _to_fit(shape, load, 0, 1 << 40, ways, [])]
+    assert "--set technique=full" in said
+
+
+def shape_of_tiny(recipe):
+    one = recipe(frozen_precision="same")
+    job = build_job(one, prepare_data(one, None), None)
+    return shape_of(job.policy), job_load(job)

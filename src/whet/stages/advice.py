@@ -106,7 +106,7 @@ def _to_fit(
         yield f"--set train.max_tokens={smaller}", "smaller micro-batches take less memory and give the same result, only slower"
     for row in sorted((row for row in ways if row["fits"] and not row["chosen"]), key=lambda row: -int(row["learning"]))[:1]:
         yield (
-            f"--set technique={row['technique']}",
+            f"--set technique={row['technique']}" + (" --set train.frozen_precision=same" if load.int8 else ""),
             f"it takes {gib(row['bytes'])}, with {row['learning']:,} parameters that learn",
         )
     fitting = [row for row in others if row["fits"] and row["kind"] == shape.kind]

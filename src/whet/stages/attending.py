@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from whet.engine import liger, packed_attention, varlen
+from whet.engine import packed_attention, varlen
 from whet.engine.attention import Prefix
 from whet.engine.machine import device
+from whet.models.fusion import FORMS
 from whet.models.shapes import shape_of
 from whet.stages.job import Job
 
@@ -33,8 +34,9 @@ def why_blocks_are_slower(job: Job) -> str | None:
     """Return why blocks that could be fused on a GPU are not, as the end of a sentence; None where they are, or could not be."""
     if job.policy.device.type == "cpu" or job.plan.precision != "bf16":
         return None
-    reason = liger.why_not()
-    return reason if reason == job.policy.ability.unfused else None
+    body = job.policy.network.base_model
+    could = any(form.on_gpu and form.layers(body) is not None for form in FORMS)
+    return job.policy.ability.unfused or None if could else None
 
 
 def attention_here() -> str:

@@ -12,6 +12,7 @@ from whet.recipe import Recipe
 from whet.recipe_parts import Choice
 
 SAME = "Set train.frozen_precision to same."
+ELSEWHERE = "Go on on a machine that does, as a run that began so must, or begin anew with train.frozen_precision set to same."
 
 
 def set_products(recipe: Recipe, policy: Policy, objective: Objective, precision: str) -> None:
@@ -20,6 +21,8 @@ def set_products(recipe: Recipe, policy: Policy, objective: Objective, precision
     reason = _obstacle(recipe, policy, objective, precision) if int8 else ""
     if reason:
         raise RecipeError(f"train.frozen_precision is int8, and {reason}. {SAME}")
+    if int8 and (missing := why_not()) is not None:
+        raise RecipeError(f"train.frozen_precision is int8, and {missing}. {ELSEWHERE}")
     if policy.fusion is not None:
         policy.fusion.multiply(int8=int8)
 
@@ -49,4 +52,4 @@ def _obstacle(recipe: Recipe, policy: Policy, objective: Objective, precision: s
         return f"with technique '{name}' as it is set, {len(parts) - len(known)} of {len(parts)} layers compute by themselves"
     if all(part.weight.requires_grad for part in known):
         return f"technique '{name}' leaves no weights frozen, as lora would"
-    return why_not() or ""
+    return ""
