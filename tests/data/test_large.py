@@ -116,7 +116,7 @@ def table(path: Path, seed: int, number: int, *, others: list[str] | None = None
     return texts
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=35, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     number=st.integers(3, 160),
@@ -153,7 +153,7 @@ def test_rows_on_the_disk_give_the_bytes_of_rows_in_memory(
         alike(data, SEVERAL if several else CLASSIFY, folder)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     number=st.integers(30, 120),
@@ -206,7 +206,7 @@ def small_model(tmp_path_factory):
     return str(write_tiny(tmp_path_factory.mktemp("model") / "llama", "llama"))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     number=st.integers(20, 120),
@@ -419,6 +419,7 @@ def test_the_number_of_workers_does_not_change_what_is_kept(rows_file):
     assert files_of(rows_file.parent / "by1") == files_of(rows_file.parent / "by3") == in_memory(rows_file.parent)
 
 
+@pytest.mark.slow
 def test_rows_that_are_packed_small_are_large(rows_file, monkeypatch):
     text = rows_file.read_bytes() + b"the same again,a,,web,1,train,\n" * 40_000
     rows_file.unlink()

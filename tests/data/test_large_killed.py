@@ -160,7 +160,7 @@ KINDS = ["plain", "held out", "chat"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("torn", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_killed_at_any_store_the_same_command_ends_in_the_same_bytes(kind, torn, tmp_path, monkeypatch, counted):
     data, needs = rows_of(tmp_path, kind, 3, 110)
     expected = in_memory(data, needs)

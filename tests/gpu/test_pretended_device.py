@@ -87,6 +87,7 @@ def test_steps_on_the_device_have_the_losses_of_the_processor(pretended, tmp_pat
         assert (there["steps"] > 0) == fused, (case, found[" ".join(case)]["unfused"])
 
 
+@pytest.mark.slow
 def test_the_pretended_device_notices_a_tensor_in_the_wrong_place(pretended):
     said = run("misplaced.py", pretended)
     assert "is given tensors of cuda and of cpu" in said

@@ -17,6 +17,7 @@ from whet.recipe_file import build_recipe, load_recipe
 from whet.stages.new import new
 from whet.stages.prepare import prepare_run
 
+pytestmark = pytest.mark.slow
 NUM_ROWS = 2500
 
 
