@@ -212,6 +212,36 @@ def test_a_file_that_changed_meanwhile_is_read_as_it_is(change, tmp_path):
     assert found is not None and found[0] == plainly(paths)
 
 
+def as_zip(content: bytes) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr("inner.jsonl", content)
+    return written.getvalue()
+
+
+def as_document(content: bytes) -> bytes:
+    return b"[" + b",\n".join(content.splitlines()) + b"]"
+
+
+@pytest.mark.parametrize("form", [bytes, gzip.compress, as_zip, as_document])
+@pytest.mark.parametrize("at", [0, 246, 247, 251])
+def test_a_row_that_changed_behind_the_last_place_is_read_as_it_is(form, at, tmp_path):
+    """Kept are the first 252 rows: of a plain file no hash proves the last stretch of them, and of an archive or a document none of them."""
+    rows = [{"text": f"row {number}", "number": 1} for number in range(300)]
+    paths = [tmp_path / "rows.jsonl"]
+
+    def write_them() -> None:
+        paths[0].write_bytes(form("\n".join(map(json.dumps, rows)).encode()))
+
+    write_them()
+    kept(paths, tmp_path / "journal", kill=255)
+    rows[at]["number"] = True  # which equals 1
+    write_them()
+    found = kept(paths, tmp_path / "journal")
+    assert found is not None and found[0] == plainly(paths)
+    assert found[0].rows[at].fields["number"] is True
+
+
 def test_what_other_code_has_read_is_read_anew(tmp_path, monkeypatch):
     paths = [write(tmp_path / "a.jsonl", 300)]
     kept(paths, tmp_path / "journal")

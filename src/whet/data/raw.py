@@ -75,6 +75,15 @@ class RawRows:
         if record.said["rows"]:
             self._records.append(record)
 
+    def restored(self, number: int) -> Iterator[RawRow | Reject]:
+        """Yield the rows that stand in the journal behind the first so many."""
+        for record in self._records:
+            size = record.said["rows"]
+            if number < size:
+                assert self._journal is not None, "who has records has a journal"
+                yield from unpacked_rows(self._journal.read(record))[number:]
+            number = max(0, number - size)
+
     def stretches(self) -> Iterator[bytes]:
         """Yield the rows stretch by stretch, packed (`making.packed_rows`)."""
         self._pack()

@@ -28,7 +28,7 @@ from whet.data.units import beginnings_of
 from whet.types import Example
 
 Array = NDArray[Any]
-FORM = 4
+FORM = 5
 """Another number for each change of what a stretch holds."""
 WORDS = ("file", "label", "kind", "part")
 """What columns number: files, labels, kinds of groups and what rows say of their part."""
