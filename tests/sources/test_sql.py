@@ -78,12 +78,58 @@ def test_no_database_and_none_is_made(tmp_path):
         {"connection": "postgresql://me:hunter2@host/db"},
         {"connection": "postgresql://me@host/db?password=hunter2"},
         {"connection": "postgresql://me@host/db", "password": "hunter2"},
+        {"connection": "postgresql://me:hunter2#1@host/db"},
+        {"connection": "postgresql://me:hunter2?1@host:5432/db"},
+        {"connection": "postgresql://me:hunter2/1@host/db"},
+        {"connection": "postgresql://me:a:hunter2@host/db"},
+        {"connection": "host=host user=me password=hunter2"},
     ],
 )
 def test_a_password_in_a_recipe_is_refused_and_not_repeated(settings):
     with pytest.raises(RecipeError) as caught:
         plugins.build("sources", "sql", {"query": "SELECT 1", **settings})
     assert "hunter2" not in str(caught.value) and "env:NAME" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "postgresql://me@host:5432/db",
+        "postgresql://me@one:5432,two:5433/db",
+        "postgresql://host:5432/db?user=me@corp",
+        "postgresql:///db?host=/run/postgresql",
+    ],
+)
+def test_a_connection_without_a_password_is_taken(connection):
+    assert plugins.build("sources", "sql", {"query": "SELECT 1", "connection": connection}).origin == connection
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "postgresql+psycopg://me:hunter2@host/db",
+        "mysql://me:hunter2@host/db",
+        "host=host user=me password=hunter2",
+        "hunter2" * 100,
+        "sqlite:///hunter2/tickets.sqlite",
+    ],
+)
+def test_a_connection_that_is_kept_in_a_place_is_never_shown(connection, monkeypatch):
+    monkeypatch.setenv("TICKETS", connection)
+    asked = plugins.build("sources", "sql", {"connection": "env:TICKETS", "query": "SELECT 1"})
+    with pytest.raises(DataError, match=r"env:TICKETS: .*Allowed: .*postgresql://") as caught:
+        list(asked.collect(None))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["hunter2/1", "hunter2#1", "%zzhunter2", "1@hunter2", "hunter2 1"])
+def test_no_part_of_a_password_that_breaks_an_address_is_shown(password, monkeypatch):
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("TICKETS", f"postgresql://me:{password}@127.0.0.1:1/db")
+    settings = {"connection": "env:TICKETS", "query": "SELECT 1", "timeout_s": 2}
+    with pytest.raises(DataError, match="env:TICKETS") as caught:
+        list(plugins.build("sources", "sql", settings).collect(None))
+    assert "hunter2" not in str(caught.value)
 
 
 def test_credentials_come_from_the_environment_or_a_file(tmp_path, monkeypatch):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from whet.collect.credential import hidden
 from whet.collect.page import as_json
@@ -54,7 +55,7 @@ def connected(where: str, name: str, password: str | None, timeout_s: float) -> 
     except ImportError:
         raise DataError(f"{name}: PostgreSQL needs the extra 'postgres': {installing('postgres')}") from None
     encoding = {} if "client_encoding" in where else {"client_encoding": "UTF8"}
-    secrets = (password or "", where if where != name else "", _password(where))
+    secrets = (password or "", *((where, *_passwords(where)) if where != name else ()))
     database = None
     try:
         with psycopg.connect(
@@ -166,8 +167,8 @@ def _said(error: Any, database: Any) -> str:
     return f"{words}. The query may only read, and is one SELECT: data.sources query."
 
 
-def _password(connection: str) -> str:
-    try:
-        return unquote(urlsplit(connection).password or "")
-    except ValueError:
-        return ""
+def _passwords(connection: str) -> list[str]:
+    """Return what may be a password in an address, or a part of one that has signs in it which end it, as it is written and as it is read."""
+    user = connection.partition("://")[2].rpartition("@")[0]
+    parts = [one for one in re.split(r"[/?#@]", user.partition(":")[2]) if one]
+    return sorted({*parts, *map(unquote, parts)}, key=len, reverse=True)

@@ -26,17 +26,23 @@ PAGE = 1000
 READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 """What a query may do in SQLite."""
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ALLOWED = "a path or sqlite:///PATH of an SQLite database, postgresql://USER@HOST/DATABASE, env:NAME or file:PATH"
+_SECRET = re.compile(
+    r"[^/@]*://[^@/]*:(?!\d+(?:,[^@/]*)?(?:/|$))[^@]*@|.*\b(?:password|passwd|pwd)\s*=", re.IGNORECASE | re.DOTALL
+)
+"""A password in a connection, also one with signs that an address should not have in it, such as # and /."""
 
 
 def _without_secret(connection: str) -> str:
     """Refuse a connection with a password in it, and find a database file."""
     if PLACE.fullmatch(connection):
         return connection
-    if "://" not in connection:
+    open_secret = _SECRET.match(connection) is not None
+    if not open_secret and "://" not in connection:
         return beside_recipe(connection)
     try:
         parts = urlsplit(connection)
-        open_secret = parts.password is not None or "password" in parts.query.lower()
+        open_secret = open_secret or parts.password is not None or "password" in parts.query.lower()
     except ValueError:
         open_secret = True
     if open_secret:
@@ -47,7 +53,7 @@ def _without_secret(connection: str) -> str:
     if parts.scheme == "sqlite":
         return beside_recipe(unquote(parts.path)[1:])
     if not is_postgresql(connection):
-        raise ValueError("a path or sqlite:///PATH of an SQLite database, postgresql://USER@HOST/DATABASE, env:NAME or file:PATH")
+        raise ValueError(ALLOWED)
     return connection
 
 
@@ -112,9 +118,12 @@ class Sql(Source):
         return f'SELECT * FROM ({query}\n) AS rows_of_query WHERE "{self.key}" > {sign} ORDER BY "{self.key}"', (after["key"],)
 
     def _of_sqlite(self, file: Path, after: Mark | None) -> Iterator[Page]:
-        if not file.is_file():
+        shown = self.origin if PLACE.fullmatch(self.connection) else str(file)  # what a place holds may have a password in it
+        if not _is_there(file):
             raise DataError(
-                f"{file}: there is no such database. You are in {Path.cwd()}; a relative path may also begin at the recipe."
+                f"{shown}: names no file that is there, and no PostgreSQL database. Allowed: {ALLOWED.partition(', env:')[0]}."
+                if PLACE.fullmatch(self.connection)
+                else f"{file}: there is no such database. You are in {Path.cwd()}; a relative path may also begin at the recipe."
             )
         query, values = self._asked(after, "?")
         try:
@@ -126,9 +135,9 @@ class Sql(Source):
                     yield from self._pages(cursor, after, str(file), moment(file.stat().st_mtime))
         except sqlite3.Error as error:
             if "not a database" in str(error):
-                raise DataError(f"{file}: is no SQLite database. Name one: data.sources connection.") from None
+                raise DataError(f"{shown}: is no SQLite database. Name one: data.sources connection.") from None
             raise DataError(
-                f"{file}: {_reason(error)}. The query may only read, and is one SELECT: data.sources query."
+                f"{shown}: {_reason(error)}. The query may only read, and is one SELECT: data.sources query."
             ) from None
 
     def _of_postgresql(self, where: str, after: Mark | None) -> Iterator[Page]:
@@ -170,6 +179,13 @@ class Sql(Source):
         if self.key is None:
             return {"rows": number} if self._kind(self.connection) == "sqlite" else None
         return {"rows": number, "key": last} if isinstance(last, int | str) else None
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except (OSError, ValueError):  # too long for a name, or with a NUL in it
+        return False
 
 
 def _names(columns: Sequence[str]) -> list[str]:
