@@ -492,6 +492,15 @@ def test_where_rows_cannot_lie_the_folder_is_named_and_how_to_choose_another(row
         heard()
 
 
+def test_a_folder_that_others_may_write_to_is_not_used(rows_file, monkeypatch):
+    folder = shelving._base()
+    folder.chmod(0o777)
+    with pytest.raises(DataError, match="others may write there, and what lies there is read as whet's own"):
+        shelving._base()
+    folder.chmod(0o700)
+    assert shelving._base() == folder
+
+
 def test_what_another_process_sweeps_at_the_same_time_is_left_to_it(rows_file, monkeypatch):
     old = rows_file.parent / "cache" / "whet" / "prepare" / "old"
     old.mkdir(parents=True)

@@ -202,3 +202,17 @@ def test_a_value_larger_than_any_row_is_refused_before_it_is_made(endless):
     source = plugins.build("sources", "sql", {"connection": str(endless), "query": "SELECT hex(zeroblob(400000000)) AS text"})
     with pytest.raises(DataError, match="too big"):
         list(source.collect(None))
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("SELECT id / 2 AS id, text FROM t", "row 3 of the query, in the order of its key: 'id' is that of the row before, too"),
+        ("SELECT nullif(id, 1) AS id, text FROM t", "row 1 of the query, in the order of its key: 'id' is empty"),
+    ],
+)
+def test_a_key_that_is_not_different_in_each_row_is_refused_since_rows_would_be_lost_after_a_stop(tmp_path, query, told):
+    asked = source(tmp_path, query=query, key="id")
+    with pytest.raises(DataError, match=r"Name such a column as data\.sources key, or none") as refused:
+        list(asked.collect(None))
+    assert told in str(refused.value)

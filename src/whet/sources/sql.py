@@ -143,11 +143,12 @@ class Sql(Source):
     def _of_postgresql(self, where: str, after: Mark | None) -> Iterator[Page]:
         query, values = self._asked(after, "%s")
         password = secret(self.password) if self.password else None
-        number = int(str(after["rows"])) if after else 0
+        number, before = int(str(after["rows"])) if after else 0, None
         with connected(where, self.origin, password, self.timeout_s) as database:
             for columns, rows in pages(database, query, values):
                 names = _names(columns)
                 place = self._place_of_key(names, self.origin)
+                before = self._check_keys([row[place] for row in rows], before, number, self.origin)
                 found = raw_rows(self.origin, names, [[as_json(value) for value in row] for row in rows], number)
                 number += len(rows)
                 yield Page(found, self._mark(key_value(rows[-1][place]), number), now())
@@ -156,11 +157,12 @@ class Sql(Source):
         """Yield what a cursor gives. Without a key, an SQLite file goes on by counting: unchanged, it gives the same rows in the same order."""
         names = _names([str(column[0]) for column in cursor.description or ()])
         place = self._place_of_key(names, file)
-        number = int(str(after["rows"])) if after else 0
+        number, before = int(str(after["rows"])) if after else 0, None
         if after and self.key is None:
             for _ in range(0, number, PAGE):
                 cursor.fetchmany(PAGE)  # a page is never shorter but for the last
         while rows := cursor.fetchmany(PAGE):
+            before = self._check_keys([row[place] for row in rows], before, number, file)
             found = raw_rows(file, names, rows, number)
             number += len(rows)
             yield Page(found, self._mark(rows[-1][place], number), date)
@@ -174,6 +176,21 @@ class Sql(Source):
                 f"{file}: the query has no column '{self.key}', which its key names. Columns: {', '.join(map(brief, names))}."
             )
         return names.index(self.key)
+
+    def _check_keys(self, keys: Sequence[object], before: object, number: int, file: str) -> object:
+        """Return the last key, behind `number` rows of which the last has the key `before`. Raises DataError where one would be passed over.
+
+        Collecting goes on behind the last key, so rows that share it, or have none, would be lost.
+        """
+        for row, key in enumerate(keys if self.key is not None else (), start=number + 1):
+            if key is None or key == before:
+                what = "is empty" if key is None else "is that of the row before, too"
+                raise DataError(
+                    f"{file}: row {row:,} of the query, in the order of its key: '{self.key}' {what}, and a key is different in each row and never "
+                    "empty, or rows would be lost after a stop. Name such a column as data.sources key, or none."
+                )
+            before = key
+        return before
 
     def _mark(self, last: object, number: int) -> Mark | None:
         if self.key is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -95,12 +97,19 @@ def shelved(data: Data, needs: tuple[str, ...], narrator: Narrator) -> Iterator[
 def _base() -> Path:
     """Return the folder of all folders where rows are made. Raises DataError where there can be none."""
     try:
-        return cache_folder("prepare")
+        folder = cache_folder("prepare")
+        found = folder.stat()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise DataError(
             f"{where}{error.strerror}. Rows of large files lie there while they are prepared; name another folder by XDG_CACHE_HOME."
         ) from None
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise DataError(
+            f"{folder}: others may write there, and what lies there is read as whet's own. Make it yours alone (chmod 700), or name another folder "
+            "by XDG_CACHE_HOME."
+        )
+    return folder
 
 
 def _full(place: Path, folder: Path) -> str:
