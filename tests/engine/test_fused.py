@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import layer_norm, log_softmax, silu
 
-from whet.engine.fused import BLOCK, add_norm, column_sums, gated, gelu, normed_sum, rotate, target_slopes, why_not
+from whet.engine.activations import gated, gelu
+from whet.engine.fused import BLOCK, add_norm, column_sums, normed_sum, rotate, target_slopes, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"the kernel is not there: {why_not()}")
 SIZES = [(1, 16), (5, 40), (BLOCK, 64), (2 * BLOCK + 3, 576)]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from whet.engine.fused import gated, gelu, why_not
+from whet.engine.activations import gated, gelu
+from whet.engine.fused import why_not
 from whet.engine.products import Packed, Plain, can_pack
 from whet.engine.projections import Projections, _rounded
 from whet.models.lowrank import LowRank

@@ -1,17 +1,16 @@
 """What lies between a block's matrix products, each as one pass over memory by the package's own C kernel, forward and backward.
 
-Norms with the sum before them, rotary positions, activations. On the processor, in fp32 and bf16, sums in fp32; the same bytes
-whatever the number of threads. What the Llama family needs of it is `engine.liger` on a CUDA device. Who calls these asks `why_not_on` first.
+Norms with the sum before them, rotary positions; the kernel's activations are in `engine.activations`. On the processor, in fp32 and bf16,
+sums in fp32; the same bytes whatever the number of threads. What the Llama family needs of it is `engine.liger` on a CUDA device. Who calls
+these asks `why_not_on` first.
 
-Shapes: T tokens, D width, F inner width, H query heads, K key/value heads, d width of a head, V vocabulary.
+Shapes: T tokens, D width, H query heads, K key/value heads, d width of a head, V vocabulary.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -104,25 +103,11 @@ def rotate(query: Tensor, key: Tensor, value: Tensor, cosines: Tensor, sines: Te
     return turned
 
 
-def gated(gate: Tensor, up: Tensor) -> Tensor:
-    """Return silu(gate) * up. [T, F] each. Shazeer 2020 (arXiv:2002.05202), eq. 6"""
-    if gate.device.type != "cpu":
-        return liger.gated(gate, up)
-    out: Tensor = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]
-    return out
-
-
-def gelu(x: Tensor) -> Tensor:
-    """Return x times the share of a normal distribution below it. [T, F] Hendrycks and Gimpel 2016 (arXiv:1606.08415), section 2"""
-    out: Tensor = _Gelu.apply(x)  # type: ignore[no-untyped-call]
-    return out
-
-
 def column_sums(x: Tensor) -> Tensor:
     """Return the sum over tokens. [T, D] -> [D], fp32"""
     tokens, width = x.shape
     sums = torch.zeros(-(-tokens // BLOCK), -(-width // LANES) * LANES)
-    _compute(COLUMNS, tokens, width, a=_dense(x), sums=sums)
+    compute(COLUMNS, tokens, width, a=dense(x), sums=sums)
     return sums.sum(0)[:width]
 
 
@@ -132,7 +117,7 @@ def target_slopes(logits: Tensor, targets: Tensor, *, learning: bool) -> Tensor:
     Where `learning`, the logits become its gradient by them, onehot(target) - softmax, in place.
     """
     logprobs = torch.empty(len(targets), dtype=torch.float32)
-    _compute(LOSS, len(logits), logits.shape[1], targets=targets, rates=logprobs, backward=int(learning), a=logits)
+    compute(LOSS, len(logits), logits.shape[1], targets=targets, rates=logprobs, backward=int(learning), a=logits)
     return logprobs
 
 
@@ -227,74 +212,6 @@ class _Rotate(torch.autograd.Function):
         return *parts, None, None
 
 
-class _Gated(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        return gated_value(gate, up)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        gate, up = ctx.saved_tensors
-        return _gated_back(gate, up, grad, None)
-
-
-class _Gelu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return gelu_value(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return _gelu_back(x, grad, None)[0]
-
-
-def gated_value(gate: Tensor, up: Tensor) -> Tensor:
-    """Return `gated` without a gradient. [T, F]"""
-    out = torch.empty(gate.shape, dtype=gate.dtype)
-    _compute(GATE, *gate.shape, a=_dense(gate), b=_dense(up), c=out)
-    return out
-
-
-def gelu_value(x: Tensor) -> Tensor:
-    """Return `gelu` without a gradient. [T, F]"""
-    out = torch.empty(x.shape, dtype=x.dtype)
-    _compute(GELU, *x.shape, a=_dense(x), c=out)
-    return out
-
-
-def _gated_back(gate: Tensor, up: Tensor, grad: Tensor, again: Tensor | None) -> tuple[Tensor, ...]:
-    tokens, width = gate.shape
-    both = torch.empty(tokens, 2 * width, dtype=gate.dtype)  # beside each other, as the product before wants them
-    slopes = both[:, :width], both[:, width:]
-    _compute(GATE_BACK, tokens, width, a=_dense(gate), b=_dense(up), c=_dense(grad), d=slopes[0], e=slopes[1], f=again)
-    return slopes
-
-
-def _gelu_back(x: Tensor, grad: Tensor, again: Tensor | None) -> tuple[Tensor, ...]:
-    slope = torch.empty(x.shape, dtype=x.dtype)
-    _compute(GELU_BACK, *x.shape, a=_dense(x), c=_dense(grad), d=slope, f=again)
-    return (slope,)
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """An activation as two passes. What it gave need not be kept for the backward pass, which makes it again on its way."""
-
-    value: Callable[..., Tensor]
-    back: Callable[..., tuple[Tensor, ...]]
-    """Given what went in, the gradient of what came out, and where to write what came out once more: the gradients of what went in."""
-
-
-def activation(function: Callable[..., Tensor]) -> Activation | None:
-    """Return the passes of `gelu` or `gated`; None of another function."""
-    return {gelu: Activation(gelu_value, _gelu_back), gated: Activation(gated_value, _gated_back)}.get(function)
-
-
 def _norm(
     ctx: Any,
     like: Tensor,
@@ -309,7 +226,7 @@ def _norm(
     rates = torch.empty(len(like), dtype=torch.float32)
     means = torch.empty(len(like) if shift is not None else 0, dtype=torch.float32)
     ctx.kept = (rates, means)
-    _compute(
+    compute(
         NORM,
         like.shape[0],
         like.shape[1],
@@ -347,7 +264,7 @@ def _norm_back(
     learns = ctx.needs_input_grad[place] or ctx.needs_input_grad[place + 1]
     wide = -(-width // LANES) * LANES
     sums = torch.zeros(-(-tokens // BLOCK), 2, wide) if learns else None
-    _compute(
+    compute(
         NORM_BACK,
         tokens,
         width,
@@ -357,12 +274,12 @@ def _norm_back(
         sums=sums,
         scale=scale,
         centred=int(shift is not None),
-        a=_dense(grad),
-        b=None if beside is None else _dense(beside),
+        a=dense(grad),
+        b=None if beside is None else dense(beside),
         c=given,
         d=slope,
         e=added,
-        f=None if again is None else _dense(again),
+        f=None if again is None else dense(again),
     )
     if sums is None:
         return slope, None, None
@@ -381,14 +298,16 @@ def _side_by_side(tokens: int, shapes: list[Any], dtype: torch.dtype) -> tuple[T
 def _turn(given: Tensor, out: Tensor, cosines: Tensor | None, sines: Tensor | None, *, back: bool) -> None:
     """[1, H, T, d]"""
     _, heads, tokens, width = given.shape
-    _compute(ROTATE, tokens, width, heads=heads, weight=cosines, shift=sines, backward=int(back), a=_dense(given), b=out)
+    compute(ROTATE, tokens, width, heads=heads, weight=cosines, shift=sines, backward=int(back), a=dense(given), b=out)
 
 
-def _dense(x: Tensor) -> Tensor:
+def dense(x: Tensor) -> Tensor:
+    """Return a tensor whose last axis is dense, which is a copy where x's is not."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _compute(work: int, tokens: int, width: int, **given: Any) -> None:
+def compute(work: int, tokens: int, width: int, **given: Any) -> None:
+    """Let the kernel do one kind of work. `given`: fields of `_Call`; its tensors `a` to `f` are [T, D], or [1, H, T, d] to be turned."""
     call = _Call(work=work, tokens=tokens, width=width, threads=torch.get_num_threads(), scale=1.0)
     for name, value in given.items():
         if name in "abcdef":

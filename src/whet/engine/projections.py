@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from whet.engine.fused import Activation, activation, column_sums, why_not
+from whet.engine.activations import Activation, activation
+from whet.engine.fused import column_sums, why_not
 from whet.engine.int8_products import Int8
 from whet.engine.products import Packed, Plain, Product, can_pack
 from whet.models.lowrank import LowRank

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from whet.engine.activations import gelu
 from whet.engine.attention import PREFIX, Attended, attend_packed, packed
-from whet.engine.fused import gelu, normed_sum
+from whet.engine.fused import normed_sum
 from whet.engine.projections import Projections, watched
 from whet.models.begun import Begun
 from whet.types import Batch

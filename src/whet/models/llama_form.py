@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from whet.engine.activations import gated
 from whet.engine.attention import PREFIX, Attended, attend_packed, packed
-from whet.engine.fused import add_norm, gated, rotate
+from whet.engine.fused import add_norm, rotate
 from whet.engine.projections import Projections, watched
 from whet.models.begun import Begun
 from whet.types import Batch
