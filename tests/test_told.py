@@ -76,3 +76,11 @@ def test_a_table_of_codes_is_not_taken_for_text_without_a_word(tmp_path: Path) -
     said = tell(look([file]))
     assert "that is hardly text, and a language model learns from words" in said
     assert "--set data.text=COLUMN" in said
+
+
+def test_of_many_files_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"day-{number}.csv").write_text("text,label\n" + f"a text of day {number},{'ab'[number % 2]}\n" * 5)
+    said = tell(look([tmp_path])).splitlines()[0]
+    assert said.count(".csv") == 3
+    assert "day-2.csv and 6 more files: 45 rows" in said

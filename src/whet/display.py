@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,6 +31,12 @@ def listed(names: Iterable[str], limit: int = 10) -> str:
     found = list(names)
     more = f" and {len(found) - limit:,} more" if len(found) > limit else ""
     return ", ".join(brief(name) for name in found[:limit]) + more
+
+
+def places(files: Sequence[str], limit: int = 3) -> str:
+    """Return the names of the first files, whole, and how many there are beside them."""
+    more = f" and {len(files) - limit:,} more files" if len(files) > limit + 1 else ""
+    return ", ".join(files[: limit if more else None]) + more
 
 
 def why_unread(error: OSError | UnicodeDecodeError) -> str:

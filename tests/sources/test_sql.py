@@ -182,7 +182,20 @@ def endless(tmp_path):
 def test_a_view_that_never_ends_is_not_counted_for_ever(endless, monkeypatch):
     monkeypatch.setattr(new_source, "COUNTED_S", 0.3)
     with pytest.raises(DataError, match="takes longer"):
-        new_source.source_of(str(endless))
+        new_source.source_of(str(endless), [])
+
+
+def test_the_tables_that_are_left_out_are_named(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as database:
+        for name, rows in (("reviews", 3), ("log", 5), ("users", 1)):
+            database.execute(f"CREATE TABLE {name} (text)")
+            database.executemany(f"INSERT INTO {name} VALUES (?)", [(f"text {number}",) for number in range(rows)])
+        database.commit()
+    said = []
+    assert new_source.source_of(str(tmp_path / "shop.db"), said)["query"] == 'SELECT * FROM "log"'
+    assert said == [
+        "The table 'log' (5 rows) is read, the largest; 'reviews' (3 rows), 'users' (1 row) left out. Name another in data.sources.query."
+    ]
 
 
 def test_a_query_that_never_ends_is_ended_by_an_interrupt(endless):

@@ -126,7 +126,9 @@ def annotate_page(
 
     def on_ready(annotating: stage.Annotating) -> None:
         queue = annotating.desk.queue
-        say(f"{len(queue.items):,} rows, asked for: {annotating.desk.job.kind}, in the order of {queue.order}.")
+        given = 0 if queue.review else sum(item.given is not None for item in queue.items.values())
+        left = f", {given:,} of them with an answer in the file, which --review asks for too" if given else ""
+        say(f"{len(queue.items):,} rows{left}; asked for: {annotating.desk.job.kind}, in the order of {queue.order}.")
         say(f"Label at {annotating.url} . Answers are kept in {annotating.desk.store.path}. Stop with Ctrl-C.")
         answer(as_json, annotating.summary())
         sys.stdout.flush()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from whet.data.notices import counted
 from whet.data.rows import INTENDED, Reject
+from whet.display import places
 from whet.errors import DataError
 from whet.recipe_data import Data
 
@@ -87,7 +88,7 @@ def check_rejects(rejects: Sequence[Reject], num_rows: int, data: Data, files: S
     share = len(bad) / num_rows
     higher = f", or raise the limit: --set data.max_reject_fraction={math.ceil(share * 100) / 100:g}" if share < 1 else ""
     raise DataError(
-        f"{', '.join(files or data.path)}: {len(bad)} of {num_rows} rows ({share:.1%}) cannot be used; data.max_reject_fraction allows "
+        f"{places(files or data.path)}: {len(bad)} of {num_rows} rows ({share:.1%}) cannot be used; data.max_reject_fraction allows "
         f"{data.max_reject_fraction:.1%}.\n" + "\n".join(lines) + "\n"
         f"Mend the rows, or name other columns (data.text, data.label, data.prompt, data.response, ...){higher}."
     )

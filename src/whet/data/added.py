@@ -21,6 +21,7 @@ from whet.data.replay import Past, old_rows, stratified
 from whet.data.rows import RawRow, Reject
 from whet.data.shapes import to_examples
 from whet.data.split import PARTS, split
+from whet.display import places
 from whet.errors import DataError
 from whet.recipe_data import Split
 from whet.types import Example
@@ -75,7 +76,7 @@ def add_rows(
     rejects += dropped
     if not examples:
         raise DataError(
-            f"{', '.join(files)}: none of {counted(len(rows), 'row')} is new and usable, so there is nothing to learn. "
+            f"{places(files)}: none of {counted(len(rows), 'row')} is new and usable, so there is nothing to learn. "
             "Every one stands in the run's data already, or lacks a text or a label."
         )
     first = max((one.id for one in chain(*old.parts.values())), default=-1) + 1

@@ -11,7 +11,7 @@ from whet.data.names import plain
 from whet.data.profile import draw
 from whet.data.raw import RawRows
 from whet.data.rows import RawRow, Read, Reject
-from whet.display import brief, listed
+from whet.display import brief, listed, places
 from whet.errors import DataError
 from whet.recipe_data import Data
 
@@ -33,7 +33,7 @@ def resolve(data: Data, needs: tuple[str, ...], rows: Read, notices: list[str]) 
     `rows` are those of `data.path`; the reason for each guess goes to `notices`.
     """
     kept, files, _, num_rejects = draw(rows)
-    where = ", ".join(files) or ", ".join(data.path)
+    where = places(files) or ", ".join(data.path)
     if not kept:
         worst = next((row.sentence() for row in rows if isinstance(row, Reject)), "the file has no rows")
         raise DataError(f"{where}: no row could be read ({num_rejects} rejected). The first: {worst}")

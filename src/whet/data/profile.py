@@ -29,6 +29,7 @@ from whet.data.names import plain
 from whet.data.notices import grouped
 from whet.data.rows import RawRow, Read
 from whet.data.shapes import several
+from whet.display import places
 from whet.errors import DataError
 
 SAMPLE = 5000  # rows kept to look at
@@ -82,7 +83,7 @@ def profile(rows: Read, notices: Sequence[str] = (), given: Mapping[str, str] | 
     """
     kept, files, num_rows, num_rejects = draw(rows)
     if not kept:
-        where = ", ".join(files) or "the data"
+        where = places(files) or "the data"
         raise DataError(f"{where}: no row could be read ({num_rejects} rejected). Each row needs at least one text.")
     columns = look(kept)
     objective, guess = choose(columns, {key: name for key, name in (given or {}).items() if name in columns})

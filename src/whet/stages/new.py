@@ -17,7 +17,7 @@ from whet.data.language import NAMES
 from whet.data.notices import counted
 from whet.data.profile import Profile, profile
 from whet.data.read import read_files
-from whet.display import brief, listed, name_fault, plain, quoted
+from whet.display import brief, listed, name_fault, places, plain, quoted
 from whet.errors import DataError, RecipeError
 from whet.files import expanded, is_pattern, write_whole
 from whet.recipe import Recipe
@@ -72,30 +72,34 @@ def _guessed(
     paths: Sequence[Path | str], test: Sequence[Path], model: str | None, given: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Any], Profile]:
     """Return the values of a recipe for files, another tool's exports, an address or a database, and what was seen in them."""
-    source = _source(paths)
+    said: list[str] = []
+    source = _source(paths, said)
     files = [Path(path) for path in paths]
     seen = fitting(profile(first_rows(source), given=given) if source else look(files, given), model)
     values = guess_recipe(seen, files, test, model=model)
     if source:
         why = f"Read by source '{source['name']}' (data.sources), a copy of its rows is kept beside the recipe."
-        seen = replace(seen, reasons=(why, *seen.reasons))
+        seen = replace(seen, reasons=(why, *said, *seen.reasons))
         values["data"] = {"sources": source, **{key: value for key, value in values["data"].items() if key != "path"}}
-    judged_on = _source(test) if test else None
+    judged_on = _source(test, []) if test else None
     if judged_on:
         values["data"]["test_sources"] = judged_on
         del values["data"]["test"]
     return values, seen
 
 
-def _source(paths: Sequence[Path | str]) -> dict[str, Any] | None:
-    """Return the source that reads an export, an address or a database; none for files. Raises DataError where they differ in kind."""
+def _source(paths: Sequence[Path | str], said: list[str]) -> dict[str, Any] | None:
+    """Return the source that reads an export, an address or a database; none for files. Raises DataError where they differ in kind.
+
+    What was chosen in it is added to `said`.
+    """
     named = [str(path) for path in paths if is_address(path) or is_database(path)]
     if named and len(paths) > 1:
         raise DataError(
             f"{brief(named[0])}: one address or database makes one recipe. Name it alone, and add the others to data.sources of the recipe."
         )
     if named:
-        return source_of(named[0])
+        return source_of(named[0], said)
     tools = {str(path): _tool(Path(path)) for path in paths}
     if len(set(tools.values())) > 1:
         path = next(path for path, name in tools.items() if name)
@@ -136,7 +140,7 @@ def guess_recipe(seen: Profile, paths: Sequence[Path], test: Sequence[Path] = ()
     """Return the values of the recipe that fits, with `model` or a built-in one. Raises DataError where nothing fits."""
     if seen.objective is None:
         raise DataError(
-            f"{', '.join(seen.files)}: nothing here says what is to be learnt; found the columns {listed(seen.found_columns)}. "
+            f"{places(seen.files)}: nothing here says what is to be learnt; found the columns {listed(seen.found_columns)}. "
             "Write a recipe that names them, for example data: {text: ..., label: ...} with objective: classify."
         )
     data: dict[str, Any] = {"path": [str(path) for path in paths], **seen.columns}
@@ -191,7 +195,7 @@ def _named(sets: Sequence[str]) -> dict[str, str]:
 def tell(seen: Profile, model: str | None = None) -> str:
     """Return what was seen, as lines for a person. `model` is the one to be trained; none: the one that the recipe proposes."""
     lines = [
-        f"{', '.join(seen.files)}: {counted(seen.num_rows, 'row')}, {seen.shape}"
+        f"{places(seen.files)}: {counted(seen.num_rows, 'row')}, {seen.shape}"
         + (f", {NAMES.get(seen.language, seen.language)}" if seen.language else "")
         + "."
     ]

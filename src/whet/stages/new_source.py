@@ -19,7 +19,9 @@ from whet.collect.breakable import breakable
 from whet.collect.fetch import Patience, Reach, patiently, shown
 from whet.collect.postgresql import connected, is_postgresql, largest_table
 from whet.collect.visits import Visits, hosts_of
+from whet.data.notices import counted
 from whet.data.rows import RawRow, Reject
+from whet.display import brief, listed
 from whet.errors import DataError
 from whet.protocols import Source
 from whet.server.address import is_local
@@ -30,6 +32,7 @@ PAGES = 5
 """Answers of a web server that are looked at, at most."""
 COUNTED_S = 30.0
 """Longest that the rows of a database are counted."""
+ANOTHER = "Name another in data.sources.query."
 SQLITE = b"SQLite format 3\x00"
 
 
@@ -49,11 +52,14 @@ def is_database(name: object) -> bool:
         return False
 
 
-def source_of(name: str) -> dict[str, Any]:
-    """Return the settings of the source that reads this, its name among them. Raises DataError where it cannot be told."""
+def source_of(name: str, said: list[str]) -> dict[str, Any]:
+    """Return the settings of the source that reads this, its name among them. Raises DataError where it cannot be told.
+
+    Which table of a database was chosen is added to `said`.
+    """
     if is_postgresql(name):
-        return _of_postgresql(name)
-    return _of_address(name) if is_address(name) else _of_database(Path(name))
+        return _of_postgresql(name, said)
+    return _of_address(name) if is_address(name) else _of_database(Path(name), said)
 
 
 def first_rows(settings: Mapping[str, Any]) -> Iterator[RawRow | Reject]:
@@ -126,7 +132,7 @@ def _is_local(url: str) -> bool:
     return is_local(urlsplit(url).hostname or "")
 
 
-def _of_database(file: Path) -> dict[str, Any]:
+def _of_database(file: Path, said: list[str]) -> dict[str, Any]:
     """Return how the largest table of a database is read, in the order of its key, where it has one."""
     try:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database, breakable(database, COUNTED_S):
@@ -147,11 +153,17 @@ def _of_database(file: Path) -> dict[str, Any]:
         ) from None
     except sqlite3.Error as error:
         raise DataError(f"{file}: cannot be read as a database ({type(error).__name__}). Open it in its own program.") from None
+    others = sorted((name for name in names if name != table), key=lambda name: -sizes[name])
+    if others:
+        left = listed((f"'{name}' ({counted(sizes[name], 'row')})" for name in others), 5)
+        said.append(
+            f"The table '{brief(table)}' ({counted(sizes[table], 'row')}) is read, the largest; {left} left out. {ANOTHER}"
+        )
     key = keys[0] if len(keys) == 1 else None
     return {"name": "sql", "connection": str(file), "query": f"SELECT * FROM {_quoted(table)}", **_keyed(key)}
 
 
-def _of_postgresql(url: str) -> dict[str, Any]:
+def _of_postgresql(url: str, said: list[str]) -> dict[str, Any]:
     """Return how the largest table of a server's database is read; its password is that of PGPASSWORD, or libpq's own file."""
     settings = {"connection": url, **({"password": "env:PGPASSWORD"} if os.environ.get("PGPASSWORD", "").strip() else {})}
     plugins.build("sources", "sql", {**settings, "query": "SELECT 1"})  # refuses an address with a password in it
@@ -160,6 +172,7 @@ def _of_postgresql(url: str) -> dict[str, Any]:
     if found is None:
         raise DataError(f"{url}: no table there that this user may read. Check the database's name, and the user's rights.")
     table, key = found
+    said.append(f"The table {brief(table)} is read, the largest. {ANOTHER}")
     return {"name": "sql", **settings, "query": f"SELECT * FROM {table}", **_keyed(key)}
 
 
