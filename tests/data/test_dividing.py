@@ -403,6 +403,13 @@ def test_a_class_with_fewer_rows_than_parts_is_named(tmp_path):
     assert any("1 class with too few rows for every part: 'rare' (2 rows)" in one for one in found.notices)
 
 
+def test_a_class_that_ended_before_the_newest_rows_is_not_called_too_small(tmp_path):
+    early = [row | {"label": "early", "day": f"2024-01-{number % 28 + 1:02d}"} for number, row in enumerate(rows(0, 60))]
+    late = [row | {"day": f"2024-02-{number % 28 + 1:02d}"} for number, row in enumerate(rows(60, 120))]
+    found = prepare(Data(path=write(tmp_path / "a.csv", [*early, *late]), time="day"), NEEDS, None)
+    assert any("1 class with no row among the newest, which are tested on: 'early' (60 rows)" in one for one in found.notices)
+
+
 # Hidden targets
 
 

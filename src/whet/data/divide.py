@@ -156,8 +156,9 @@ def _unjudged(work: Gathered, parts: Mapping[str, Rows]) -> list[str]:
     if not lacking:
         return []
     shown = ", ".join(f"'{label}' ({counted(counts[label], 'row')})" for label in lacking[:5])
+    why = "with too few rows for every part" if work.data.time is None else "with no row among the newest, which are tested on"
     return [
-        f"{counted(len(lacking), 'class').replace('classs', 'classes')} with too few rows for every part: {shown}"
+        f"{counted(len(lacking), 'class').replace('classs', 'classes')} {why}: {shown}"
         f"{', ...' if len(lacking) > 5 else ''}. They are learnt from, and no test row judges them."
     ]
 
