@@ -159,7 +159,7 @@ def counted(monkeypatch) -> Iterator[dict[str, int]]:
 KINDS = ["plain", "held out", "chat"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[] if kind == "plain" else [pytest.mark.slow]) for kind in KINDS])
 @pytest.mark.parametrize("torn", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_killed_at_any_store_the_same_command_ends_in_the_same_bytes(kind, torn, tmp_path, monkeypatch, counted):
     data, needs = rows_of(tmp_path, kind, 3, 110)
