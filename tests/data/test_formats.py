@@ -138,6 +138,41 @@ def test_titles_empty_rows_and_gaps_of_a_workbook(tmp_path):
     ]
 
 
+def test_several_titles_and_sheets_with_titles_of_their_own(tmp_path):
+    sheets = {
+        month: [
+            ["Tickets"],
+            [f"Made in {month}"],
+            [],
+            ["Ticket #", "Message", "Kind"],
+            *([n, f"text {n}", "ab"[n % 2]] for n in range(3)),
+        ]
+        for month in ("May", "June")
+    }
+    notices = []
+    found = rows_of(book(tmp_path / "book.xlsx", sheets), notices)
+    assert [row.line for row in found] == [5, 6, 7] * 2
+    assert found[0].fields == {"Ticket #": "0", "Message": "text 0", "Kind": "a"}
+    assert sum("a title above the table was skipped" in notice for notice in notices) == 4
+
+
+@pytest.mark.parametrize("ends", ["", ",,"])
+def test_titles_above_a_delimited_table(tmp_path, ends):
+    path = tmp_path / "export.csv"
+    rows = "".join(f'{n},"a message, number {n}, of somebody",{"ab"[n % 2]}\n' for n in range(20))
+    path.write_text(f"Monthly export{ends}\nBy Bob on 2024-05-01{ends}\n\nTicket,What they said,Kind of it\n{rows}")
+    found = rows_of(path)
+    assert len(found) == 20
+    assert dict(found[0].fields) == {"Ticket": "0", "What they said": "a message, number 0, of somebody", "Kind of it": "a"}
+    assert found[0].line == 5
+
+
+def test_a_short_row_above_rows_without_a_header_is_no_title(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("lost\n" + "".join(f"{n},the text of row {n},{'ab'[n % 2]}\n" for n in range(20)))
+    assert [type(row).__name__ for row in rows_of(path)] == ["Reject"] + ["RawRow"] * 20
+
+
 def test_dates_of_a_workbook_that_counts_from_1904(tmp_path):
     made = openpyxl.Workbook()
     made.epoch = openpyxl.utils.datetime.CALENDAR_MAC_1904

@@ -10,10 +10,12 @@ from whet.data.delimited import Dialect, Record, header_dialect, records, sniff
 from whet.data.header import column_names, is_header, repeats_header
 from whet.data.lines import Line
 from whet.data.marks import Marks
+from whet.data.names import KNOWN, plain
 from whet.data.notices import counted
 from whet.data.rows import RawRow, Reject, too_long
 from whet.errors import DataError
 
+MOST_TITLES = 5
 HEAD = 500  # records looked at to tell a header from a row
 STRAY = ": a header line among the rows was skipped."
 NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars", "": "line ends only"}
@@ -85,6 +87,7 @@ def of_records(
 ) -> Iterator[RawRow | Reject]:
     """Yield the rows of records, the first of which may be a header; `dialect` is how a delimited file writes them."""
     head = list(islice(found, HEAD))
+    head = head if sure else below_titles(head, notices, name, dialect)
     body = [record.fields for record in head[1:] if record.fields is not None]
     first = head[0].fields if head else None
     headed = first is not None and (
@@ -102,6 +105,26 @@ def of_records(
                 notices.append(f"{name}:{record.line}{STRAY}")
         else:
             yield _row(record, names, name)
+
+
+def below_titles(head: list[Record], notices: list[str], name: str = "", dialect: Dialect | None = None) -> list[Record]:
+    """Return the first records without titles above the table: up to MOST_TITLES of one cell, and below them two of several.
+
+    In delimited text, where a short record may be a broken row, what stands below must also look like a header.
+    """
+    filled = [[cell for cell in record.fields or () if cell.strip()] for record in head[: MOST_TITLES + 2]]
+    first = next((place for place, cells in enumerate(filled) if len(cells) != 1), 0)
+    if not first or min(map(len, filled[first : first + 2])) < 2 or len(filled) < first + 2:
+        return head
+    if any(plain(cell) in KNOWN for (cell,) in filled[:first]):
+        return head  # the name of an only column, perhaps of the first
+    if dialect is not None:
+        body = [record.fields for record in head[first + 1 :] if record.fields is not None]
+        fields = head[first].fields or []
+        if len(fields) != dialect.num_fields or not is_header(fields, body, usual=False):
+            return head
+    notices.extend(f"{name}:{record.line}: a title above the table was skipped." for record in head[:first])
+    return head[first:]
 
 
 def _row(record: Record, names: Sequence[str], file: str) -> RawRow | Reject:

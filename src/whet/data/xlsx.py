@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from whet.data.delimited import Record
 from whet.data.rows import MAX_ROW, RawRow, Reject
-from whet.data.table import HEAD, of_records
+from whet.data.table import HEAD, MOST_TITLES, below_titles, of_records
 from whet.data.unpack import Budget, Member, Piece, opened_member, opened_zip
 from whet.data.xml_events import Event, xml_events
 from whet.display import brief
@@ -177,9 +177,9 @@ def _epoch(events: Events) -> datetime:
 
 
 def _alike(sheets: list[Sheet], events: Events, book: Book, name: str, notices: list[str]) -> list[Sheet]:
-    """Return the largest sheet and those whose first row is the same, and say what is left out."""
+    """Return the largest sheet and those whose first row below titles is the same, and say what is left out."""
     largest = max(sheets, key=lambda sheet: sheet.num_rows)
-    first = {sheet.part: next((record.fields for record in _records(sheet, events, book)), None) for sheet in sheets}
+    first = {sheet.part: _first(list(islice(_records(sheet, events, book), MOST_TITLES + 2))) for sheet in sheets}
     chosen = [sheet for sheet in sheets if first[sheet.part] == first[largest.part]]
     left = [sheet for sheet in sheets if sheet not in chosen]
     if len(chosen) > 1:
@@ -192,6 +192,10 @@ def _alike(sheets: list[Sheet], events: Events, book: Book, name: str, notices: 
     return chosen
 
 
+def _first(head: list[Record]) -> list[str] | None:
+    return next((record.fields for record in below_titles(head, [])), None)
+
+
 def _titles(sheets: list[Sheet]) -> str:
     return ", ".join(f"'{brief(sheet.title)}' ({sheet.num_rows:,} rows)" for sheet in sheets[:8])
 
@@ -200,9 +204,6 @@ def _table(sheet: Sheet, events: Events, book: Book, name: str, notices: list[st
     shown = f"{name}[{sheet.title}]"
     found = _records(sheet, events, book)
     head = list(islice(found, HEAD))
-    while len(head) > 2 and len(head[0].fields or ()) == 1 < min(len(record.fields or ()) for record in head[1:3]):
-        notices.append(f"{shown}:{head[0].line}: a title above the table was skipped.")
-        head = head[1:]
     width = max((len(record.fields or ()) for record in head), default=0)
     yield from of_records(_padded(head, found, width), width, shown, ".csv", notices)
 
