@@ -8,6 +8,7 @@ import io
 import sys
 import zipfile
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 
 import docx
@@ -23,6 +24,7 @@ from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
 from whet.data.table import Reading
 from whet.data.unpack import Budget
+from whet.data.values import DEEPEST
 from whet.data.xml_events import xml_events
 from whet.errors import DataError
 
@@ -319,6 +321,55 @@ def test_files_of_columns(tmp_path, kind):
     write(path)
     found = rows_of(path)
     assert [(row.line, row.fields["text"]) for row in found] == [(n + 1, f"text {n}") for n in range(10)]
+
+
+def test_values_that_json_has_not_come_from_files_of_columns_as_from_every_source(tmp_path):
+    kinds = {
+        "text": [
+            b"caf\xc3\xa9",
+            b"\xff",
+        ],  # texts without their type, as some programs write parquet; what is no text is in base64
+        "when": [datetime.datetime(2024, 1, 2, 3, 4), None],
+        "day": [datetime.date(2024, 1, 2), None],
+        "price": [Decimal("1.50"), Decimal("-2.00")],
+        "turns": [[{"role": "user", "at": datetime.date(2024, 1, 2)}], []],
+        "number": [1.5, float("nan")],
+    }
+    path = tmp_path / "rows.parquet"
+    pl.DataFrame(kinds).write_parquet(path)
+    first, second = (row.fields for row in rows_of(path))
+    assert first == {
+        "text": "café", "when": "2024-01-02T03:04:00", "day": "2024-01-02", "price": "1.50",
+        "turns": [{"role": "user", "at": "2024-01-02"}], "number": 1.5,
+    }  # fmt: skip
+    assert second == {"text": "/w==", "when": None, "day": None, "price": "-2.00", "turns": [], "number": None}
+    pl.DataFrame({"text": ["a", "b"], "number": [float("inf"), 2.5]}).write_parquet(path)
+    assert [row.fields["number"] for row in rows_of(path)] == [None, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("kind", "had"),
+    [
+        (pl.Date(), False), (pl.Datetime("us"), False), (pl.Datetime("ms", "Europe/Berlin"), False), (pl.Duration("ms"), False),
+        (pl.Datetime("ns"), True), (pl.Duration("us"), True),  # at most 292 years from 1970, and 292,000 years
+    ],
+)  # fmt: skip
+def test_a_moment_that_no_calendar_has_is_an_empty_field(tmp_path, kind, had):
+    most = 2**31 - 1 if kind == pl.Date else 2**63 - 1
+    pl.DataFrame({"text": ["a", "b", "c"], "when": pl.Series([most, -most, 0]).cast(kind)}).write_parquet(
+        tmp_path / "rows.parquet"
+    )
+    assert [row.fields["when"] is not None for row in rows_of(tmp_path / "rows.parquet")] == [had, had, True]
+
+
+def test_a_row_of_a_file_of_columns_that_is_too_deep_is_rejected(tmp_path):
+    value: object = "text"
+    for _ in range(DEEPEST + 1):
+        value = [value]
+    deep = tmp_path / "rows.arrow"
+    pl.DataFrame({"text": ["a", "b"], "deep": [value, None]}).write_ipc(deep)
+    found = list(read_files([deep]))
+    assert [(type(row), row.line) for row in found] == [(Reject, 1), (RawRow, 2)] and "nested deeper" in found[0].reason
 
 
 @pytest.mark.parametrize(

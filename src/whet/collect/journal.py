@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from whet.collect.page import Mark, Page, as_json, now
+from whet.collect.page import Mark, Page, now
 from whet.data.collected import MARK, VERSION
 from whet.data.rows import RawRow
+from whet.data.values import as_json
 from whet.errors import DataError
 from whet.files import file_hash, hold_lock, sync_file, write_json
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from whet.collect.credential import hidden
-from whet.collect.page import as_json
+from whet.data.values import as_json
 from whet.display import brief
 from whet.errors import DataError, installing
 

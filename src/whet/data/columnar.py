@@ -14,15 +14,21 @@ from collections.abc import Iterator
 from io import BytesIO
 
 import polars as pl
+from polars import selectors
 
 from whet.data.columnar_worker import LENGTH
-from whet.data.rows import RawRow
+from whet.data.rows import RawRow, Reject
 from whet.data.unpack import Piece
+from whet.data.values import row_of
 from whet.errors import DataError
 
 SLICE = 4096  # rows held at once
 PATIENCE_S = 300.0
 """How long the process may be silent."""
+FLOATS = selectors.float()
+PER_DAY = {"d": 1, "ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
+DAYS, LONGEST = (-719_161, 2_932_895), 999_999_998
+"""The first and the last day that Python has, from 1970, and the longest span in days; a day less, whatever the zone."""
 MAGICS = {b"PAR1": "parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow"}
 """How a file begins; the last is Arrow's streaming format, in which `datasets` keeps its files."""
 
@@ -32,27 +38,46 @@ def column_format(magic: bytes) -> str | None:
     return next((kind for start, kind in MAGICS.items() if magic.startswith(start)), None)
 
 
-def column_rows(piece: Piece, kind: str) -> Iterator[RawRow]:
+def column_rows(piece: Piece, kind: str) -> Iterator[RawRow | Reject]:
     """Yield the rows; `line` is the number of the record, from 1. Raises DataError where the file is broken or empty."""
     found = piece.path.stat()
     asked = {"path": str(piece.path), "kind": kind, "file": f"{piece.path}:{found.st_mtime_ns}:{found.st_size}", "number": SLICE}
     number = 0
-    while rows := _slice(asked | {"start": number}, piece.name, kind):
-        for fields in rows:
+    while len(some := _slice(asked | {"start": number}, piece.name, kind)):
+        plain = all(map(_is_plain, some.dtypes))
+        for fields in some.to_dicts():
             number += 1
-            yield RawRow(piece.name, number, fields)
-        if len(rows) < SLICE:
+            yield RawRow(piece.name, number, fields) if plain else row_of(piece.name, number, fields)
+        if len(some) < SLICE:
             break
     if number == 0:
         raise DataError(f"{piece.name}: the file is empty. Give a file with at least one row.")
 
 
-def _slice(asked: dict[str, object], name: str, kind: str) -> list[dict[str, object]]:
+def _is_plain(kind: pl.DataType) -> bool:
+    """Whether values of a column, where they are finite, are what JSON holds as they come."""
+    return kind.is_integer() or kind.is_float() or isinstance(kind, pl.String | pl.Categorical | pl.Enum | pl.Boolean | pl.Null)
+
+
+def _slice(asked: dict[str, object], name: str, kind: str) -> pl.DataFrame:
     try:
-        return pl.read_ipc_stream(BytesIO(WORKER.answer(asked))).to_dicts()
+        some = pl.read_ipc_stream(BytesIO(WORKER.answer(asked)))
     except (_Broken, pl.exceptions.PolarsError) as error:
         reason = str(error) if isinstance(error, _Broken) else type(error).__name__
         raise DataError(f"{name}: not a readable {kind} file ({reason}). Write it again, or export it as CSV.") from None
+    moments = [
+        _sayable(column, kind) for column, kind in some.schema.items() if isinstance(kind, pl.Date | pl.Datetime | pl.Duration)
+    ]
+    return some.with_columns(pl.when(FLOATS.is_finite()).then(FLOATS), *moments)
+
+
+def _sayable(column: str, kind: pl.DataType) -> pl.Expr:
+    """Return a column of moments without those beyond the years 1 to 9999, such as a database's infinity, which Python has not."""
+    unit = PER_DAY[getattr(kind, "time_unit", "d")]
+    first, last = (-LONGEST, LONGEST) if isinstance(kind, pl.Duration) else DAYS
+    if unit == PER_DAY["ns"]:
+        return pl.col(column)  # 292 years at most
+    return pl.when(pl.col(column).to_physical().is_between(first * unit, last * unit)).then(pl.col(column)).alias(column)
 
 
 class _Broken(Exception):

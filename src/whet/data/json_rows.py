@@ -12,6 +12,7 @@ from whet.data.json_stream import BrokenJson, JsonStream
 from whet.data.lines import Line
 from whet.data.names import KNOWN, plain
 from whet.data.rows import RawRow, Reject, too_long
+from whet.data.values import DEEPEST, TooDeep, too_deep
 from whet.errors import DataError
 
 Opened = Callable[[], AbstractContextManager[TextIO]]
@@ -20,8 +21,6 @@ WRAPPERS = frozenset({"data", "rows", "examples", "items", "records", "cases"})
 ROW_KEYS = frozenset({
     "messages", "conversations", "conversation", "instruction", "prompt", "question", "chosen", "rejected", "text", "completion",
 })  # fmt: skip
-DEEPEST = 100
-"""Lists and objects in one another, in a row."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -59,7 +58,7 @@ def json_document(opened: Opened, newline: str, name: str, notices: list[str]) -
                 yield from _lists(cursor, name, notices)
             else:
                 yield from _objects(cursor, name, notices, first if not several else None)
-    except _TooDeep:
+    except TooDeep:
         raise DataError(f"{name}: nested deeper than {DEEPEST} lists and objects. Write one object on each line.") from None
     except BrokenJson as error:
         raise DataError(f"{name}:{error.line}: not valid JSON: {error.what}. Nothing after this line can be trusted; mend it, "
@@ -70,15 +69,9 @@ def rows_of(value: object, name: str, line: int) -> Iterator[RawRow | Reject]:
     """Yield the row, or rows, that a JSON value holds."""
     try:
         found = list(_rows_of(value, name, line))
-    except _TooDeep:
-        found = [
-            Reject(name, line, f"nested deeper than {DEEPEST} lists and objects", "Flatten the row, or leave that field out.")
-        ]
+    except TooDeep:
+        found = [too_deep(name, line)]
     yield from found
-
-
-class _TooDeep(Exception):
-    """A value that nobody could write out again."""
 
 
 def _rows_of(value: object, name: str, line: int) -> Iterator[RawRow | Reject]:
@@ -107,7 +100,7 @@ def _fields(value: Mapping[str, object], depth: int = 0) -> dict[str, object]:
 def _mended(value: object, depth: int = 0) -> object:
     """Return the value with lone surrogates, which no file can hold, as the replacement character."""
     if depth > DEEPEST:
-        raise _TooDeep
+        raise TooDeep
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):

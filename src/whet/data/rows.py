@@ -25,6 +25,7 @@ class RawRow:
     line: int
     """Physical line where the record begins, from 1; for parquet the number of the record."""
     fields: Mapping[str, object]
+    """By column, what JSON holds (`values.as_json`), and numbers that are not finite."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from whet.collect.credential import Credential, hidden, secret
-from whet.collect.page import Mark, Page, as_json, now
-from whet.data.rows import RawRow
+from whet.collect.page import Mark, Page, now
+from whet.data.values import row_of
 from whet.display import brief
 from whet.errors import DataError, installing
 from whet.plugins import beside_recipe, plugin
@@ -47,10 +47,7 @@ class Hub(Source):
         while some := list(islice(rows, PAGE)):
             if self.limit is not None:
                 some = some[: max(0, self.limit - number)]
-            found = tuple(
-                RawRow(self.dataset, number + place, {str(name): as_json(value) for name, value in row.items()})
-                for place, row in enumerate(some, 1)
-            )
+            found = tuple(row_of(self.dataset, number + place, row) for place, row in enumerate(some, 1))
             if not found:
                 return
             number += len(found)

@@ -12,9 +12,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from whet.collect.credential import Credential, hidden, secret, secret_error
 from whet.collect.fetch import Answer, Patience, Reach, shown
-from whet.collect.page import Mark, Page, TooDeep, as_json, now
+from whet.collect.page import Mark, Page, now
 from whet.collect.visits import Visits, hosts_of
 from whet.data.rows import RawRow, Reject
+from whet.data.values import row_of
 from whet.errors import DataError
 from whet.plugins import plugin
 from whet.protocols import Source
@@ -186,12 +187,7 @@ class JsonApi(Source):
     def _row(self, record: Any, number: int) -> RawRow | Reject:
         place = shown(self.url)
         if isinstance(record, dict):
-            try:
-                return RawRow(place, number, {str(name): as_json(value, 1) for name, value in record.items()})
-            except TooDeep:
-                return Reject(
-                    place, number, "a record of too many lists and objects in one another", "Ask the API for less of it."
-                )
+            return row_of(place, number, record)
         if isinstance(record, str):
             return RawRow(place, number, {"text": record})
         return Reject(

@@ -14,8 +14,9 @@ from pydantic import AfterValidator, Field, field_validator
 
 from whet.collect.breakable import breakable
 from whet.collect.credential import PLACE, Credential, secret, secret_error
-from whet.collect.page import Mark, Page, as_json, moment, now, raw_rows
+from whet.collect.page import Mark, Page, moment, now, raw_rows
 from whet.collect.postgresql import connected, is_postgresql, key_value, pages
+from whet.data.values import as_json
 from whet.display import brief
 from whet.errors import DataError
 from whet.plugins import beside_recipe, plugin

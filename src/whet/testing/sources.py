@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from itertools import islice
 
-from whet.collect.page import Mark, Page, as_json
+from whet.collect.page import Mark, Page
 from whet.data.rows import RawRow
+from whet.data.values import as_json
 from whet.protocols import Source
 
 PAGES = 50
