@@ -147,6 +147,14 @@ def write(path: Path, number: int, make: Callable[..., bytes] = as_lines) -> Pat
     return path
 
 
+def test_what_is_read_back_from_the_disk_is_json(tmp_path):
+    write(tmp_path / "rows.jsonl", 30)
+    kept([tmp_path / "rows.jsonl"], tmp_path / "journal")
+    journal = Journal(tmp_path / "journal", (tmp_path / "journal").read_bytes()[:16])
+    found = [json.loads(journal.read(record)) for record in journal.records if record.said["rows"]]
+    assert sum(len(rows) for _, rows in found) == len(plainly([tmp_path / "rows.jsonl"]).rows) >= 30
+
+
 def lines_read(paths: list[Path], at: Path, patch: pytest.MonkeyPatch, kill: int | None = None) -> int:
     """How many lines of text are read."""
     count, real = [0], lines.physical_lines

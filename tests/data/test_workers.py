@@ -12,6 +12,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from whet.data import raw, workers
 from whet.data.making import Maker, Making, packed_made, packed_rows, unpacked_made, unpacked_rows
@@ -145,8 +147,38 @@ def test_what_is_made_comes_through_a_pipe_unchanged():
     back = unpacked_made(packed_made(made), 4)
     assert back == made
     assert back.items[0] is not examples[0] and back.items[3].tags is not back.items[2].tags
-    rows = [RawRow("a", 1, {"text": "one", "more": [1, None]}), reject]
-    assert unpacked_rows(packed_rows(rows)) == rows
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(categories=["L", "N", "P", "Cs", "Cc"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            RawRow,
+            st.sampled_from(["a", "b \ud800"]),
+            st.integers(0, 2**40),
+            st.dictionaries(st.text(max_size=2), JSON_VALUES, max_size=3),
+        )
+        | st.builds(
+            Reject, st.just("a"), st.integers(0, 9), st.text(max_size=5), st.text(max_size=5), similarity=st.floats(0, 1)
+        ),
+        max_size=6,
+    )
+)
+def test_rows_come_through_a_pipe_or_from_the_disk_unchanged(rows):
+    back = unpacked_rows(packed_rows(rows))
+    assert repr(back) == repr(rows), "types too, and the order of columns"
+    assert packed_rows(back) == packed_rows(rows), "the same rows are the same bytes, by which stretches are known again"
 
 
 def test_workers_load_no_torch():

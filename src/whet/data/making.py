@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,18 +81,36 @@ class Maker:
 
 
 def packed_rows(rows: Sequence[RawRow | Reject]) -> bytes:
-    """Return rows for another process."""
-    plain = [row if isinstance(row, Reject) else (row.file, row.line, dict(row.fields)) for row in rows]
-    return pickle.dumps(plain, pickle.HIGHEST_PROTOCOL)
+    """Return rows for another process, or for the disk: JSON, in which a file with its columns' names stands once."""
+    heads: dict[tuple[str, ...], int] = {}
+    lines: list[object] = [
+        asdict(row)
+        if isinstance(row, Reject)
+        else [heads.setdefault((row.file, *row.fields), len(heads)), row.line, *row.fields.values()]
+        for row in rows
+    ]
+    return _JSON.encode([list(heads), lines]).encode("utf-8", "surrogatepass")
 
 
 def unpacked_rows(packed: bytes) -> list[RawRow | Reject]:
     """Return the rows again."""
-    return [row if isinstance(row, Reject) else RawRow(*row) for row in pickle.loads(packed)]
+    heads, lines = json.loads(packed.decode("utf-8", "surrogatepass"))
+    found: list[RawRow | Reject] = []
+    for row in lines:
+        if isinstance(row, dict):
+            found.append(Reject(**row))
+        else:
+            head, line, *values = row
+            file, *names = heads[head]
+            found.append(RawRow(file, line, dict(zip(names, values, strict=True))))
+    return found
 
 
 def packed_made(made: Made) -> bytes:
-    """Return what was made for another process: field by field, which takes a fraction of the time of object by object."""
+    """Return what was made for another process: field by field, which takes a fraction of the time of object by object.
+
+    By pickle, since it goes through a pipe from a process that this one began, and never to the disk.
+    """
     rejects = {place: item for place, item in enumerate(made.items) if isinstance(item, Reject)}
     examples = [item for item in made.items if isinstance(item, Example)]
     columns: dict[str, list[Any]] = {}
@@ -122,5 +141,6 @@ def unpacked_made(packed: bytes, first: int) -> Made:
     return Made([rejects[place] if place in rejects else next(left) for place in range(number + len(rejects))], changed, private)
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 _NAMES = tuple(field.name for field in fields(Example))
 _TURNS = {"messages", "shots"}

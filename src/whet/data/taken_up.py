@@ -18,7 +18,7 @@ from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
 from whet.data.table import Reading
 
-FORM = 1
+FORM = 2
 """Another number for each change of how files are read, or of what is kept of them."""
 
 
