@@ -82,6 +82,9 @@ def test_no_database_and_none_is_made(tmp_path):
         {"connection": "postgresql://me:hunter2?1@host:5432/db"},
         {"connection": "postgresql://me:hunter2/1@host/db"},
         {"connection": "postgresql://me:a:hunter2@host/db"},
+        {
+            "connection": "postgresql://me:5432?user=hunter2@host"
+        },  # no port: without a / before it, libpq takes what stands before the @ for it
         {"connection": "host=host user=me password=hunter2"},
     ],
 )
@@ -98,6 +101,8 @@ def test_a_password_in_a_recipe_is_refused_and_not_repeated(settings):
         "postgresql://me@one:5432,two:5433/db",
         "postgresql://host:5432/db?user=me@corp",
         "postgresql:///db?host=/run/postgresql",
+        "postgresql://host:5432?user=me%40corp",
+        "postgresql://host:5432/?user=me@corp",
     ],
 )
 def test_a_connection_without_a_password_is_taken(connection):
