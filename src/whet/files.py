@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,6 +159,20 @@ def whole_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         if path.exists():
             shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def unnamed_file() -> Iterator[Path]:
+    """Give where a new, empty file of the system's temporary folder can be opened, until the end of the block, by child processes too.
+
+    It has no name in any folder, so that nothing of it is left whatever ends this process. Only where the system has no /proc it has one.
+    """
+    if Path("/proc/self/fd").is_dir():
+        with tempfile.TemporaryFile() as file:
+            yield Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+    else:
+        with tempfile.NamedTemporaryFile() as named:
+            yield Path(named.name)
 
 
 def cache_folder(name: str) -> Path:

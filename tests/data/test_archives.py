@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
 import random
+import signal
+import subprocess
+import sys
+import threading
 import zipfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 import zstandard
 
@@ -30,6 +37,41 @@ def said(path: Path) -> str:
         list(read_files([path]))
     assert str(path) in str(caught.value)
     return str(caught.value)
+
+
+READS = "rows = read_files([Path(sys.argv[1])])"
+SPOOLS = "spool = Spool(0).__enter__(); table = Table(spool, np.uint64); table.append(np.arange(9)); rows = iter(table.array())"
+
+
+@pytest.mark.parametrize("name", ["rows.csv.gz", "rows.zip", "twice.zip", "rows.arrow.gz", "rows.pipe", "table"])
+def test_nothing_unpacked_or_spooled_is_left_by_a_process_that_is_killed(tmp_path, name):
+    rows, place = tmp_path / name, tmp_path / "temporary"
+    place.mkdir()
+    if name == "rows.csv.gz":
+        rows.write_bytes(gzip.compress(CSV))
+    elif name == "rows.arrow.gz":  # opened by another process
+        written = io.BytesIO()
+        pl.DataFrame({"text": ["a", "b"]}).write_ipc(written)
+        rows.write_bytes(gzip.compress(written.getvalue()))
+    elif name == "rows.pipe":
+        os.mkfifo(rows)
+        threading.Thread(target=rows.write_bytes, args=[CSV], daemon=True).start()
+    elif name != "table":
+        packed(rows, {"rows.csv.gz": gzip.compress(CSV)} if name == "twice.zip" else {"rows.csv": CSV})
+    code = (
+        "import os, signal, sys, numpy as np; from pathlib import Path; from whet.data.read import read_files; "
+        f"from whet.data.spool import Spool, Table; {SPOOLS if name == 'table' else READS}; "
+        "print(next(rows), file=sys.stderr); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(rows)],
+        env={**os.environ, "TMPDIR": str(place)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL and ("text" in ended.stderr or ended.stderr == "0\n"), ended.stderr
+    assert not list(place.iterdir())
 
 
 def packed(path: Path, members: dict[str, bytes]) -> Path:

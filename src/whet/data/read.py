@@ -37,7 +37,7 @@ from whet.data.table import Reading, sample, table
 from whet.data.unpack import MAX_DEPTH, Budget, Piece, decompressed, is_zip, magic_of, member, opened_zip
 from whet.data.xlsx import is_xlsx, xlsx_rows
 from whet.errors import DataError
-from whet.files import naming
+from whet.files import naming, unnamed_file
 
 Format = Literal["lines of JSON", "JSON", "table or text"]
 TEXT = ".txt"
@@ -104,10 +104,10 @@ class Spooled(PosixPath):
 @contextmanager
 def spooled(source: BinaryIO, shown: str) -> Iterator[Spooled]:
     """Give a file with all that comes from `source`; it is gone at the end of the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Spooled(folder, "copy")
+    with unnamed_file() as place:
+        copy = Spooled(place)
         copy.shown = shown
-        with naming(copy), copy.open("wb") as file:
+        with naming(Path(tempfile.gettempdir())), copy.open("wb") as file:
             shutil.copyfileobj(source, file)
         yield copy
 

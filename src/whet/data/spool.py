@@ -1,4 +1,4 @@
-"""Long tables of numbers and of texts that begin in memory, and go to files of a temporary folder beyond a bound."""
+"""Long tables of numbers and of texts that begin in memory, and go to files without a name beyond a bound."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,14 @@ Array = NDArray[Any]
 
 
 class Spool:
-    """What tables share: the bytes they may hold in memory together, and the folder that they go to beyond that.
+    """What tables share: the bytes they may hold in memory together, and the disk that they go to beyond that.
 
-    A context manager: the folder, below `above` or else the system's temporary one (TMPDIR), is deleted at the end.
+    A context manager: their files, on the disk of `folder` or else of the system's temporary one (TMPDIR), are gone at the end, also where
+    that is a kill.
     """
 
-    def __init__(self, max_bytes: int, above: Path | None = None) -> None:
-        self._left, self._above = max_bytes, above
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+    def __init__(self, max_bytes: int, folder: Path | None = None) -> None:
+        self._left, self._folder = max_bytes, folder
         self._files: list[BinaryIO] = []
 
     def __enter__(self) -> Spool:
@@ -34,12 +34,6 @@ class Spool:
         for file in self._files:
             with suppress(OSError):  # what a full disk keeps from being written is of no use any more
                 file.close()
-        if self._folder is not None:
-            self._folder.cleanup()
-
-    @property
-    def on_disk(self) -> bool:
-        return self._folder is not None
 
     def take(self, num_bytes: int) -> bool:
         """Whether so many more bytes may be held in memory; once not, never again."""
@@ -47,10 +41,8 @@ class Spool:
         return self._left >= 0
 
     def file(self) -> BinaryIO:
-        """Return a new file of the folder, for reading and writing."""
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="whet-", dir=self._above, ignore_cleanup_errors=True)
-        file = (Path(self._folder.name) / f"{len(self._files)}.bin").open("w+b")
+        """Return a new file, for reading and writing."""
+        file = cast(BinaryIO, tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115 - closed with this object
         self._files.append(file)
         return file
 
@@ -84,7 +76,7 @@ class Table:
         if self._file is None:
             return np.concatenate(self._blocks).reshape(shape) if self._blocks else np.empty(shape, self._dtype)
         self._file.flush()
-        return np.memmap(self._file.name, dtype=self._dtype, mode="r", shape=shape)
+        return np.memmap(self._file, dtype=self._dtype, mode="r", shape=shape)
 
 
 def let_go(array: Array) -> None:

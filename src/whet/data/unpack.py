@@ -1,4 +1,4 @@
-"""Compressed files and archives, unpacked one file at a time into a place of their own, never under a name that they bring along."""
+"""Compressed files and archives, unpacked one file at a time into a file without a name, never under one that they bring along."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import IO, BinaryIO
 
 from whet.display import brief
 from whet.errors import DataError, installing
+from whet.files import unnamed_file
 
 MAX_MEMBERS = 10_000
 """Files of one archive."""
@@ -95,8 +96,7 @@ def decompressed(piece: Piece, budget: Budget) -> Iterator[Piece | None]:
     if not kind:
         yield None
         return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "copy")
+    with unnamed_file() as copy:
         try:
             with piece.path.open("rb") as source, copy.open("wb") as file:
                 for block in _gzip_blocks(source) if kind == "gzip" else _zstd_blocks(source, piece.name):
@@ -170,8 +170,7 @@ def opened_zip(piece: Piece) -> Iterator[zipfile.ZipFile]:
 def member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, piece: Piece, budget: Budget) -> Iterator[Piece]:
     """Give one file of an archive, until the end of the block. Raises DataError where it cannot be unpacked."""
     shown = f"{piece.name}/{info.filename}"
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "copy")
+    with unnamed_file() as copy:
         try:
             with opened_member(archive, info, shown) as source, copy.open("wb") as file:
                 while block := source.read(_CHUNK):
