@@ -133,6 +133,21 @@ def test_columns_that_the_user_names_are_what_is_told():
     assert found.slices == ("Kanal", "Thema")
 
 
+def test_a_column_that_says_the_part_of_each_row_is_no_slice():
+    said = {
+        kind: profile([
+            RawRow("a.csv", line + 2, {"text": f"the text of row {line}, in words", "label": "ab"[line // 5 % 2], "fold": value[line % 3]})
+            for line in range(60)
+        ])
+        for kind, value in {"part": ("train", "Dev", "test"), "other": ("train", "bus", "tram")}.items()
+    }  # fmt: skip
+    assert said["part"].slices == () and said["other"].slices == ("fold",)
+    assert any(
+        "'fold', since rows are divided by data.split (to follow what it says: data.part: fold)" in one
+        for one in said["part"].reasons
+    )
+
+
 def test_tickets_of_the_example():
     found = look_at(ROOT / "examples" / "tickets" / "tickets.csv")
     assert (found.objective, found.columns) == ("classify", {"text": "message", "label": "intent"})

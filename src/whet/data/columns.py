@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from whet.data.labels import label_key
-from whet.data.names import is_date, is_identifier
+from whet.data.names import is_date, is_identifier, part_named, plain
 from whet.data.rows import RawRow
 from whet.data.telling import told
 from whet.data.times import ORDERS, seconds
@@ -48,6 +48,12 @@ class Column:
     def num_classes(self) -> int:
         """Different values, spellings of one label counted once."""
         return len({label_key(value) for value in self.counts})
+
+    @property
+    def says_part(self) -> bool:
+        """Whether it says which part of a split each row is in: it is called split, or its values are train and others like it."""
+        parts = {part_named(value) for value in self.counts}
+        return plain(self.name) == "split" or (len(parts) > 1 and "train" in parts and None not in parts)
 
     @property
     def is_about(self) -> bool:

@@ -298,7 +298,7 @@ def slices_of(columns: Iterable[Column], taken: set[str], num_rows: int) -> list
         if column.name not in taken
         and column.form in {"text", "flag"}
         and not column.is_about
-        and names.plain(column.name) != "split"
+        and not column.says_part
         and 2 <= column.num_distinct <= 20
         and column.num_filled >= 0.8 * num_rows
         and column.num_filled >= 5 * column.num_distinct
@@ -328,8 +328,8 @@ def _quoted(those: Sequence[str]) -> str:
 
 
 def _why_unused(column: Column) -> str:
-    if names.plain(column.name) == "split":
-        return "since rows are divided by data.split"
+    if column.says_part:
+        return f"since rows are divided by data.split (to follow what it says: data.part: {column.name})"
     if column.form == "empty":
         return "which is empty"
     if column.is_about:

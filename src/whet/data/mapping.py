@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from whet.data.columns import look
 from whet.data.guess import FIELDS, Purpose, guess
-from whet.data.names import plain
 from whet.data.profile import draw
 from whet.data.raw import RawRows
 from whet.data.rows import RawRow, Read, Reject
@@ -52,7 +51,7 @@ def resolve(data: Data, needs: tuple[str, ...], rows: Read, notices: list[str]) 
             f"{where}: no column could be recognised as data.{key} among: {names}. Name it, for example: --set data.{key}={like}"
         )
     notices.extend(made.reasons)
-    unused = [name for name in columns if plain(name) == "split" and name not in made.columns.values()]
+    unused = [name for name in columns if columns[name].says_part and name not in {*made.columns.values(), *final.slices}]
     notices.extend(
         f"Column '{name}' is not used: rows are divided by data.split. To follow what it says, name it as data.part."
         for name in unused

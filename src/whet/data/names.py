@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 TEXT = (
     "text", "message", "sentence", "review", "utterance", "tweet", "sms", "comment", "body", "content", "email", "document",
@@ -67,6 +68,18 @@ KNOWN = frozenset({
     *TEXT, *LABEL, *NUMBER, *LABELS, *CHATS, *SYSTEM, *PROMPT, *ANSWER, *MATERIAL, *ABOUT, "id", "index", "reply", "rejected",
     "chosen", *PAIRS, *INSTRUCT,
 })  # fmt: skip
+
+PARTS: Mapping[str, str] = {
+    **dict.fromkeys(("train", "training", "tr", "learn"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing", "holdout", "heldout", "held out", "hold out"), "test"),
+}
+"""How parts of a split are called, by the values of a column."""
+
+
+def part_named(word: str | None) -> str | None:
+    """Return the part that a value stands for; none where it names no part."""
+    return PARTS.get((word or "").casefold().replace("_", " ").replace("-", " ").strip())
 
 
 def plain(name: str) -> str:

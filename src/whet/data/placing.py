@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from whet.data.gathered import Gathered
+from whet.data.names import part_named
 from whet.data.rows import Reject
 from whet.data.split import PARTS
 from whet.data.stored import Rows, Stored
@@ -15,13 +16,6 @@ from whet.data.stretch import TIMED
 from whet.data.times import DIFFERENT, evidence, order_of, seconds
 from whet.errors import DataError
 from whet.types import Example
-
-WORDS: Mapping[str, str] = {
-    **dict.fromkeys(("train", "training", "tr", "learn"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "development", "eval", "evaluation"), "validation"),
-    **dict.fromkeys(("test", "testing", "holdout", "heldout", "held out", "hold out"), "test"),
-}
-"""How parts are called."""
 
 
 def by_own_part(work: Gathered) -> None:
@@ -45,7 +39,7 @@ def by_own_part(work: Gathered) -> None:
 def _by_part(work: Gathered, rows: Sequence[Example], column: str) -> Mapping[str, Rows]:
     kept: dict[str, list[Example]] = {part: [] for part in PARTS}
     for example in rows:
-        said = _part_of(example.part)
+        said = part_named(example.part)
         if said is None:
             work.rejects["path"].append(_of_no_part(example, example.part, column))
         else:
@@ -55,7 +49,7 @@ def _by_part(work: Gathered, rows: Sequence[Example], column: str) -> Mapping[st
 
 def _stored_by_part(work: Gathered, rows: Stored, column: str) -> Mapping[str, Rows]:
     words = rows.shelf.words("part")
-    said = {word: part for word in words if (part := _part_of(word)) is not None}
+    said = {word: part for word in words if (part := part_named(word)) is not None}
     number_of = np.array(
         [*(PARTS.index(said[word]) if word in said else -1 for word in words), -1]
     )  # the last is that of no word
@@ -66,10 +60,6 @@ def _stored_by_part(work: Gathered, rows: Stored, column: str) -> Mapping[str, R
         work.rejects["path"].append(_of_no_part(rows.brief(place), word, column))
     rows.shelf.say_part(rows.rows, {word: part for word, part in said.items() if word != part})
     return {part: rows.where(numbers == number) for number, part in enumerate(PARTS)}
-
-
-def _part_of(word: str | None) -> str | None:
-    return WORDS.get((word or "").casefold().replace("_", " ").replace("-", " ").strip())
 
 
 def _of_no_part(row: Example, word: str | None, column: str) -> Reject:
