@@ -472,6 +472,18 @@ def test_what_is_said_of_a_full_disk_fits_the_place_that_is_full(rows_file, monk
     assert "1,200 rows were made before an interruption" in said and without_manifest(run) == in_memory(rows_file.parent)
 
 
+def test_a_long_comparison_after_a_kill_is_told_at_each_tenth_and_a_short_one_is_not():
+    said = io.StringIO()
+    told = shelving.compared_aloud(Narrator(Console(file=said, width=500)))
+    for done in range(1, 101):
+        told(done << 20, 100 << 20)
+    assert not said.getvalue()
+    for done in range(1, 101):
+        told(done << 25, 100 << 25)
+    lines = said.getvalue().splitlines()
+    assert len(lines) == 11 and lines[1].endswith("0.3 of 3.1 GiB.") and lines[-1].endswith("3.1 of 3.1 GiB."), lines
+
+
 def test_rows_that_could_not_be_written_are_forgotten_without_a_word(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(raw, "STRETCH", 3)
     rows = raw.RawRows(tmp_path)

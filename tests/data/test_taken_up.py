@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whet.data import lines, raw, read, table, taken_up
+from whet.data import lines, marks, raw, read, table, taken_up
 from whet.data.journal import Journal
 from whet.data.rows import RawRow, Reject
 from whet.data.table import Reading
@@ -153,6 +153,27 @@ def test_what_is_read_back_from_the_disk_is_json(tmp_path):
     journal = Journal(tmp_path / "journal", (tmp_path / "journal").read_bytes()[:16])
     found = [json.loads(journal.read(record)) for record in journal.records if record.said["rows"]]
     assert sum(len(rows) for _, rows in found) == len(plainly([tmp_path / "rows.jsonl"]).rows) >= 30
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_bytes_that_are_compared_after_a_kill_are_told_up_to_the_last(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(marks, "BLOCK", 100)
+    first, content = write(tmp_path / "a.jsonl", 90), as_lines(random.Random(5), 400, odd=False)
+    second = tmp_path / ("b.jsonl.gz" if packed else "b.jsonl")
+    second.write_bytes(gzip.compress(content) if packed else content)
+    kept([first, second], tmp_path / "journal", kill=400)
+    told: list[tuple[int, int]] = []
+    said = taken_up.Said([], {}, {})
+    taken_up.read_on([first, second], tmp_path / "journal", said, lambda row: None, lambda *some: told.append(some))
+    done, totals = [one for one, _ in told], {total for _, total in told}
+    assert (
+        done == sorted(set(done))
+        and totals == {done[-1]}
+        and first.stat().st_size < done[-1] < first.stat().st_size + len(content)
+    )
+    again: list[tuple[int, int]] = []
+    taken_up.read_on([first], tmp_path / "other", taken_up.Said([], {}, {}), lambda row: None, lambda *some: again.append(some))
+    assert not again, "nothing was read before"
 
 
 def lines_read(paths: list[Path], at: Path, patch: pytest.MonkeyPatch, kill: int | None = None) -> int:

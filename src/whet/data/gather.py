@@ -69,8 +69,7 @@ def _read(
     shelving: Shelving | None = None,
 ) -> Data:
     """Fill in rows, examples and rejects of each source; return the final mapping."""
-    at = None if shelving is None else shelving.folder
-    raw = {source: _rows(source, data, work, at) for source in SOURCES}
+    raw = {source: _rows(source, data, work, shelving) for source in SOURCES}
     columns = resolve(data, needs, raw["path"], work.notices)
     asked = wanted(columns)
     redacts = asked is not None and asked.mode != "count"
@@ -144,19 +143,20 @@ def _take_rejects(rejects: Sequence[Reject], source: str, work: Gathered) -> Non
             work.dropped[reject.by] += 1
 
 
-def _rows(source: str, data: Data, work: Gathered, folder: Path | None) -> RawRows:
-    """Read the files of a source; with a folder, what was read before a kill is not read again.
+def _rows(source: str, data: Data, work: Gathered, shelving: Shelving | None) -> RawRows:
+    """Read the files of a source; with `shelving`, what was read before a kill is not read again.
 
     Where private data are to leave the rows, these are not kept as they were read.
     """
     paths = [Path(name) for name in getattr(data, source)]
     asked = wanted(data)
-    if folder is not None and paths and (asked is None or asked.mode == "count"):
+    if shelving is not None and paths and (asked is None or asked.mode == "count"):
         said = Said(work.notices, work.dates, work.files)
-        known = read_on(paths, folder / f"{source}.rows", said, lambda row: _stop_if_strict(row, data))
+        at = shelving.folder / f"{source}.rows"
+        known = read_on(paths, at, said, lambda row: _stop_if_strict(row, data), shelving.compared)
         if known is not None:
             return known
-    rows = RawRows(folder)
+    rows = RawRows(None if shelving is None else shelving.folder)
     for row in read_files(paths, work.notices, Reading(dates=work.dates)):
         _stop_if_strict(row, data)
         work.files.setdefault(row.file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TextIO
@@ -12,6 +12,8 @@ import xxhash
 from whet.data.encoding import Decoding
 
 BLOCK = 1 << 22
+Compared = Callable[[int, int], None]
+"""Who is told how many of how many bytes that were read before are compared."""
 PLAIN = 1 << 128
 """Places of a text from here on say more than a byte and a state: nobody can begin there at once."""
 
@@ -76,9 +78,10 @@ class Place:
 class Marks:
     """Notes places while files are read, and leaps to the one that was noted last by a process that was killed."""
 
-    def __init__(self, place: Place, seen: Seen) -> None:
+    def __init__(self, place: Place, seen: Seen, told: Compared = lambda done, total: None) -> None:
         """Begin at a place. Raises Stale where files before it are not what they were."""
         self.place, self._seen = place, seen
+        self._told, self._num_compared = told, 0
         self.num_rows = place.num_rows
         """Rows that have come, with those before the place; whoever takes them counts."""
         self.noted: Line | None = None
@@ -93,8 +96,9 @@ class Marks:
         self._path: Path | None = None
         self._decoding: tuple[str, ...] = ()
         self._known = len(place.done)
+        self._num_before = sum(_size(Path(name)) for name, _, _ in place.done) + (place.line.byte if place.line else 0)
         for name, digest, _ in place.done:
-            if not digest or _hash_of(Path(name)) != digest:
+            if not digest or _hash_of(Path(name), self._compared) != digest:
                 raise Stale
 
     def is_done(self, number: int, file: Path) -> dict[str, str] | None:
@@ -169,6 +173,10 @@ class Marks:
             self._hash_to(noted.byte),
         )
 
+    def _compared(self, num_bytes: int) -> None:
+        self._num_compared += num_bytes
+        self._told(self._num_compared, self._num_before)
+
     def _hash_to(self, end: int) -> str:
         """Return the hash of the file's bytes before this one."""
         assert self._path is not None, "a file is being read"
@@ -177,16 +185,26 @@ class Marks:
             while self._hashed < end and (block := file.read(min(BLOCK, end - self._hashed))):
                 self._hasher.update(block)
                 self._hashed += len(block)
+                if self.leaping:
+                    self._compared(len(block))
         return self._hasher.hexdigest() if self._hashed == end else ""
 
 
-def _hash_of(path: Path) -> str:
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _hash_of(path: Path, told: Callable[[int], None] = lambda num_bytes: None) -> str:
     """Return a hash of a file; empty where it cannot be read."""
     digest = xxhash.xxh3_128()
     try:
         with path.open("rb") as file:
             while block := file.read(BLOCK):
                 digest.update(block)
+                told(len(block))
     except OSError:
         return ""
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from whet import __version__
 from whet.data.compared import WHOLE
 from whet.data.kept import read_kept, write_kept
 from whet.data.making import Making
+from whet.data.marks import Compared
 from whet.data.minhash import Bands, bands_for
 from whet.data.raw import RawRows
 from whet.data.redact import finders_of
@@ -29,8 +30,14 @@ Told = Callable[[int, int], None]
 class Shelving:
     """The folder that stretches are made in. Those that are there already, made of the same rows in the same way, are not made again."""
 
-    def __init__(self, folder: Path, told: Told | None = None, num_workers: int | None = None) -> None:
-        self.folder, self.num_workers, self._told = folder, num_workers, told
+    def __init__(
+        self,
+        folder: Path,
+        told: Told | None = None,
+        num_workers: int | None = None,
+        compared: Compared = lambda done, total: None,
+    ) -> None:
+        self.folder, self.num_workers, self._told, self.compared = folder, num_workers, told, compared
         self.shelf = Shelf(folder)
         self.num_kept = 0
         """Rows that were there already."""

@@ -12,7 +12,7 @@ from whet import __version__
 from whet.data import raw
 from whet.data.find import find_files
 from whet.data.journal import Journal
-from whet.data.marks import Marks, Place, Stale
+from whet.data.marks import Compared, Marks, Place, Stale
 from whet.data.raw import RawRows
 from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
@@ -52,10 +52,16 @@ class Said:
         return {"notices": self.notices[self._before[0] :][size[0] : until[0]], "files": files[size[1] : until[1]]}
 
 
-def read_on(paths: Sequence[Path], at: Path, said: Said, check: Callable[[RawRow | Reject], None]) -> RawRows | None:
+def read_on(
+    paths: Sequence[Path],
+    at: Path,
+    said: Said,
+    check: Callable[[RawRow | Reject], None],
+    told: Compared = lambda done, total: None,
+) -> RawRows | None:
     """Return the rows of files, those that were read before from the file `at`; None where one is a pipe, which can be read only once.
 
-    `check` is shown each row that is read.
+    `check` is shown each row that is read; `told` hears of files that are compared with what was read of them.
     """
     noticed: list[str] = []
     files = [file for path in paths for file in find_files(path, noticed)]
@@ -65,14 +71,16 @@ def read_on(paths: Sequence[Path], at: Path, said: Said, check: Callable[[RawRow
     made_of = hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).digest()
     journal = Journal(at, made_of)
     try:
-        return _rows(paths, journal, said, check)
+        return _rows(paths, journal, said, check, told)
     except Stale:
         journal.clear(made_of)
         said.forget()
-        return _rows(paths, journal, said, check)
+        return _rows(paths, journal, said, check, told)
 
 
-def _rows(paths: Sequence[Path], journal: Journal, said: Said, check: Callable[[RawRow | Reject], None]) -> RawRows:
+def _rows(
+    paths: Sequence[Path], journal: Journal, said: Said, check: Callable[[RawRow | Reject], None], told: Compared
+) -> RawRows:
     rows, place = RawRows(journal=journal), Place()
     for record in journal.records:
         rows.restore(record)
@@ -80,7 +88,7 @@ def _rows(paths: Sequence[Path], journal: Journal, said: Said, check: Callable[[
             place.moved(record.said["place"])
             said.known[0].extend(record.said["notices"])
             said.known[1].extend(record.said["files"])
-    marks = Marks(place, said)
+    marks = Marks(place, said, told)
     written = _Written(marks, said)
     rows.beside = written.news
     num_kept, unproved = len(rows), rows.restored(place.num_rows)

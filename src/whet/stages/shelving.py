@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from whet.data.find import find_files
+from whet.data.marks import Compared
 from whet.data.shelves import KEPT, Shelving
 from whet.data.unpacked_size import unpacked_size
 from whet.errors import DataError, Interrupted, WhetError
@@ -26,6 +27,8 @@ LARGE = 64 << 20
 """Bytes of files from which on rows lie on the disk; in memory these would take some 25 times as much."""
 DISK = 11
 """Bytes on the disk for each byte of the files, as measured on rows of 100 characters (9), and some more; short rows take more."""
+LONG = 2 << 30
+"""Bytes that take so long to compare that it is told: some seconds, or a minute from a slow disk."""
 OLD = 14 * 24 * 3600
 """Seconds after which what a killed process has left is deleted."""
 
@@ -77,7 +80,11 @@ def shelved(data: Data, needs: tuple[str, ...], narrator: Narrator) -> Iterator[
             f"Rows lie on the disk while they are prepared ({folder}): about {needed / 2**30:.1f} GiB, of {free / 2**30:.1f} GiB that are free."
         )
         with narrator.bar("Rows made", 100) as bar:
-            shelving = Shelving(folder, lambda done, total: bar.advance(round(100 * done / max(1, total)), "per cent"))
+            shelving = Shelving(
+                folder,
+                lambda done, total: bar.advance(round(100 * done / max(1, total)), "per cent"),
+                compared=compared_aloud(narrator),
+            )
             try:
                 yield shelving
             except KeyboardInterrupt:
@@ -92,6 +99,22 @@ def shelved(data: Data, needs: tuple[str, ...], narrator: Narrator) -> Iterator[
         if shelving.num_kept:
             narrator.say(f"{shelving.num_kept:,} rows were made before an interruption, and were not made again.")
         _clear(folder)
+
+
+def compared_aloud(narrator: Narrator) -> Compared:
+    """Return what says, at each tenth, how much is compared of files that were read before an interruption, where these are large."""
+    said = -1
+
+    def told(done: int, total: int) -> None:
+        nonlocal said
+        tenth = 10 * done // max(1, total)
+        if total >= LONG and tenth != said:
+            said = tenth
+            narrator.say(
+                f"Comparing the files with what was read of them before an interruption: {done / 2**30:.1f} of {total / 2**30:.1f} GiB."
+            )
+
+    return told
 
 
 def _base() -> Path:
