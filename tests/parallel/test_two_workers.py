@@ -59,6 +59,15 @@ def two(work, folder):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
+def assert_same(workers, alone, rel=1e-5):
+    """Each worker has what `learnt` gave of one process, and both have the same to the bit, but for how their shares add up."""
+    first, second = workers
+    for ours, theirs in zip(first[0], alone[0], strict=True):
+        assert ours == pytest.approx(theirs, rel=rel)
+    assert first[1:3] == [pytest.approx(alone[1], rel=rel), pytest.approx(alone[2], rel=rel)]
+    assert first[:2] == second[:2], "the workers do not agree"
+
+
 @pytest.mark.parametrize(
     ("name", "architecture", "way"),
     [
@@ -78,12 +87,7 @@ def test_two_workers_have_the_loss_of_one_process(name, architecture, way, build
             shard(policy)
         return learnt(objective, policy, examples)
 
-    first, second = two(work, tmp_path)
-    for ours, theirs in zip(first[0], alone[0], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5)
-    assert first[:2] == second[:2], "the workers do not agree"
-    assert first[1] == pytest.approx(alone[1], rel=1e-5)
-    assert first[2] == pytest.approx(alone[2], rel=1e-5)
+    assert_same(two(work, tmp_path), alone)
     norms = [step[1] for step in alone[0]]
     assert len(norms) == STEPS and min(norms) > 0.1, "nothing was learnt"
 
@@ -107,13 +111,9 @@ def test_two_workers_that_keep_states_of_frozen_blocks_have_the_loss_of_one_proc
         found = learnt(objective, policy, examples)
         return [*found, policy.frozen.asked, policy.frozen.computed]
 
-    first, second = two(work, tmp_path)
-    for ours, theirs in zip(first[0], alone[0], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5)
-    assert first[:2] == second[:2], "the workers do not agree"
-    assert first[1] == pytest.approx(alone[1], rel=1e-5)
-    assert first[2] == pytest.approx(alone[2], rel=1e-5)
-    for one in (first, second):
+    workers = two(work, tmp_path)
+    assert_same(workers, alone)
+    for one in workers:
         assert one[3] > one[4] > 0, "no row came back, or none was ever computed"
 
 
