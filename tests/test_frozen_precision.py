@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,16 +17,19 @@ from whet.engine.int8_products import Int8, why_not
 from whet.engine.machine import computing
 from whet.errors import RecipeError
 from whet.models.shapes import shape_of
-from whet.recipe_file import build_recipe
+from whet.recipe_file import build_recipe, load_recipe
 from whet.run import Run
 from whet.stages import fitting, frozen_products
 from whet.stages.advice import _to_fit
 from whet.stages.estimate import job_load
 from whet.stages.fitting import choose, decided
-from whet.stages.job import build_job
+from whet.stages.job import Kept, build_job
+from whet.stages.phase import Flag
 from whet.stages.prepare import prepare_data
+from whet.stages.search import result_of, search
 from whet.stages.show import show_machine
 from whet.stages.train import resume, train
+from whet.stages.trials import run_trial
 from whet.testing.tiny import ANSWERS, tiny_texts
 
 there = pytest.mark.skipif(why_not() is not None, reason=f"no products in int8 here: {why_not()}")
@@ -224,3 +228,35 @@ def shape_of_tiny(recipe):
     one = recipe(frozen_precision="same")
     job = build_job(one, prepare_data(one, None), None)
     return shape_of(job.policy), job_load(job)
+
+
+SEARCHED = {
+    "rates": {"train.learning_rate": {"low": 1e-4, "high": 3e-2, "log": True}},
+    "itself": {"train.frozen_precision": ["same", "int8"]},
+}
+
+
+@there
+@pytest.mark.parametrize("space", SEARCHED)
+def test_a_search_tries_in_int8_what_it_then_trains_in_int8(space, recipe, tmp_path):
+    one = recipe("bert", objective="classify", max_steps=4, validate_every=2, learning_rate=1e-3, refit=False)
+    values = one.model_dump(mode="json", exclude_none=True)
+    values["search"] = {"trials": 3, "sampler": "random" if space == "rates" else "grid", "space": SEARCHED[space]}
+    result = result_of(run := search(build_recipe(values, "here"), out=tmp_path / "found"))
+    trials = result["trials"]
+    assert [trial["error"] for trial in trials] == [None] * 3 and len({trial["value"] for trial in trials}) == 2 + (
+        space == "rates"
+    )
+    best = load_recipe(run.path / "best.yaml")
+    # the whole training of the same setting has the same validation loss as its trial, to the bit
+    assert Run(Path(result["child"])).manifest["phases"]["fit"]["best_loss"] == result["best"]["value"]
+    if space == "rates":
+        assert best.train.frozen_precision == "int8"
+        return
+    for trial in trials:  # each is what it would be by itself, whatever was tried before it
+        alone = recipe("bert", objective="classify", max_steps=4, validate_every=2, learning_rate=1e-3, **under(trial["setting"]))
+        assert run_trial(alone, prepare_data(alone, None), "loss", Kept(), None, Flag(), lambda *_: False).value == trial["value"]
+
+
+def under(setting):
+    return {key.removeprefix("train."): value for key, value in setting.items()}

@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from whet import plugins
 from whet.engine.fit import Training, fit, validate
+from whet.engine.int8_products import Int8, why_not
 from whet.engine.parallel import shares
 from whet.engine.shards import shard
 from whet.engine.state_store import StateStore
@@ -23,9 +24,9 @@ from whet.types import Cursor, Row
 STEPS = 4
 
 
-def learnt(objective, policy, examples):
+def learnt(objective, policy, examples, precision="fp32"):
     """Loss and gradient norm of each step, the validation loss after them, and the sum of all weights' magnitudes."""
-    plan = tiny_plan(policy, num_steps=STEPS, batch_size=5, max_tokens=40)
+    plan = tiny_plan(policy, num_steps=STEPS, batch_size=5, max_tokens=40, precision=precision)
     units = objective.units(examples, policy, plan.max_length)
     training = Training.begin(policy, objective, plan)
     rows = objective.steps(units, policy, plan, Cursor(), training.objective_state)
@@ -115,6 +116,28 @@ def test_two_workers_that_keep_states_of_frozen_blocks_have_the_loss_of_one_proc
     assert_same(workers, alone)
     for one in workers:
         assert one[3] > one[4] > 0, "no row came back, or none was ever computed"
+
+
+@pytest.mark.skipif(why_not() is not None, reason=f"no products in int8 here: {why_not()}")
+@pytest.mark.parametrize(("name", "architecture"), [("sft", "llama"), ("classify", "bert")])
+def test_two_workers_with_frozen_weights_in_int8_have_the_loss_of_one_process(name, architecture, builder, examples, tmp_path):
+    objective = plugins.build("objectives", name, {})
+
+    def work(int8=True):
+        policy = builder(architecture)()
+        objective.prepare(policy, examples)
+        plugins.build("techniques", "lora", {"rank": 2}).attach(policy, 0)
+        policy.fusion.multiply(int8=int8)
+        found = learnt(objective, policy, examples, precision="bf16")
+        return [*found, sum(type(stack.product) is Int8 for stack in policy.fusion.form.projections.stacks.values())]
+
+    alone, plain = work(), work(int8=False)
+    workers = two(work, tmp_path)
+    assert_same(workers, alone, rel=2**-7)  # gradients are rounded to bf16 as often as there are micro-batches
+    for one in workers:
+        assert one[0][0][0] == pytest.approx(alone[0][0][0], rel=1e-6)  # a row's product depends on nothing but the row
+        assert one[3] == alone[3] > 0
+    assert plain[3] == 0 and plain[0][0] != alone[0][0]
 
 
 def test_units_are_shared_out_whole_and_evenly():
