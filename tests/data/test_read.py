@@ -142,6 +142,30 @@ def test_json_arrays_longer_than_a_chunk_keep_line_numbers(tmp_path):
     assert [(row.line, row.fields) for row in found] == [(i + 2, one) for i, one in enumerate(objects)]
 
 
+def test_the_rows_of_what_an_api_answers_are_the_only_list_in_it(tmp_path):
+    notices = []
+    found = read(
+        write(
+            tmp_path,
+            "a.json",
+            '{"status": "ok", "data": {"page": {"n": 1},\n"items": [{"body": "a", "kind": "x"},\n{"body": "b", "kind": "y"}]}}',
+        ),
+        notices,
+    )
+    assert [(row.line, dict(row.fields)) for row in found] == [(2, {"body": "a", "kind": "x"}), (3, {"body": "b", "kind": "y"})]
+    assert any("the rows are the list at data.items" in notice for notice in notices)
+
+
+@pytest.mark.parametrize("value", [
+    {"text": "a row", "about": {"marks": [{"from": 1}]}},
+    {"body": "two lists", "one": {"a": [{"b": 1}]}, "two": {"a": [{"b": 1}]}},
+    {"body": "no list of objects", "about": {"tags": ["a", "b"]}},
+])  # fmt: skip
+def test_an_object_with_no_certain_list_in_it_is_a_row(tmp_path, value):
+    (row,) = read(write(tmp_path, "a.json", json.dumps(value)))
+    assert dict(row.fields) == value
+
+
 def test_json_objects_of_splits_of_columns_and_of_classes(tmp_path):
     splits = read(write(tmp_path, "splits.json", '{"train": [["hi", "greet"],\n["bye", "leave"]],\n"oos": [["x", "none"]]}'))
     assert [(row.line, dict(row.fields)) for row in splits] == [

@@ -510,6 +510,17 @@ def test_an_address_becomes_a_recipe(site, tmp_path):
     assert "name: web" in path.read_text() and seen.columns["text"] == "text"
 
 
+def test_records_below_the_top_of_an_answer_are_found_for_the_recipe(site, tmp_path):
+    site.pages = {
+        "/v1/rows": Reply(
+            json.dumps({"meta": {"total": 2}, "data": {"items": RECORDS}}), headers=(("Content-Type", "application/json"),)
+        )
+    }
+    path, seen = new([f"{site.url}/v1/rows"], out=tmp_path / "api.yaml")
+    assert "records: data.items" in path.read_text() and seen.num_rows == len(RECORDS)
+    assert any("no further page" in one and "data.sources.paging" in one for one in seen.reasons)
+
+
 def test_a_database_becomes_a_recipe(tmp_path):
     import sqlite3
 

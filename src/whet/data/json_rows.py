@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TextIO
 
@@ -56,6 +56,11 @@ def json_document(opened: Opened, newline: str, name: str, notices: list[str]) -
             cursor = JsonStream(stream, newline)
             if first is None or (not several and _holds_rows(first)):
                 yield from _lists(cursor, name, notices)
+            elif not several and (path := _path_to_rows(first)) is not None:
+                notices.append(f"{name}: the rows are the list at {'.'.join(path)}; what stands beside it was left out.")
+                _descend(cursor, path)
+                for value, line in _elements(cursor):
+                    yield from rows_of(value, name, line)
             else:
                 yield from _objects(cursor, name, notices, first if not several else None)
     except TooDeep:
@@ -63,6 +68,39 @@ def json_document(opened: Opened, newline: str, name: str, notices: list[str]) -
     except BrokenJson as error:
         raise DataError(f"{name}:{error.line}: not valid JSON: {error.what}. Nothing after this line can be trusted; mend it, "
                         "or fetch the file again if it was cut short.") from None  # fmt: skip
+
+
+def only_list(value: object) -> tuple[str, ...] | None:
+    """Return the path to the only list of objects within objects, at most five names long; None where there is none, or several."""
+    found = list(_lists_of_objects(value, ()))
+    return found[0] if len(found) == 1 else None
+
+
+def _lists_of_objects(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, dict) and len(path) < 5:
+        for key, inner in value.items():
+            if isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner):
+                yield *path, key
+            else:
+                yield from _lists_of_objects(inner, (*path, key))
+
+
+def _path_to_rows(value: object) -> tuple[str, ...] | None:
+    """Return where the rows are in what an API answers, such as {"data": {"items": [row, ...]}}; None where the value is a row itself."""
+    if not isinstance(value, dict) or ROW_KEYS & set(value) or _columns(value) is not None:
+        return None
+    return only_list(value)
+
+
+def _descend(cursor: JsonStream, path: Sequence[str]) -> None:
+    """Pass what stands before the value at a path of names, which is there."""
+    for wanted in path:
+        cursor.take("{")
+        while cursor.value()[0] != wanted:
+            cursor.take(":")
+            cursor.value()
+            cursor.take(",")
+        cursor.take(":")
 
 
 def rows_of(value: object, name: str, line: int) -> Iterator[RawRow | Reject]:

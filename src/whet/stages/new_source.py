@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -19,6 +20,7 @@ from whet.collect.breakable import breakable
 from whet.collect.fetch import Patience, Reach, patiently, shown
 from whet.collect.postgresql import connected, is_postgresql, largest_table
 from whet.collect.visits import Visits, hosts_of
+from whet.data.json_rows import only_list
 from whet.data.notices import counted
 from whet.data.rows import RawRow, Reject
 from whet.display import brief, listed
@@ -55,11 +57,11 @@ def is_database(name: object) -> bool:
 def source_of(name: str, said: list[str]) -> dict[str, Any]:
     """Return the settings of the source that reads this, its name among them. Raises DataError where it cannot be told.
 
-    Which table of a database was chosen is added to `said`.
+    What was chosen, such as the table of a database, is added to `said`.
     """
     if is_postgresql(name):
         return _of_postgresql(name, said)
-    return _of_address(name) if is_address(name) else _of_database(Path(name), said)
+    return _of_address(name, said) if is_address(name) else _of_database(Path(name), said)
 
 
 def first_rows(settings: Mapping[str, Any]) -> Iterator[RawRow | Reject]:
@@ -96,7 +98,7 @@ def export_of(rows: Sequence[RawRow | Reject]) -> str | None:
     return next((name for name, source in exports().items() if 2 * sum(map(source.recognises, records)) > len(records)), None)
 
 
-def _of_address(url: str) -> dict[str, Any]:
+def _of_address(url: str, said: list[str]) -> dict[str, Any]:
     try:
         reach = Reach(hosts_of([url]), private=_is_local(url))
     except ValueError as error:
@@ -113,12 +115,25 @@ def _of_address(url: str) -> dict[str, Any]:
     head = answer.body[:2000].lstrip()
     if kind.endswith("json") or head[:1] in {b"{", b"["}:
         linked = {"paging": "link"} if 'rel="next"' in answer.headers.get("link", "") else {}
-        return {"name": "json_api", "url": url, **linked, **local}
+        if not linked:
+            said.append(
+                "One answer is read, and no further page. Where the API has more, say how it goes on in data.sources.paging."
+            )
+        return {"name": "json_api", "url": url, **_records(answer.body), **linked, **local}
     if b"<urlset" in head or b"<sitemapindex" in head or urlsplit(url).path.endswith(".xml.gz"):
         return {"name": "web", "sitemaps": url, **local}
     if kind in {"text/html", "application/xhtml+xml", "text/plain", ""}:
         return {"name": "web", "urls": url, **local}
     raise DataError(f"{shown(url)}: is {kind[:80]}, which is read as a file. Download it, and name the file: whet new FILE")
+
+
+def _records(body: bytes) -> dict[str, str]:
+    """Return where the records of an answer are, if that has to be said: below its top."""
+    try:
+        path = only_list(json.loads(body))
+    except (ValueError, RecursionError):
+        return {}  # reading it says what is wrong
+    return {"records": ".".join(path)} if path is not None and len(path) > 1 and not any("." in name for name in path) else {}
 
 
 def _answered(visits: Visits, url: str) -> Any:
