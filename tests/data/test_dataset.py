@@ -244,3 +244,14 @@ def test_the_hash_depends_on_contents_and_division_only(tmp_path):
     assert found.hash == moved.hash
     changed: Dataset = replace(found, train=found.train[1:], test=(*found.test, found.train[0]))
     assert changed.hash != found.hash
+
+
+def test_a_path_to_what_stands_within_a_column_is_told_to_be_none(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "".join(json.dumps({"fields": {"body": f"text {number}"}, "kind": "ab"[number % 2]}) + "\n" for number in range(20))
+    )
+    with pytest.raises(
+        DataError, match=r"no column 'fields\.body'.* within 'fields' is no column: write it at the top of each row"
+    ):
+        prepare(Data(path=(str(path),), text="fields.body", label="kind"), CLASSIFY, None)

@@ -75,8 +75,12 @@ def check_columns(named: Mapping[str, str], rows: Read) -> None:
     for file, columns in _columns_of(rows).items():
         for key, name in named.items():
             if name not in columns:
-                near = _nearest(name, list(columns))
+                near, outer = _nearest(name, list(columns)), name.partition(".")[0]
                 hint = f" Did you mean '{near}'?" if near else ""
+                if outer in columns and outer != name:
+                    hint = (
+                        f" What stands within '{brief(outer)}' is no column: write it at the top of each row, beside the others."
+                    )
                 raise DataError(
                     f"{file}: there is no column '{brief(name)}', which data.{key} names.{hint} Columns found: {listed(columns)}."
                 )
