@@ -15,7 +15,9 @@ from whet.engine import machine
 from whet.engine.cut import pack
 from whet.engine.int8_products import Int8, why_not
 from whet.engine.machine import computing
+from whet.engine.products import Packed, can_pack
 from whet.errors import RecipeError
+from whet.models.memory import activation_bytes
 from whet.models.shapes import shape_of
 from whet.recipe_file import build_recipe, load_recipe
 from whet.run import Run
@@ -204,6 +206,21 @@ def test_an_encoder_of_which_all_is_frozen_is_in_int8_from_the_first_pass(recipe
     with torch.no_grad(), computing("bf16", job.policy.device):
         job.policy.fusion.states(job.policy.network, batch)
     assert made
+
+
+@there
+@pytest.mark.skipif(not can_pack(), reason="this torch does not lay matrices out")
+@pytest.mark.parametrize(("precision", "kind", "each"), [("same", Packed, 4), ("int8", Int8, 2)])
+def test_what_a_head_alone_lays_out_of_a_frozen_body_is_in_the_estimate(precision, kind, each, recipe, tmp_path, monkeypatch):
+    made, original = [], kind.__init__
+    monkeypatch.setattr(kind, "__init__", lambda self, matrix: made.append(matrix.numel()) or original(self, matrix))
+    one = recipe("bert", objective="classify", technique="head", frozen_precision=precision, refit=False)
+    job = build_job(one, prepare_data(one, None), None)
+    load, shape = job_load(job), shape_of(job.policy)
+    assert load.fused and load.deep == 0
+    train(one, out=tmp_path / "run")
+    counted = activation_bytes(shape, load) - activation_bytes(shape, replace(load, fused=False))
+    assert counted == each * sum(made) > 0
 
 
 def test_devices_do_not_share_a_model_whose_products_are_in_int8(recipe, monkeypatch):

@@ -182,6 +182,10 @@ def test_what_the_fused_steps_hold_of_weights_and_of_activations():
     # int8 saves nothing where all learns, as in the plan's row of technique full, nor where a GPU or transformers' modules compute
     for other in (fused, replace(frozen, accelerator=True), replace(frozen, fused=False)):
         assert activation_bytes(SHAPE, replace(other, int8=True)) == activation_bytes(SHAPE, other)
+    # where only a head learns the fused steps lay weights out all the same; transformers' modules keep no copies then
+    head = replace(frozen, deep=0.0)
+    assert activation_bytes(SHAPE, head) - activation_bytes(SHAPE, replace(head, fused=False)) == 4 * linear
+    assert activation_bytes(SHAPE, head) - activation_bytes(SHAPE, replace(head, int8=True)) == 2 * linear
     # on a GPU the activation is kept: 2 bytes x 16 wide x 2 layers x 50 tokens
     assert activation_bytes(SHAPE, replace(fused, accelerator=True)) - activation_bytes(SHAPE, fused) == 3200
 
