@@ -160,6 +160,36 @@ REFUSED = {
 }
 
 
+VALUES_LEARN = '''"""Of each block the values' weight learns, which is one product with those of queries and keys."""
+from whet.plugins import plugin
+from whet.techniques import full
+
+
+@plugin
+class Values(full.Full):
+    """One weight of each block."""
+
+    def attach(self, policy, seed):
+        policy.network.requires_grad_(False)
+        for name, weight in policy.network.named_parameters():
+            weight.requires_grad_(name.endswith("value.weight"))
+        policy.heads.requires_grad_(True)
+'''
+
+
+@there
+def test_a_product_of_which_a_part_learns_is_refused_and_not_silently_left_as_it_is(recipe, tmp_path):
+    (tmp_path / "values.py").write_text(VALUES_LEARN)
+    one = recipe("bert", objective="classify", technique="./values.py")
+    with pytest.raises(
+        RecipeError, match=r"one product with frozen ones \(2 of 8 products\).*Set train.frozen_precision to same\.$"
+    ):
+        train(one, folder=tmp_path, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    again = recipe("bert", objective="classify", technique="./values.py", frozen_precision="same")
+    assert losses(train(again, folder=tmp_path, out=tmp_path / "run"))
+
+
 @there
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_is_refused_before_anything_is_written(case, recipe, tmp_path):

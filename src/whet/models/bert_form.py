@@ -39,8 +39,8 @@ class Layer:
     norms: tuple[nn.LayerNorm, nn.LayerNorm]
 
     @property
-    def matrices(self) -> tuple[nn.Module, ...]:
-        return (*self.heads, self.attended, self.inner, self.outer)
+    def groups(self) -> tuple[tuple[nn.Module, ...], ...]:
+        return self.heads, (self.attended,), (self.inner,), (self.outer,)
 
 
 class BertForm:

@@ -8,6 +8,7 @@ Shapes: T tokens, D width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -36,8 +37,8 @@ class Layer(Protocol):
     """The modules of one layer."""
 
     @property
-    def matrices(self) -> tuple[nn.Module, ...]:
-        """Those that are products."""
+    def groups(self) -> tuple[tuple[nn.Module, ...], ...]:
+        """Those that are products, together where they read the same input and are one product."""
         ...
 
 
@@ -192,5 +193,5 @@ def _apart(theirs: Tensor | None, ours: Tensor | None, whole: float) -> float:
 def _few_weights(body: nn.Module, first: Layer) -> Iterator[Tensor]:
     """Yield weights whose gradients pass through everything and take little memory: all vectors, and the first layer's matrices."""
     yield from (weight for weight in body.parameters() if weight.ndim == 1)
-    for module in first.matrices:
+    for module in itertools.chain(*first.groups):
         yield from (weight for weight in module.parameters() if weight.ndim == 2)

@@ -51,8 +51,8 @@ class Layer:
     norms: tuple[nn.Module, nn.Module]
 
     @property
-    def matrices(self) -> tuple[nn.Module, ...]:
-        return (*self.projections, self.output, self.gate, self.up, self.down)
+    def groups(self) -> tuple[tuple[nn.Module, ...], ...]:
+        return self.projections, (self.output,), (self.gate, self.up), (self.down,)
 
 
 class LlamaForm:

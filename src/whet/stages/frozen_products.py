@@ -46,10 +46,17 @@ def _obstacle(recipe: Recipe, policy: Policy, objective: Objective, precision: s
     layers = policy.fusion.form.layers(body)
     if layers is None:
         return f"technique '{name}' changes the network's modules, which then compute by themselves"
-    parts = [part_of(matrix) for layer in layers for matrix in layer.matrices]
+    groups = [[part_of(matrix) for matrix in group] for layer in layers for group in layer.groups]
+    parts = [part for group in groups for part in group]
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return f"with technique '{name}' as it is set, {len(parts) - len(known)} of {len(parts)} layers compute by themselves"
     if all(part.weight.requires_grad for part in known):
         return f"technique '{name}' leaves no weights frozen, as lora would"
+    mixed = sum(len({part.weight.requires_grad for part in group if part is not None}) > 1 for group in groups)
+    if mixed:
+        return (
+            f"technique '{name}' lets some weights learn that are one product with frozen ones ({mixed} of {len(groups)} products), "
+            "and such a product is not rounded. Let layers that read the same input learn together, or none of them"
+        )
     return ""
