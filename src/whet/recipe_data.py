@@ -137,6 +137,11 @@ class Redact(Section):
     """File with a secret for replace and hash: the same secret gives the same stand-ins for other data too. None: made of the rows, and
     stored nowhere."""
 
+    @property
+    def changes(self) -> bool:
+        """Whether texts are changed, and not only told of."""
+        return self.mode != "count"
+
 
 class Data(Section):
     """Where rows come from and which columns mean what. A column that is not named is guessed, and the guess is shown."""

@@ -77,7 +77,7 @@ def build_cleaners(
     asked = wanted(columns)
     redactor = (
         None
-        if asked is None or asked.mode == "count"
+        if asked is None or not asked.changes
         else build_redactor(asked, secret_key(asked, rows, folder) if key is None else key)
     )
     if columns.clean == "auto":

@@ -19,7 +19,7 @@ from whet.data.notices import counted
 from whet.data.placing import by_own_part, timed
 from whet.data.raw import RawRows
 from whet.data.read import read_files
-from whet.data.redact import Privacy, build_privacy, secret_key, wanted
+from whet.data.redact import Privacy, secret_key, wanted
 from whet.data.rows import RawRow, Reject
 from whet.data.screen import drop, settle_conflicts, tell_hidden
 from whet.data.shelves import Shelving
@@ -72,9 +72,8 @@ def _read(
     raw = {source: _rows(source, data, work, shelving) for source in SOURCES}
     columns = resolve(data, needs, raw["path"], work.notices)
     asked = wanted(columns)
-    redacts = asked is not None and asked.mode != "count"
-    key = secret_key(asked, chain.from_iterable(raw.values()), folder) if asked is not None and redacts else b""
-    privacy = build_privacy(columns, None)
+    key = secret_key(asked, chain.from_iterable(raw.values()), folder) if asked is not None and asked.changes else b""
+    privacy = None if asked is None else Privacy(asked)
     making = Making(columns, needs, folder, key)
     for source, rows in raw.items():
         check_columns(required(columns), rows)
@@ -150,7 +149,7 @@ def _rows(source: str, data: Data, work: Gathered, shelving: Shelving | None) ->
     """
     paths = [Path(name) for name in getattr(data, source)]
     asked = wanted(data)
-    if shelving is not None and paths and (asked is None or asked.mode == "count"):
+    if shelving is not None and paths and (asked is None or not asked.changes):
         said = Said(work.notices, work.dates, work.files)
         at = shelving.folder / f"{source}.rows"
         known = read_on(paths, at, said, lambda row: _stop_if_strict(row, data), shelving.compared)

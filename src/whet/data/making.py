@@ -51,7 +51,7 @@ class Maker:
         self._making = making
         self._cleaners = build_cleaners(making.columns, making.folder, key=making.key)
         asked = wanted(making.columns)
-        self._changes = asked is not None and asked.mode != "count"
+        self._changes = asked is not None and asked.changes
         self._redactor = self._cleaners.redactor or (None if asked is None else build_redactor(asked, b""))
 
     def __call__(self, rows: Sequence[RawRow | Reject], judged: bool, first: int = 0) -> Made:

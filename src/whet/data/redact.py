@@ -35,10 +35,11 @@ class Private:
 
 
 class Privacy:
-    """Looks at rows one by one, counts what is private in them, and takes it out where it is asked to."""
+    """Counts rows with private data, and takes it out of those that it looks at where it is asked to."""
 
-    def __init__(self, redactor: Redactor, mode: str) -> None:
-        self._redactor, self._mode = redactor, mode
+    def __init__(self, asked: Redact, redactor: Redactor | None = None) -> None:
+        """Begin with none; without a redactor, rows that another has looked at are noted."""
+        self._asked, self._redactor = asked, redactor
         self._rows: Counter[str] = Counter()
         self._found: Counter[str] = Counter()
         self._places: dict[str, list[str]] = {}
@@ -46,7 +47,8 @@ class Privacy:
 
     def look(self, example: Example) -> Example:
         """Return the row as it goes on, and remember what was found in it."""
-        redacted, kinds = redact_row(example, self._redactor, changes=self._mode != "count")
+        assert self._redactor is not None, "who looks has what finds"
+        redacted, kinds = redact_row(example, self._redactor, changes=self._asked.changes)
         self.note(redacted, kinds)
         return redacted
 
@@ -74,15 +76,15 @@ class Privacy:
             return []
         kinds = ", ".join(f"{one.rows:,} {plural(one.kind, one.rows)}" for one in self.report())
         held = f"{counted(self._num_rows, 'row')} {'hold' if self._num_rows != 1 else 'holds'} private data ({kinds})"
-        if self._mode == "count":
+        if not self._asked.changes:
             return [f"{held}; nothing was changed. Mask it with: --set data.redact=true"]
-        return [f"{held}; {'masked' if self._mode == 'mask' else 'replaced'} before anything was learnt (data.redact)."]
+        return [f"{held}; {'masked' if self._asked.mode == 'mask' else 'replaced'} before anything was learnt (data.redact)."]
 
 
 def build_privacy(data: Data, redactor: Redactor | None) -> Privacy | None:
     """Return what looks at the rows of this section; `redactor` is what takes private data out, none where it is only counted."""
     asked = wanted(data)
-    return None if asked is None else Privacy(redactor or build_redactor(asked, b""), asked.mode)
+    return None if asked is None else Privacy(asked, redactor or build_redactor(asked, b""))
 
 
 def wanted(data: Data) -> Redact | None:
