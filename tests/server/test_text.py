@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whet.server.text import BROKEN, TextStream
+from whet.server.text import BROKEN, WINDOW, TextStream
 
 LETTERS = "ab \n"
 
@@ -25,7 +26,7 @@ def shown(stream, ids):
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(text=st.text(alphabet=LETTERS + "é€😀", max_size=30), strip=st.booleans())
+@given(text=st.text(alphabet=LETTERS + "é€😀", max_size=60), strip=st.booleans())
 def test_pieces_are_the_text(text, strip):
     stream = TextStream(by_bytes, strip=strip)
     pieces = shown(stream, list(text.encode()))
@@ -69,3 +70,35 @@ def test_spaces_at_the_end_are_held_where_the_text_is_stripped():
     stream = TextStream(by_bytes, strip=True)
     assert [stream.feed(byte) for byte in b" a b "] == ["", "a", "", " b", ""]
     assert stream.close() == ""
+
+
+def test_each_token_is_decoded_with_a_few_others_however_long_the_answer_is():
+    decoded = []
+
+    def counting(ids):
+        decoded.append(len(ids))
+        return by_bytes(ids)
+
+    text = "a€ word, 😀. " * 400
+    pieces = shown(TextStream(counting), list(text.encode()))
+    assert "".join(pieces) == text
+    assert max(decoded) <= WINDOW and sum(decoded) <= 2 * WINDOW * len(text.encode())
+
+
+def by_words(ids):
+    """Words as WordPiece's: a space before each but the first, and none before a full stop."""
+    return " ".join("." if one == 0 else f"w{one}" for one in ids).replace(" .", ".")
+
+
+def in_reverse(ids):
+    """What no tokenizer does: the text of a token hangs on all behind it."""
+    return f"{len(ids)} " + "x" * len(ids)
+
+
+@pytest.mark.parametrize("decode", [by_words, in_reverse])
+def test_where_tokens_change_what_was_before_them_the_text_is_that_of_all(decode):
+    ids = [place % 5 for place in range(1, 500)]
+    stream = TextStream(decode)
+    for token in ids:
+        stream.feed(token)
+    assert stream.close() is not None and stream._raw == decode(ids)

@@ -6,6 +6,10 @@ from collections.abc import Callable, Sequence
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer gives for the first bytes of a character whose others are still to come."""
+CONTEXT, WINDOW = 8, 64
+"""Tokens at least that the text of a token may hang on, and tokens that are decoded again at most."""
+LONGEST_CHARACTER = 4
+"""Bytes, each of which may be a token."""
 
 
 class TextStream:
@@ -13,6 +17,9 @@ class TextStream:
 
     Held back is what may still change or fall away: a character that is not whole, the beginning of a stop string, and spaces at
     the end where the text is stripped.
+
+    A token changes the text of the few before it at most, so that only the last ones are decoded again: what a token takes does not grow
+    with the answer. Where a tokenizer is found to decode otherwise, more are.
     """
 
     def __init__(self, decode: Callable[[list[int]], str], stops: Sequence[str] = (), strip: bool = False) -> None:
@@ -20,6 +27,12 @@ class TextStream:
         self._stops = stops
         self._strip = strip
         self._ids: list[int] = []
+        """The last tokens."""
+        self._done = ""
+        """The text of those before them, and of the first of them as far as `_overlap` goes."""
+        self._overlap = 0
+        """Characters of the text of `_ids` that `_done` holds."""
+        self._most = WINDOW
         self._raw = ""
         self._end: int | None = None
         self.text = ""
@@ -34,7 +47,10 @@ class TextStream:
         """Take one more token; returns what can be shown now."""
         assert not self.stopped, "the text has ended"
         self._ids.append(token)
-        self._raw = self._decode(self._ids)
+        decoded = self._decode(self._ids)
+        self._raw = self._done + decoded[self._overlap :]
+        if len(self._ids) >= self._most:
+            self._forget(decoded)
         found = [place for stop in self._stops if (place := self._raw.find(stop)) >= 0]
         if found:
             self._end = min(found)
@@ -45,6 +61,18 @@ class TextStream:
     def close(self) -> str:
         """Return what is left when no more tokens come."""
         return self._show(self._raw[: self._end], last=True)
+
+    def _forget(self, decoded: str) -> None:
+        """Let all but the last tokens go, where these alone go on as they do behind the others; `decoded` is the text of all."""
+        for size in range(CONTEXT, CONTEXT + LONGEST_CHARACTER):  # one of these ends where a character does
+            kept = self._ids[-2 * CONTEXT :]
+            before, context = self._decode(self._ids[: len(self._ids) - size]), self._decode(kept[:-size])
+            alone = self._decode(kept)
+            if decoded.startswith(before) and alone.startswith(context) and before + alone[len(context) :] == decoded:
+                self._done += before[self._overlap :]
+                self._ids, self._overlap, self._most = kept, len(context), WINDOW
+                return
+        self._most = 2 * len(self._ids)
 
     def _begun(self, text: str) -> int:
         """Return how many characters at the end may be the beginning of a stop string."""
