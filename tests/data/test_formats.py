@@ -362,6 +362,19 @@ def test_a_moment_that_no_calendar_has_is_an_empty_field(tmp_path, kind, had):
     assert [row.fields["when"] is not None for row in rows_of(tmp_path / "rows.parquet")] == [had, had, True]
 
 
+def test_a_moment_that_no_calendar_has_is_empty_within_lists_and_objects_too(tmp_path):
+    moments = [2**62, 0, None]
+    kinds = {"turns": pl.List(pl.Struct({"at": pl.Datetime("us"), "role": pl.String})), "pair": pl.Array(pl.Date, 2)}
+    numbers = {"turns": pl.List(pl.Struct({"at": pl.Int64, "role": pl.String})), "pair": pl.Array(pl.Int32, 2)}
+    columns = {"turns": [[{"at": one, "role": "a"} for one in moments], None, [None]], "pair": [[2**31 - 1, 0], [1, None], None]}
+    path = tmp_path / "rows.parquet"
+    pl.DataFrame({"text": ["a", "b", "c"], **columns}, schema_overrides=numbers).cast(kinds).write_parquet(path)
+    first, second, third = (row.fields for row in rows_of(path))
+    assert [turn["at"] for turn in first["turns"]] == [None, "1970-01-01T00:00:00", None] and first["turns"][0]["role"] == "a"
+    assert first["pair"] == [None, "1970-01-01"] and second["pair"] == ["1970-01-02", None]
+    assert second["turns"] is None and third["turns"] == [None] and third["pair"] is None
+
+
 def test_a_row_of_a_file_of_columns_that_is_too_deep_is_rejected(tmp_path):
     value: object = "text"
     for _ in range(DEEPEST + 1):

@@ -19,7 +19,7 @@ from polars import selectors
 from whet.data.columnar_worker import LENGTH
 from whet.data.rows import RawRow, Reject
 from whet.data.unpack import Piece
-from whet.data.values import row_of
+from whet.data.values import DEEPEST, row_of
 from whet.errors import DataError
 
 SLICE = 4096  # rows held at once
@@ -65,19 +65,32 @@ def _slice(asked: dict[str, object], name: str, kind: str) -> pl.DataFrame:
     except (_Broken, pl.exceptions.PolarsError) as error:
         reason = str(error) if isinstance(error, _Broken) else type(error).__name__
         raise DataError(f"{name}: not a readable {kind} file ({reason}). Write it again, or export it as CSV.") from None
-    moments = [
-        _sayable(column, kind) for column, kind in some.schema.items() if isinstance(kind, pl.Date | pl.Datetime | pl.Duration)
-    ]
+    moments = [expression for column, kind in some.schema.items() if (expression := _sayable(pl.col(column), kind)) is not None]
     return some.with_columns(pl.when(FLOATS.is_finite()).then(FLOATS), *moments)
 
 
-def _sayable(column: str, kind: pl.DataType) -> pl.Expr:
-    """Return a column of moments without those beyond the years 1 to 9999, such as a database's infinity, which Python has not."""
+def _sayable(values: pl.Expr, kind: object, depth: int = 0) -> pl.Expr | None:
+    """Return values without moments beyond the years 1 to 9999, such as a database's infinity, which Python has not.
+
+    None where no such moment can be.
+    """
+    if depth > DEEPEST:
+        return None  # the row is rejected
+    if isinstance(kind, pl.List | pl.Array):
+        inner = _sayable(pl.element(), kind.inner, depth + 1)
+        lists = values.arr.to_list() if isinstance(kind, pl.Array) else values
+        return None if inner is None else lists.list.eval(inner)
+    if isinstance(kind, pl.Struct):
+        found = {field.name: _sayable(values.struct.field(field.name), field.dtype, depth + 1) for field in kind.fields}
+        changed = [expression.alias(name) for name, expression in found.items() if expression is not None]
+        return pl.when(values.is_not_null()).then(values.struct.with_fields(*changed)) if changed else None
+    if not isinstance(kind, pl.Date | pl.Datetime | pl.Duration):
+        return None
     unit = PER_DAY[getattr(kind, "time_unit", "d")]
-    first, last = (-LONGEST, LONGEST) if isinstance(kind, pl.Duration) else DAYS
     if unit == PER_DAY["ns"]:
-        return pl.col(column)  # 292 years at most
-    return pl.when(pl.col(column).to_physical().is_between(first * unit, last * unit)).then(pl.col(column)).alias(column)
+        return None  # 292 years at most
+    first, last = (-LONGEST, LONGEST) if isinstance(kind, pl.Duration) else DAYS
+    return pl.when(values.to_physical().is_between(first * unit, last * unit)).then(values)
 
 
 class _Broken(Exception):
