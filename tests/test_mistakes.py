@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from typer.main import get_command
 
 from whet import cli
+from whet.cli.app import ELSEWHERE
 from whet.data.read import read_files
 from whet.engine import checkpoint
 from whet.files import file_hash
@@ -582,12 +583,19 @@ MISTAKES = {
     "resume and set": ("train --resume classified --set train.epochs=3", 2, "--resume", "--set"),
     "resume and out": ("train --resume classified --out new", 2, "--resume", "--out"),
     "unknown command": ("frobnicate", 2, "frobnicate"),
+    "a name from elsewhere": ("finetune classify.yaml", 2, "finetune", "Here that is 'train'", "whet train --help"),
     "unknown option": ("train classify.yaml --nosuch", 2, "--nosuch"),
     "two recipes": ("train classify.yaml write.yaml", 2, "write.yaml"),
     "no files": ("new", 2, "--schema"),
     "no run": ("evaluate", 2, "RUN"),
     "threshold above 1": ("predict classified good.csv --abstain-below 2", 2, "--abstain-below", "1"),
 }
+
+
+def test_names_from_elsewhere_are_no_verbs_here_and_lead_to_one():
+    words = [word for named in ELSEWHERE.values() for word in named.split()]
+    verbs = set(get_command(cli.app).commands)
+    assert set(ELSEWHERE) == verbs and not verbs & set(words) and len(words) == len(set(words))
 
 
 def test_each_verb_has_at_least_five_mistakes():
