@@ -5,6 +5,9 @@
 
 Sentences of the first file, with and without persons and addresses of Faker in them, are learnt from; those of the second are judged. Openings,
 closings and two of the locales of the judged rows stand in no training row. Writes bench/results/names.json.
+
+Whoever changes the rows that are learnt from, or the rules of `whet.private.addresses`, looks at `--develop` alone: every fifth sentence of the
+first file, which is never learnt from, in openings, closings and locales of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import json
 import random
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,29 @@ from whet.recipe_file import build_recipe
 from whet.stages.train import train
 
 LEARNT = ("en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL")
-NEW = ("pl_PL", "pt_BR")
+"""Locales of judged rows too."""
+MORE = ("en_AU", "en_CA", "en_IE", "en_IN", "de_AT", "de_CH", "fr_CH", "nl_BE", "es_MX", "da_DK", "no_NO", "fi_FI", "hu_HU", "ro_RO", "tr_TR", "id_ID")  # fmt: skip
+"""Locales of training rows alone."""
+NEW = {"test": ("pl_PL", "pt_BR"), "develop": ("sv_SE", "hr_HR")}
 """Locales of judged rows alone."""
 FORMS = {
     "train": (
         "My name is {person}. {row}", "{row} Regards, {person}", "Hi, {person} here. {row}", "{row} I live at {place}.", "I am {person} from {place}. {row}",
         "{row} Please write to {person}, {place}.", "Dear {person}, {row}", "{person} asked: {row}", "{row} The card went to {place} instead.",
         "Mr {person} and {person} have the same question: {row}", "{row} Ask {person} about it, he was at {place}.", "we moved to {place} last week. {row}",
+        "{row} Yours, {person} ({place})", "Name: {person}. Address: {place}. {row}", "{row} It was stolen in {place}", "To {person}: {row}",
+        "for my son {person}, {row}", "{row} The parcel for {person} went back to {place}.", "Since I came to {place}, {row}", "my boss {person} said {row}",
+        "{row} The account is that of {person}, born in {place}.", "{row} I am flying to {place} tomorrow", "{row} Signed {person}\n{place}",
+        "I, {person}, ask you: {row}", "{row} It came from {place} and was late.", "{row} Talk to {person} or {person}.", "In {place} they told me: {row}",
+        "{row} Is there a branch near {place}?",
     ),
     "test": (
         "This is {person} speaking, {row}", "{row} Thanks a lot, {person}", "I spoke with {person} yesterday. {row}", "{row} My new address is {place}, thank you.",
         "{person}, {place}: {row}", "Send it to {place} please. {row}", "{row} My wife {person} has lost it too.", "{person}'s account is affected. {row}",
+    ),
+    "develop": (
+        "It's {person}. {row}", "{row} Best wishes from {person}", "{row} Deliver to: {place}.", "{person} ({place}) writes: {row}", "Can you tell {person} that {row}",
+        "{row} My flat is at {place}, by the way.", "{row} I had it sent to {place}!", "Our neighbour {person} wants to know: {row}", "Hello, {person} in {place} - {row}",
     ),
 }  # fmt: skip
 """How names come into a sentence."""
@@ -52,36 +67,42 @@ def main() -> None:
     asked.add_argument("train", type=Path)
     asked.add_argument("test", type=Path)
     asked.add_argument("--text", default="text")
-    asked.add_argument("--rows", type=int, default=1600)
-    asked.add_argument("--judged", type=int, default=2000)
+    asked.add_argument(
+        "--rows", type=int, default=8000, help="Rows with names that are learnt from; each sentence is learnt without one too."
+    )
+    asked.add_argument("--judged", type=int, default=2700)
     asked.add_argument("--clean", type=int, default=3000)
+    asked.add_argument("--seed", type=int, default=20261130, help="Of the rows that are judged.")
     asked.add_argument("--show", type=int, default=0, help="Wrong ones that are printed.")
+    asked.add_argument("--develop", action="store_true", help="Judge development rows, and write nothing.")
     asked.add_argument("--model", help="A model or run to judge, instead of one that is trained here.")
+    asked.add_argument("--keep", type=Path, help="A new folder for the run that is trained.")
     asked.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "names.json")
     options = asked.parse_args()
     draw = random.Random(0)
-    carriers, judged = sentences(options.train, options.text), sentences(options.test, options.text)
-    fakes = {locale: faker.Faker(locale) for locale in (*LEARNT, *NEW)}
-    for fake in fakes.values():
-        fake.seed_instance(0)
+    first = sentences(options.train, options.text)
+    carriers = [text for place, text in enumerate(first) if place % 5]
+    part, judged = ("develop", first[::5]) if options.develop else ("test", sentences(options.test, options.text))
+    fakes = {locale: faker.Faker(locale) for locale in (*LEARNT, *MORE, *NEW[part])}
+    seed(fakes, 0)
     with tempfile.TemporaryDirectory() as place:
         model = options.model
         if model is None:
-            rows = [made(draw.choice(carriers), "train", fakes[draw.choice(LEARNT)], draw) for _ in range(options.rows)]
-            rows += [(text, []) for text in draw.choices(carriers, k=options.rows // 2)]
-            model = str(learnt(rows, Path(place)))
+            rows = [made(draw.choice(carriers), "train", fakes[draw.choice(LEARNT + MORE)], draw) for _ in range(options.rows)]
+            rows += [(text, []) for text in carriers]
+            model = str(learnt(rows, options.keep or Path(place)))
         result: dict[str, Any] = {
             "faker": faker.VERSION,
-            "model": options.model or f"builtin:minilm, tokens, {options.rows * 3 // 2} rows",
+            "model": options.model or f"builtin:minilm, tokens, {options.rows + len(carriers)} rows",
+            "seed": options.seed,
             "locales": {},
         }
-        draw = random.Random(1)  # the same rows are judged whatever model is named
-        for fake in fakes.values():
-            fake.seed_instance(1)
+        draw = random.Random(options.seed)  # the same rows are judged whatever model is named
+        seed(fakes, options.seed)
         redactor = build_redactor(Redact(model=model, kinds=("person", "place")), b"")
-        for name, locales in (("learnt", LEARNT), ("new", NEW)):
-            rows = [made(draw.choice(judged), "test", fakes[draw.choice(locales)], draw) for _ in range(options.judged)]
-            result["locales"][name] = recall(rows, redactor)
+        for name, locales in (("learnt", LEARNT), ("new", NEW[part])):
+            rows = [made(draw.choice(judged), part, fakes[draw.choice(locales)], draw) for _ in range(options.judged)]
+            result["locales"][name] = recall(rows, redactor, options.show)
         clean = draw.sample(judged, min(options.clean, len(judged)))
         redactor.ahead(clean)
         wrong = [text for text in clean if redactor.find(text)]
@@ -89,7 +110,14 @@ def main() -> None:
             print([text[one.start : one.end] for one in redactor.find(text)], text)
         result["clean"] = share(len(wrong), len(clean))
     print(json.dumps(result, indent=1))
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if not options.develop:
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def seed(fakes: Mapping[str, Any], number: int) -> None:
+    """Begin what is drawn of every locale anew."""
+    for fake in fakes.values():
+        fake.seed_instance(number)
 
 
 def sentences(file: Path, column: str) -> list[str]:
@@ -126,14 +154,15 @@ def learnt(rows: Sequence[tuple[str, Sequence[Span]]], folder: Path) -> Path:
             lines.append(f"{word[0]} {'O' if hit is None else ('I-' if hit == before else 'B-') + LABELS[hit[0]]}\n")
             before = hit
         lines.append("\n")
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "rows.conll").write_text("".join(lines), encoding="utf-8")
     values = {"model": "builtin:minilm", "data": {"path": str(folder / "rows.conll"), "redact": False}, "objective": "tokens",
               "train": {"epochs": 1, "batch_size": 16, "max_length": 96}}  # fmt: skip
     return train(build_recipe(values, "bench"), out=folder / "run").path
 
 
-def recall(rows: Sequence[tuple[str, Sequence[Span]]], redactor: Any) -> dict[str, Any]:
-    """Return how many names were taken out whole, and how many at least in part, by kind."""
+def recall(rows: Sequence[tuple[str, Sequence[Span]]], redactor: Any, show: int) -> dict[str, Any]:
+    """Return how many names were taken out whole, and how many at least in part, by kind; print the first `show` that were not."""
     redactor.ahead([text for text, _ in rows])
     whole, part, number = (dict.fromkeys(LABELS, 0) for _ in range(3))
     for text, spans in rows:
@@ -143,6 +172,8 @@ def recall(rows: Sequence[tuple[str, Sequence[Span]]], redactor: Any) -> dict[st
             number[kind] += 1
             whole[kind] += letters <= gone
             part[kind] += bool(letters & gone)
+            if not letters <= gone and (show := show - 1) >= 0:
+                print(kind, repr(text[start:end]), [text[one.start : one.end] for one in redactor.find(text)], repr(text))
     return {kind: {"whole": share(whole[kind], number[kind]), "in part": share(part[kind], number[kind])} for kind in LABELS}
 
 
