@@ -15,6 +15,7 @@ ELSEWHERE = {
     "prepare": "collect ingest preprocess clean redact anonymize dedup deduplicate split augment profile preview data",
     "plan": "estimate dry-run",
     "train": "finetune fine-tune tune fit sft dpo grpo rlhf lora resume pretrain",
+    "retrain": "refresh update continue",
     "search": "sweep hpo hparams optimize",
     "auto": "run start quickstart",
     "evaluate": "eval test score judge benchmark report compare",
