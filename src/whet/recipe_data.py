@@ -167,7 +167,7 @@ class Data(Section):
     label: str | None = None
     """Column with the one label, with a number for a regression, or with good or bad for an answer (kto)."""
     labels: str | None = None
-    """Column with several labels: a list, or words separated by | ; or ,."""
+    """Column with several labels: a list (an empty one says that none applies), or words separated by | ; or ,."""
     token_labels: str | None = None
     """Column with one label for each word of `text` (tokens): a list, or labels separated by spaces; then `text` may be a list too."""
     prompt: str | None = None

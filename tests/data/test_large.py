@@ -111,8 +111,13 @@ def table(path: Path, seed: int, number: int, *, others: list[str] | None = None
         day, month = drawn.randint(1, 28), drawn.randint(1, 12)
         when = drawn.choice([f"2024-{month:02}-{day:02}", f"{day:02}/{month:02}/2023", f"{1.7e9 + place}", "", "soon"])
         rows.append([text, label, group, drawn.choice(["web", "me@example.org"]), str(drawn.randint(0, 9)), part, when])
+    names = ["text", "label", "customer", "channel", "score", "part", "when"]
+    if path.suffix == ".jsonl":  # lists of labels, of which some are empty: none applies
+        listed = [[row[0], row[1].split("|") if place % 5 else [], *row[2:]] for place, row in enumerate(rows)]
+        path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in listed), encoding="utf-8")
+        return texts
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["text", "label", "customer", "channel", "score", "part", "when"], *rows])
+        csv.writer(file).writerows([names, *rows])
     return texts
 
 
@@ -142,13 +147,14 @@ def test_rows_on_the_disk_give_the_bytes_of_rows_in_memory(
         split |= {"folds": 2 + seed % 3, "fold": seed % 2} if divided == "folds" else {}
         columns = {"part": {"part": "part"}, "time": {"time": "when"}}.get(divided, {})
         columns |= {"labels" if several else "label": "label"}
-        texts = table(folder / "train.csv", seed, number, several=several)
+        ending = "jsonl" if several and seed % 2 else "csv"
+        texts = table(folder / f"train.{ending}", seed, number, several=several)
         for place, source in enumerate(held):
-            table(folder / f"{source}.csv", seed + 1 + place, max(3, number // 4), others=texts, several=several)
+            table(folder / f"{source}.{ending}", seed + 1 + place, max(3, number // 4), others=texts, several=several)
         data = Data(
-            path=str(folder / "train.csv"), text="text", group=group, slices=("channel",), redact=redact,
+            path=str(folder / f"train.{ending}"), text="text", group=group, slices=("channel",), redact=redact,
             conflicts=conflicts, duplicates={"near": near}, label_synonyms=synonyms, split=split, **columns,
-            max_reject_fraction=1, max_leak_fraction=0.5, **{source: str(folder / f"{source}.csv") for source in held},
+            max_reject_fraction=1, max_leak_fraction=0.5, **{source: str(folder / f"{source}.{ending}") for source in held},
         )  # fmt: skip
         alike(data, SEVERAL if several else CLASSIFY, folder)
 

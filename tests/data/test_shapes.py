@@ -56,6 +56,12 @@ def test_what_is_missing_is_named_and_content_is_not_repeated(fields, reason):
     )
 
 
+@pytest.mark.parametrize(("value", "used"), [([], True), ([None], False), ("", False), (None, False), ("|", False)])
+def test_a_list_without_labels_says_that_none_applies_and_an_empty_field_says_nothing(value, used):
+    made = one({"t": "hello", "l": value}, ("text", "labels"), text="t", labels="l")
+    assert isinstance(made, Example) == used and (not used or made.labels == ())
+
+
 @pytest.mark.parametrize("value", [["a", "b", "a", None], "a|b", "a; b ;a", "a,b"])
 def test_several_labels(value):
     assert several(value) == ("a", "b")

@@ -63,7 +63,9 @@ def example(row: RawRow, shape: Shape, number: int) -> Example | Reject:
     where = _placing(row.fields, shape.columns)
     tags = _tags(row.fields, shape.columns.slices)
     made = Example(id=number, file=row.file, line=row.line, tags=tags, **where, **fields)  # type: ignore[arg-type]
-    missing = next((need for need in shape.needs if not getattr(made, need) and getattr(made, need) != 0.0), None)
+    missing = next(
+        (need for need in shape.needs if not getattr(made, need) and not _says_none(getattr(made, need), row, shape)), None
+    )
     if missing is not None:
         return Reject(row.file, row.line, *_lacks(missing, shape.columns))
     return made
@@ -105,7 +107,7 @@ def _fields(fields: Mapping[str, object], shape: Shape) -> dict[str, object]:
     elif "label" in needs and columns.label is not None:
         made["label"] = _label(fields, columns.label)
     if "labels" in needs and (columns.labels or columns.label) is not None:
-        made["labels"] = several(fields.get(columns.labels or columns.label or ""))
+        made["labels"] = several(fields.get(_several(columns)))
     if not CONVERSATION.isdisjoint(needs):
         if "label" not in needs and columns.label is not None and str(fields.get(columns.label)).strip().lower() in NO:
             raise _Unwanted
@@ -302,6 +304,16 @@ def _placing(fields: Mapping[str, object], columns: Data) -> dict[str, object]:
         key: plain(fields[name]).strip() for key, name in single.items() if name is not None and not is_empty(fields.get(name))
     }
     return {**said, **({"group": groups} if groups else {})}
+
+
+def _says_none(value: object, row: RawRow, shape: Shape) -> bool:
+    """Whether a value that holds nothing says something: the number 0, or of several labels, by a list without any, that none applies."""
+    return value == 0.0 if isinstance(value, float) else value == () and row.fields.get(_several(shape.columns)) == []
+
+
+def _several(columns: Data) -> str:
+    """Return the column of several labels."""
+    return columns.labels or columns.label or ""
 
 
 def _lacks(need: str, columns: Data) -> tuple[str, str]:
