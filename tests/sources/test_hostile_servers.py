@@ -158,7 +158,7 @@ def test_a_name_that_begins_like_an_address_of_this_machine_is_none(monkeypatch)
     here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80))]
     monkeypatch.setattr("whet.collect.fetch.socket.getaddrinfo", lambda *a, **k: here)
     with pytest.raises(DataError, match="private network"):
-        source_of("http://127.0.0.1.evil.example/rows")
+        source_of("http://127.0.0.1.evil.example/rows", [])
 
 
 def test_tls_is_cut_off_too():
