@@ -188,6 +188,7 @@ def test_killed_at_any_store_the_same_command_ends_in_the_same_bytes(kind, torn,
     assert after >= whole["made"] // 20 + whole["walked"] * 2
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10**6),

@@ -113,6 +113,7 @@ def as_lines(drawn: random.Random, number: int, *, odd: bool) -> bytes:
     return ("\n".join(some) + drawn.choice(["", "\n"])).encode()
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     seed=st.integers(0, 10**6), odd=st.booleans(), packed=st.booleans(), kills=st.lists(st.integers(0, 90), min_size=1, max_size=3),
