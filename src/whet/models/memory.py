@@ -209,9 +209,7 @@ def activation_bytes(shape: Shape, load: Load) -> int:
     # the weights that products ran with; frozen ones are laid out for both directions by the fused steps of the processor
     laid_out = load.fused and not load.whole and not load.accelerator
     each = 4 if laid_out and not load.int8 else 2
-    rounded = (
-        load.deep or load.fused
-    )  # the fused steps keep their copies where nothing in the blocks learns, too; autocast does not
+    rounded = load.deep or load.fused  # fused steps keep their copies also where nothing in the blocks learns; autocast does not
     casts = each * shape.linear if load.precision == "bf16" and rounded else 0
     decoded = 4 * shape.width * shape.inner * (2 if load.bits != "fp32" else 0)
     return kept + casts + decoded + _passing(shape, load, load.tokens)
