@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from whet.engine.machine import processor_flags, processor_name
 from whet.files import cache_folder
@@ -30,6 +31,17 @@ FLAGS = ("-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC")
 NEEDED = ("avx512f", "avx512bw", "avx512vl")
 TIMEOUT_S = 120
 _DIGEST = hashlib.sha256().digest_size
+
+
+class Strided(ctypes.Structure):
+    """`struct tensor` of kernels/vectors.h: where a matrix lies, or [1, H, T, d]; the last axis is dense."""
+
+    _fields_ = [("data", ctypes.c_void_p), ("head", ctypes.c_int64), ("token", ctypes.c_int64), ("bf16", ctypes.c_int64)]
+
+    @classmethod
+    def of(cls, x: Tensor) -> Strided:
+        assert x.stride(-1) == 1, "the last axis is not dense"
+        return cls(x.data_ptr(), x.stride(1) if x.ndim == 4 else 0, x.stride(-2), int(x.dtype == torch.bfloat16))
 
 
 class Unavailable(Exception):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from whet.engine import liger
-from whet.engine.compiled import Unavailable, library, parallel
+from whet.engine.compiled import Strided, Unavailable, library, parallel
 
 BLOCK = 32
 """Tokens that are summed up first where a norm's own weights learn; as in kernels/fused.c."""
@@ -26,16 +26,12 @@ LANES = 16
 NORM, NORM_BACK, ROTATE, GATE, GATE_BACK, LOSS, GELU, GELU_BACK, COLUMNS = range(9)
 
 
-class _Tensor(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("head", ctypes.c_int64), ("token", ctypes.c_int64), ("bf16", ctypes.c_int64)]
-
-
 class _Call(ctypes.Structure):
     """`struct call` of kernels/fused.c."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("work", "tokens", "width", "heads")),
-        *((name, _Tensor) for name in "abcdef"),
+        *((name, Strided) for name in "abcdef"),
         *((name, ctypes.c_void_p) for name in ("weight", "shift", "rates", "means", "sums", "targets")),
         ("scale", ctypes.c_float),
         ("epsilon", ctypes.c_float),
@@ -312,9 +308,7 @@ def compute(work: int, tokens: int, width: int, **given: Any) -> None:
     for name, value in given.items():
         if name in "abcdef":
             if value is not None:
-                assert value.stride(-1) == 1, "the last axis is not dense"
-                head = value.stride(1) if value.ndim == 4 else 0
-                setattr(call, name, _Tensor(value.data_ptr(), head, value.stride(-2), int(value.dtype == torch.bfloat16)))
+                setattr(call, name, Strided.of(value))
         elif isinstance(value, Tensor):
             assert value.is_contiguous() and value.dtype == (torch.int64 if name == "targets" else torch.float32)
             setattr(call, name, value.data_ptr())

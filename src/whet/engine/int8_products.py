@@ -14,7 +14,7 @@ import functools
 import torch
 from torch import Tensor
 
-from whet.engine.compiled import Unavailable, library, parallel
+from whet.engine.compiled import Strided, Unavailable, library, parallel
 from whet.engine.machine import processor_flags
 
 ROUND, RESCALE = range(2)
@@ -22,16 +22,12 @@ MIDDLE = 128
 """The code of zero: oneDNN multiplies unsigned inputs by signed weights."""
 
 
-class _Tensor(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("head", ctypes.c_int64), ("token", ctypes.c_int64), ("bf16", ctypes.c_int64)]
-
-
 class _Call(ctypes.Structure):
     """`struct call` of kernels/int8.c."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("work", "tokens", "width")),
-        *((name, _Tensor) for name in "ab"),
+        ("x", Strided),
         *((name, ctypes.c_void_p) for name in ("codes", "steps", "factors", "shift")),
         *((name, ctypes.c_int64) for name in ("threads", "next")),
     ]
@@ -48,16 +44,16 @@ class Int8:
         self.ones = torch.ones(matrix.shape[1])
         self.zeros = tuple(torch.zeros(size, dtype=torch.int64) for size in matrix.shape)
 
-    def out(self, x: Tensor, added: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Return x W^T + added + bias. [T, D], [T, O], [O] -> [T, O]"""
+    def out(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return x W^T + bias. [T, D], [O] -> [T, O]"""
         codes, steps = _round(x, None)
         found = _multiply(codes, self.there, self.steps, self.zeros[0])
-        return _rescale(found, steps, added, None if bias is None else bias.float())
+        return _rescale(found, steps, None if bias is None else bias.float())
 
-    def back(self, grad: Tensor, added: Tensor | None) -> Tensor:
-        """Return grad W + added. [T, O], [T, D] -> [T, D]"""
+    def back(self, grad: Tensor) -> Tensor:
+        """Return grad W. [T, O] -> [T, D]"""
         codes, steps = _round(grad, self.steps)
-        return _rescale(_multiply(codes, self.here, self.ones, self.zeros[1]), steps, added, None)
+        return _rescale(_multiply(codes, self.here, self.ones, self.zeros[1]), steps, None)
 
 
 def _multiply(codes: Tensor, packed: Tensor, steps: Tensor, zeros: Tensor) -> Tensor:
@@ -71,23 +67,18 @@ def _round(x: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return x times the factors in 8 bits, and each row's step. [T, D], [D] -> [T, D] unsigned, [T]"""
     x = x if x.stride(-1) == 1 else x.contiguous()
     codes, steps = torch.empty(x.shape, dtype=torch.uint8), torch.empty(len(x))
-    _compute(ROUND, x, None, codes=codes, steps=steps, factors=factors)
+    _compute(ROUND, x, codes=codes, steps=steps, factors=factors)
     return codes, steps
 
 
-def _rescale(found: Tensor, steps: Tensor, added: Tensor | None, shift: Tensor | None) -> Tensor:
-    """Return found * steps + added + shift, in the place of the first. [T, D], [T], [T, D], [D]"""
-    if added is not None and added.stride(-1) != 1:
-        added = added.contiguous()
-    _compute(RESCALE, found, added, steps=steps, shift=shift)
+def _rescale(found: Tensor, steps: Tensor, shift: Tensor | None) -> Tensor:
+    """Return found * steps + shift, in the place of the first. [T, D], [T], [D]"""
+    _compute(RESCALE, found, steps=steps, shift=shift)
     return found
 
 
-def _compute(work: int, a: Tensor, b: Tensor | None, **given: Tensor | None) -> None:
-    call = _Call(work=work, tokens=a.shape[0], width=a.shape[1], threads=torch.get_num_threads())
-    for name, value in (("a", a), ("b", b)):
-        if value is not None:
-            setattr(call, name, _Tensor(value.data_ptr(), 0, value.stride(0), int(value.dtype == torch.bfloat16)))
+def _compute(work: int, x: Tensor, **given: Tensor | None) -> None:
+    call = _Call(work=work, tokens=x.shape[0], width=x.shape[1], x=Strided.of(x), threads=torch.get_num_threads())
     for name, value in given.items():
         if value is not None:
             assert value.is_contiguous()
@@ -113,7 +104,7 @@ def why_not() -> str | None:
     x[0], matrix[0], x[:, 0], matrix[:, 0] = 127, 127, 127, 127
     try:
         product = Int8(matrix.bfloat16())
-        found, back = product.out(x.bfloat16(), None, None), product.back((x @ matrix.T).bfloat16(), None)
+        found, back = product.out(x.bfloat16(), None), product.back((x @ matrix.T).bfloat16())
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return "this torch has no products in int8"
     exact = (x @ matrix.T).float()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from whet.engine.compiled import Unavailable, library, parallel
+from whet.engine.compiled import Strided, Unavailable, library, parallel
 
 NARROWEST = {torch.bfloat16: 32, torch.float32: 64}
 """Narrowest head that goes through the kernel. In fp32 the laws of `whet.testing` hold small networks to 1e-6 between packed and padded,
@@ -26,15 +26,11 @@ and another order of sums alone is worth as much there (0.6e-6 to 2.5e-6 by the 
 WIDEST = 256
 
 
-class _Strided(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("head", ctypes.c_int64), ("token", ctypes.c_int64), ("bf16", ctypes.c_int64)]
-
-
 class _Call(ctypes.Structure):
     """`struct call` of kernels/attention.c."""
 
     _fields_ = [
-        *((name, _Strided) for name in ("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v")),
+        *((name, Strided) for name in ("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v")),
         ("log_sums", ctypes.c_void_p),
         ("starts", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("rows", "heads", "shared_heads", "width", "before", "window", "causal")),
@@ -168,7 +164,7 @@ def _run(
     )
     threads = torch.get_num_threads()
     call = _Call(
-        **{name: _strided(x) for name, x in {"q": query, "k": key, "v": value, **others}.items()},
+        **{name: Strided.of(x) for name, x in {"q": query, "k": key, "v": value, **others}.items()},
         log_sums=log_sums.data_ptr(),
         starts=ctypes.addressof(starts),
         rows=len(lengths),
@@ -189,11 +185,6 @@ def _run(
     scratch = torch.empty(working * floats + 16, dtype=torch.float32)
     call.scratch = -(-scratch.data_ptr() // 64) * 64  # whole vectors
     kernel.attend(ctypes.byref(call), parallel())
-
-
-def _strided(x: Tensor) -> _Strided:
-    """[1, heads, tokens, d]"""
-    return _Strided(x.data_ptr(), x.stride(1), x.stride(2), int(x.dtype == torch.bfloat16))
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,12 +18,12 @@ from torch.nn.functional import linear
 class Product(Protocol):
     """x W^T and its gradient by x."""
 
-    def out(self, x: Tensor, added: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Return x W^T + added + bias. [T, D], [T, O], [O] -> [T, O]"""
+    def out(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return x W^T + bias. [T, D], [O] -> [T, O]"""
         ...
 
-    def back(self, grad: Tensor, added: Tensor | None) -> Tensor:
-        """Return grad W + added. [T, O], [T, D] -> [T, D]"""
+    def back(self, grad: Tensor) -> Tensor:
+        """Return grad W. [T, O] -> [T, D]"""
         ...
 
 
@@ -33,12 +33,11 @@ class Plain:
     def __init__(self, matrix: Tensor) -> None:
         self.matrix = matrix
 
-    def out(self, x: Tensor, added: Tensor | None, bias: Tensor | None) -> Tensor:
-        found = linear(x, self.matrix, bias)
-        return found if added is None else found.add_(added)
+    def out(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return linear(x, self.matrix, bias)
 
-    def back(self, grad: Tensor, added: Tensor | None) -> Tensor:
-        return grad @ self.matrix if added is None else torch.addmm(added, grad, self.matrix)
+    def back(self, grad: Tensor) -> Tensor:
+        return grad @ self.matrix
 
 
 class Packed:
@@ -47,19 +46,15 @@ class Packed:
     def __init__(self, matrix: Tensor) -> None:
         self.there, self.here = (torch.ops.mkldnn._reorder_linear_weight(one.contiguous(), None) for one in (matrix, matrix.T))
 
-    def out(self, x: Tensor, added: Tensor | None, bias: Tensor | None) -> Tensor:
-        return _multiply(x, self.there, added, bias)
+    def out(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return _multiply(x, self.there, bias)
 
-    def back(self, grad: Tensor, added: Tensor | None) -> Tensor:
-        return _multiply(grad, self.here, added, None)
+    def back(self, grad: Tensor) -> Tensor:
+        return _multiply(grad, self.here, None)
 
 
-def _multiply(x: Tensor, packed: Tensor, added: Tensor | None, bias: Tensor | None) -> Tensor:
-    found: Tensor
-    if added is None:
-        found = torch.ops.mkldnn._linear_pointwise(x.contiguous(), packed, bias, "none", [], "")
-    else:
-        found = torch.ops.mkldnn._linear_pointwise.binary(x.contiguous(), added, packed, bias, "add")
+def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), packed, bias, "none", [], "")
     return found
 
 
@@ -67,14 +62,14 @@ def _multiply(x: Tensor, packed: Tensor, added: Tensor | None, bias: Tensor | No
 def can_pack() -> bool:
     """Whether torch was built with such kernels, and they give the product."""
     generator = torch.Generator().manual_seed(0)
-    x, matrix, added, bias = (torch.randn(shape, generator=generator).bfloat16() for shape in ((3, 64), (48, 64), (3, 48), (48,)))
+    x, matrix, grad, bias = (torch.randn(shape, generator=generator).bfloat16() for shape in ((3, 64), (48, 64), (3, 48), (48,)))
     try:
         packed = Packed(matrix)
-        found = packed.out(x, added, bias), packed.out(x, None, None), packed.back(added, x), packed.back(added, None)
+        found = packed.out(x, bias), packed.out(x, None), packed.back(grad)
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return False
-    wide, tall = x.float() @ matrix.float().T, added.float() @ matrix.float()
-    exact = wide + added.float() + bias.float(), wide, tall + x.float(), tall
+    wide = x.float() @ matrix.float().T
+    exact = wide + bias.float(), wide, grad.float() @ matrix.float()
     return all(
         float((one.float() - other).abs().max()) <= 0.02 * float(other.abs().max())
         for one, other in zip(found, exact, strict=True)

@@ -8,6 +8,7 @@ Shapes: T tokens, D width of the input, O width of all outputs together, R ranks
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,12 +19,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
 from whet.engine.activations import Activation, activation
 from whet.engine.fused import column_sums, why_not
 from whet.engine.int8_products import Int8
 from whet.engine.products import Packed, Plain, Product, can_pack
+from whet.engine.thin_products import Run, add_low, low_of, sums_of
 from whet.models.lowrank import LowRank
 
 LEARNING = -1
@@ -58,7 +59,7 @@ class Stack:
     downs: Tensor
     """[R, D]"""
     ups: Tensor
-    """Times their scales, each in its own rows and columns. [O, R]"""
+    """Times their scales, each in its own rows and columns, zero elsewhere. [R, O]"""
     bias: Tensor | None
     """[O]"""
 
@@ -171,7 +172,7 @@ def _fill(
         frozen = all(version != LEARNING for _, version in weights)
         product = lay(matrix) if frozen else Plain(matrix)
     downs = [part.down.to(dtype) for part in parts if part.down is not None]
-    ups = [part.up * part.scale if part.up is not None else part.weight.new_empty(len(part.weight), 0) for part in parts]
+    ups = [part.up.T * part.scale if part.up is not None else part.weight.new_empty(0, len(part.weight)) for part in parts]
     biases = [part.bias for part in parts if part.bias is not None]
     bias = None
     if biases:
@@ -229,8 +230,11 @@ class _Project(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         inner = (x,) if beside is None else (x, beside)
         read = x if again is None else again.value(*inner)  # [T, D]
-        low = linear(read, stack.downs) if sum(ranks) else None  # [T, R]
-        out = stack.product.out(read, None if low is None else linear(low, stack.ups), stack.bias)
+        reading, making = _runs(read.shape[1], widths, ranks, scales)
+        low = low_of(read, stack.downs, reading) if sum(ranks) else None  # [T, R]
+        out = stack.product.out(read, stack.bias)
+        if low is not None:
+            add_low(out, low, stack.ups, tuple(making.values()))
         ctx.rereads = any(ctx.needs_input_grad[GIVEN::4]) or low is not None  # what learns needs its input again; a bias does not
         keeps = ctx.rereads or (again is not None and any(ctx.needs_input_grad[:2]))
         ctx.save_for_backward(low, *(inner if keeps else ()))
@@ -244,29 +248,44 @@ class _Project(torch.autograd.Function):
         low, *inner = ctx.saved_tensors
         stack, again, (widths, ranks, scales), needs = ctx.stack, ctx.again, ctx.sizes, ctx.needs_input_grad[GIVEN:]
         grad = _beside(grads)  # [T, O]
-        grad_low = None if low is None else grad @ stack.ups  # [T, R]
+        reading, making = _runs(stack.downs.shape[1], widths, ranks, scales)
+        grad_low = None if low is None else low_of(grad, stack.ups, tuple(making.values()))  # [T, R]
         x: Any = None if again is not None or not inner else inner[0]
         slopes: tuple[Tensor | None, ...] = (None,)
         if any(ctx.needs_input_grad[:2]):
-            slopes = (stack.product.back(grad, None if grad_low is None else grad_low @ stack.downs),)
+            back = stack.product.back(grad)
+            if grad_low is not None:
+                add_low(back, grad_low, stack.downs, reading)
+            slopes = (back,)
             if again is not None:
-                (x,) = slopes  # what the activation gave is written over the gradient, which has then been read
-                slopes = again.back(*inner, x, x if ctx.rereads else None)
+                x = back  # what the activation gave is written over the gradient, which has then been read
+                slopes = again.back(*inner, back, back if ctx.rereads else None)
         elif again is not None and ctx.rereads:
             x = again.value(*inner)
-        grad_downs = None if grad_low is None else grad_low.T @ x
+        of_downs = sums_of(x, grad_low, reading, tall=False)[0] if grad_low is not None and any(needs[2::4]) else None  # [R, D]
+        learning = [index for index in making if needs[4 * index + 3]]
+        of_ups = sums_of(grad, low, [making[index] for index in learning], tall=True) if low is not None else []
         whole = grad.T @ x if len(widths) > 1 and all(needs[::4]) else None  # [O, D]
         sums = _sums(grad) if any(needs[1::4]) else None
         found: list[Tensor | None] = []
         for index, (rows, columns) in enumerate(zip(_slices(widths), _slices(ranks), strict=True)):
             weight, bias, down, up = needs[4 * index : 4 * index + 4]
-            own = grad[:, rows]
-            slope = None if not weight else own.T @ x if whole is None else whole[rows]
+            slope = None if not weight else grad[:, rows].T @ x if whole is None else whole[rows]
             found.append(None if slope is None else slope.float())
             found.append(sums[rows].clone() if bias and sums is not None else None)
-            found.append(grad_downs[columns].float() if down and grad_downs is not None else None)
-            found.append((own.T @ low[:, columns]).float().mul_(scales[index]) if up else None)
+            found.append(of_downs[columns] if down and of_downs is not None else None)
+            found.append(of_ups[learning.index(index)] if up else None)
         return slopes[0], slopes[1] if len(slopes) > 1 else None, *(None,) * (GIVEN - 2), *found
+
+
+@functools.lru_cache(maxsize=256)
+def _runs(
+    width: int, widths: tuple[int, ...], ranks: tuple[int, ...], scales: tuple[float, ...]
+) -> tuple[tuple[Run, ...], dict[int, Run]]:
+    """Return the columns and ranks of the updates where they read, and of each layer that has one where it writes."""
+    writing = zip(_slices(widths), _slices(ranks), scales, strict=True)
+    made = {index: Run(columns, own, scale) for index, (columns, own, scale) in enumerate(writing) if own.start < own.stop}
+    return (Run(slice(0, width), slice(0, sum(ranks))),), made
 
 
 def _beside(parts: Sequence[Tensor]) -> Tensor:

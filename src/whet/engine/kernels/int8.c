@@ -7,7 +7,7 @@ enum work { ROUND, RESCALE };
 
 struct call {                /* as `_Call` of int8_products.py has it */
     int64_t work, tokens, width;
-    struct tensor a, b;      /* [T, D] */
+    struct tensor x;         /* [T, D] */
     uint8_t *codes;          /* [T, D] */
     float *steps;            /* [T] */
     const float *factors;    /* [D], or null */
@@ -18,13 +18,13 @@ struct call {                /* as `_Call` of int8_products.py has it */
 #define EACH(c, width) for (int64_t c = 0; c < (width); c += LANES)
 
 static inline __m512 factored(const struct call *call, int64_t t, int64_t c, __mmask16 some) {
-    __m512 x = load(&call->a, t * call->a.token + c, some);
+    __m512 x = load(&call->x, t * call->x.token + c, some);
     return call->factors ? _mm512_mul_ps(x, _mm512_maskz_loadu_ps(some, call->factors + c)) : x;
 }
 
 #define LEAST_TOP 1e-36f /* a row of smaller numbers is one of zeros: 127 over them is no number */
 
-/* codes = 128 + a * factors / step to the nearest, ties to even; the step is the largest of a row over 127, and not a number where one is not
+/* codes = 128 + x * factors / step to the nearest, ties to even; the step is the largest of a row over 127, and not a number where one is not
  * finite, so that all that comes of the row is none either */
 static void round_row(const struct call *call, int64_t t) {
     const int64_t width = call->width;
@@ -45,15 +45,14 @@ static void round_row(const struct call *call, int64_t t) {
     }
 }
 
-/* a = a * step + b + shift */
+/* x = x * step + shift */
 static void rescale_row(const struct call *call, int64_t t) {
     __m512 step = _mm512_set1_ps(call->steps[t]);
     EACH(c, call->width) {
         __mmask16 some = within(c, call->width);
-        __m512 x = _mm512_mul_ps(load(&call->a, t * call->a.token + c, some), step);
-        if (call->b.data) x = _mm512_add_ps(x, load(&call->b, t * call->b.token + c, some));
+        __m512 x = _mm512_mul_ps(load(&call->x, t * call->x.token + c, some), step);
         if (call->shift) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(some, call->shift + c));
-        store(&call->a, t * call->a.token + c, some, x);
+        store(&call->x, t * call->x.token + c, some, x);
     }
 }
 
