@@ -20,9 +20,10 @@ import xlsxwriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whet.data.delimited import Record
 from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
-from whet.data.table import Reading
+from whet.data.table import Reading, below_titles
 from whet.data.unpack import Budget
 from whet.data.values import DEEPEST
 from whet.data.xml_events import xml_events
@@ -158,15 +159,35 @@ def test_several_titles_and_sheets_with_titles_of_their_own(tmp_path):
     assert sum("a title above the table was skipped" in notice for notice in notices) == 4
 
 
-@pytest.mark.parametrize("ends", ["", ",,"])
-def test_titles_above_a_delimited_table(tmp_path, ends):
+@pytest.mark.parametrize(("ends", "empty"), [("", ""), (",,", ""), (",,", ",,")])
+def test_titles_above_a_delimited_table(tmp_path, ends, empty):
     path = tmp_path / "export.csv"
     rows = "".join(f'{n},"a message, number {n}, of somebody",{"ab"[n % 2]}\n' for n in range(20))
-    path.write_text(f"Monthly export{ends}\nBy Bob on 2024-05-01{ends}\n\nTicket,What they said,Kind of it\n{rows}")
-    found = rows_of(path)
+    path.write_text(f"Monthly export{ends}\nBy Bob on 2024-05-01{ends}\n{empty}\nTicket,What they said,Kind of it\n{rows}")
+    notices = []
+    found = rows_of(path, notices)
     assert len(found) == 20
     assert dict(found[0].fields) == {"Ticket": "0", "What they said": "a message, number 0, of somebody", "Kind of it": "a"}
     assert found[0].line == 5
+    assert [notice for notice in notices if "title" in notice] == [
+        f"{path}:{line}: a title above the table was skipped." for line in (1, 2)
+    ]
+
+
+def test_more_titles_than_five_and_a_column_of_a_known_name_are_no_titles(tmp_path):
+    path = tmp_path / "export.csv"
+    table = "Ticket,What they said,Kind of it\n" + "".join(f"{n},the words of row {n},{'ab'[n % 2]}\n" for n in range(20))
+    path.write_text(",,\n" * 5 + table)
+    assert [row.line for row in rows_of(path)] == list(range(7, 27))
+    for above in ("a line,,\n" * 6, "Text,,\n"):
+        path.write_text(above + table)
+        assert dict(rows_of(path)[-1].fields).keys() != {"Ticket", "What they said", "Kind of it"}
+
+
+def test_a_record_that_cannot_be_read_is_no_title():
+    head = [Record(1, ["Export"]), Record(2, None, "a quote is never closed"), Record(3, ["a", "b"]), Record(4, ["c", "d"])]
+    assert below_titles(head, []) == head
+    assert below_titles([head[0], Record(2, ["", ""]), *head[2:]], []) == head[2:]
 
 
 def test_a_short_row_above_rows_without_a_header_is_no_title(tmp_path):

@@ -108,22 +108,23 @@ def of_records(
 
 
 def below_titles(head: list[Record], notices: list[str], name: str = "", dialect: Dialect | None = None) -> list[Record]:
-    """Return the first records without titles above the table: up to MOST_TITLES of one cell, and below them two of several.
+    """Return the first records without titles above the table: up to MOST_TITLES of one cell or none, and below them two of several.
 
     In delimited text, where a short record may be a broken row, what stands below must also look like a header.
     """
     filled = [[cell for cell in record.fields or () if cell.strip()] for record in head[: MOST_TITLES + 2]]
-    first = next((place for place, cells in enumerate(filled) if len(cells) != 1), 0)
+    first = next((place for place, cells in enumerate(filled) if len(cells) > 1 or head[place].fields is None), 0)
     if not first or min(map(len, filled[first : first + 2])) < 2 or len(filled) < first + 2:
         return head
-    if any(plain(cell) in KNOWN for (cell,) in filled[:first]):
+    if any(plain(cell) in KNOWN for cells in filled[:first] for cell in cells):
         return head  # the name of an only column, perhaps of the first
     if dialect is not None:
         body = [record.fields for record in head[first + 1 :] if record.fields is not None]
         fields = head[first].fields or []
         if len(fields) != dialect.num_fields or not is_header(fields, body, usual=False):
             return head
-    notices.extend(f"{name}:{record.line}: a title above the table was skipped." for record in head[:first])
+    titles = (record for record, cells in zip(head[:first], filled, strict=False) if cells)
+    notices.extend(f"{name}:{record.line}: a title above the table was skipped." for record in titles)
     return head[first:]
 
 
