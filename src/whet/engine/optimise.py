@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from whet.errors import TrainingError
@@ -115,5 +116,5 @@ def grad_norm(parameters: Sequence[Tensor]) -> Tensor:
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not grads:
         return torch.zeros(())
-    norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))
+    norm: Tensor = get_total_norm(grads)
     return norm
