@@ -11,6 +11,9 @@ import pytest
 
 from bench.data import scale
 from bench.data.__main__ import draw, found_and_right, similarity, with_interval
+from whet.stages.shelving import DISK
+
+RESULT = Path(__file__).parents[2] / "bench" / "results" / "data.json"
 
 
 def test_the_similarity_is_that_of_the_definition():
@@ -60,9 +63,15 @@ def test_an_interval_is_around_the_median_and_within_the_range():
 
 
 def test_the_recorded_result_adds_up():
-    said = json.loads((Path(__file__).parents[2] / "bench" / "results" / "data.json").read_text(encoding="utf-8"))
+    said = json.loads(RESULT.read_text(encoding="utf-8"))
     for name, some in said["seconds"].items():
         assert said["rows_per_second"][name] == with_interval([said["rows"][name] / one for one in some]), name
     pairs = zip(said["seconds"]["datatrove duplicates"], said["seconds"]["whet duplicates"], strict=True)
     assert said["times_datatrove"] == with_interval([peer / own for peer, own in pairs])
     assert said["near_duplicates"]["recall"] >= 0.97 and said["near_duplicates"]["precision"] >= 0.97
+
+
+def test_the_disk_that_is_said_to_be_needed_is_what_was_measured_and_some_more():
+    figures = json.loads(RESULT.read_text(encoding="utf-8"))["scale"]
+    of_the_file = [(found["disk_gib"] - found["file_gib"]) / found["file_gib"] for found in figures if found["rows"] >= 10**6]
+    assert len(of_the_file) >= 3 and min(of_the_file) > DISK - 2 and max(of_the_file) < DISK

@@ -26,7 +26,7 @@ from whet.stages.narrate import Narrator
 LARGE = 64 << 20
 """Bytes of files from which on rows lie on the disk; in memory these would take some 25 times as much."""
 DISK = 11
-"""Bytes on the disk for each byte of the files, as measured on rows of 100 characters (9), and some more; short rows take more."""
+"""Bytes on the disk for each byte of the files, as measured on rows of 100 characters (10), and some more; short rows take more."""
 LONG = 2 << 30
 """Bytes that take so long to compare that it is told: some seconds, or a minute from a slow disk."""
 OLD = 14 * 24 * 3600
