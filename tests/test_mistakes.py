@@ -584,6 +584,7 @@ MISTAKES = {
     "resume and out": ("train --resume classified --out new", 2, "--resume", "--out"),
     "unknown command": ("frobnicate", 2, "frobnicate"),
     "a name from elsewhere": ("finetune classify.yaml", 2, "finetune", "Here that is 'train'", "whet train --help"),
+    "a name from elsewhere, as others write it": ("Fine_Tune classify.yaml", 2, "Fine_Tune", "Here that is 'train'"),
     "unknown option": ("train classify.yaml --nosuch", 2, "--nosuch"),
     "two recipes": ("train classify.yaml write.yaml", 2, "write.yaml"),
     "no files": ("new", 2, "--schema"),

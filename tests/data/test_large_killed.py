@@ -21,13 +21,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whet.data import near_kept, raw, read, shelves, signed, table
+from whet.data import gather, near_kept, raw, read, shelves, signed, table
 from whet.data.journal import Journal, Record
 from whet.data.kept import write_kept
 from whet.data.large import prepare_stored
 from whet.data.making import Maker
 from whet.data.preparing import prepare
 from whet.data.shelves import Shelving
+from whet.errors import DataError
 from whet.recipe_data import Data
 
 CLASSIFY, CHAT = ("text", "label"), ("messages",)
@@ -212,6 +213,38 @@ def kept_of(work: Path) -> set[str]:
     return {path.suffix for path in work.iterdir()}
 
 
+@pytest.mark.parametrize("redact", [True, "auto"])
+def test_where_private_data_leave_the_rows_none_is_kept_after_a_kill(redact, tmp_path, monkeypatch):
+    data, needs = rows_of(tmp_path, "plain", 3, 110)
+    file = tmp_path / "train.csv"
+    header, *lines = file.read_text(encoding="utf-8").splitlines()
+    file.write_text(
+        "\n".join([header, *(f"me{place}@firma.de {line}" for place, line in enumerate(lines))]) + "\n", encoding="utf-8"
+    )
+    data = data.model_copy(update={"redact": redact})
+    expected = in_memory(data, needs)
+    places: list[Path | None] = []
+    real = gather.RawRows
+    monkeypatch.setattr(gather, "RawRows", lambda folder: (places.append(folder), real(folder))[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(near_kept.Walk, "run", lambda *rest: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            written(data, needs, tmp_path / "work")
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "work").iterdir())
+    assert (b"firma.de" in kept) == (redact == "auto")
+    assert set(places) == {tmp_path / "work"}, "rows lie on the disk all the same"
+    assert written(data, needs, tmp_path / "work") == expected
+
+
+@pytest.mark.parametrize("redact", [True, "auto"])
+def test_rows_on_the_disk_are_held_to_strict_too(redact, tmp_path):
+    data, needs = rows_of(tmp_path, "plain", 3, 110)
+    with (tmp_path / "train.csv").open("a", encoding="utf-8") as file:
+        file.write("too,many,fields\n")
+    with pytest.raises(DataError, match=r"train\.csv:112: 3 fields where the file has 2 columns"):
+        written(data.model_copy(update={"strict": True, "redact": redact}), needs, tmp_path / "work")
+
+
 def test_what_was_found_is_found_again_only_where_something_changed(tmp_path, monkeypatch, counted):
     data, needs = rows_of(tmp_path, "held out", 3, 110)
     expected = written(data, needs, tmp_path / "work")
@@ -264,11 +297,12 @@ def test_stretches_that_come_twice_are_signed_once(tmp_path, monkeypatch, counte
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from whet.data import near_kept, raw, shelves
+from whet.data import gather, near_kept, raw, shelves
 from whet.data.journal import Journal
 from whet.data.kept import write_kept
 from whet.data.large import prepare_stored
 from whet.data.shelves import Shelving
+from whet.errors import DataError
 from whet.recipe_data import Data
 raw.STRETCH = 20
 left = [{after}]

@@ -14,7 +14,7 @@ from whet.data.clean import build_cleaners
 from whet.data.dataset import Dataset, read_dataset
 from whet.data.held_out import read_held_out
 from whet.data.preparing import prepare
-from whet.data.redact import redact_row
+from whet.data.redact import build_privacy, redact_row
 from whet.errors import RecipeError
 from whet.private.kinds import KINDS, NAMED
 from whet.private.redact import Redactor
@@ -126,6 +126,29 @@ def test_a_text_to_predict_and_a_file_to_judge_on_are_masked_as_the_training_row
         csv.writer(file).writerows([("text", "label"), ("mine is bob@firma.de", "a"), ("none at all here", "b")])
     held = read_held_out([tmp_path / "t.csv"], found, CLASSIFY, None)
     assert [one.text for one in held.examples] == ["mine is [mail]", "none at all here"]
+
+
+def test_where_private_data_are_only_told_of_a_text_to_predict_stays_as_it_is():
+    cleaners = build_cleaners(Data(path="x", text="t", label="l"), None)
+    assert cleaners("it is anna@firma.de") == "it is anna@firma.de" and cleaners.redactor is None
+
+
+@pytest.mark.parametrize(
+    ("redact", "text", "said"),
+    [
+        ("auto", "it is anna@firma.de", "nothing was changed"), (True, "it is [mail]", "masked before anything was learnt"),
+        (Redact(mode="hash", key="secret"), None, "replaced before anything was learnt"),
+    ],
+)  # fmt: skip
+def test_rows_that_are_looked_at_one_by_one_are_changed_where_that_is_asked_for(tmp_path, redact, text, said):
+    (tmp_path / "secret").write_text("s")
+    data = Data(path="x", redact=redact)
+    redactor = build_cleaners(data, tmp_path).redactor
+    privacy = build_privacy(data, redactor)
+    assert privacy is not None
+    assert privacy.look(Example(id=0, text="it is anna@firma.de")).text == (text or redactor("it is anna@firma.de"))
+    (notice,) = privacy.notices()
+    assert "1 row holds private data (1 mail address)" in notice and said in notice
 
 
 def test_kinds_that_are_kept_stay(tmp_path):
