@@ -20,6 +20,7 @@ import xlsxwriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whet.data import columnar
 from whet.data.delimited import Record
 from whet.data.read import read_files
 from whet.data.rows import RawRow, Reject
@@ -344,6 +345,18 @@ def test_files_of_columns(tmp_path, kind):
     assert [(row.line, row.fields["text"]) for row in found] == [(n + 1, f"text {n}") for n in range(10)]
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+@pytest.mark.parametrize("number", [3, 4, 5, 8, 11])
+def test_a_file_of_columns_is_read_to_its_end_slice_by_slice(tmp_path, monkeypatch, kind, number):
+    monkeypatch.setattr(columnar, "SLICE", 4)
+    path = tmp_path / f"rows.{kind}"
+    frame = pl.DataFrame({"text": [f"text {n}" for n in range(number)], "kind": pl.Series(["a"] * number, dtype=pl.Categorical)})
+    frame.write_parquet(path) if kind == "parquet" else frame.write_ipc(path)
+    assert [(row.line, dict(row.fields)) for row in rows_of(path)] == [
+        (n + 1, {"text": f"text {n}", "kind": "a"}) for n in range(number)
+    ]
+
+
 def test_values_that_json_has_not_come_from_files_of_columns_as_from_every_source(tmp_path):
     kinds = {
         "text": [
@@ -381,6 +394,25 @@ def test_a_moment_that_no_calendar_has_is_an_empty_field(tmp_path, kind, had):
         tmp_path / "rows.parquet"
     )
     assert [row.fields["when"] is not None for row in rows_of(tmp_path / "rows.parquet")] == [had, had, True]
+
+
+@pytest.mark.parametrize("unit", ["ms", "us"])
+@pytest.mark.parametrize("zone", [None, "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_the_first_and_the_last_day_of_the_calendar_are_read(tmp_path, unit, zone):
+    first, last = datetime.date(1, 1, 1), datetime.date(9999, 12, 31)
+    span = datetime.timedelta(days=400_000)
+    days = pl.Series([-719_163, -719_162, 2_932_896, 2_932_897], dtype=pl.Int32).cast(pl.Date)
+    evening = days.cast(pl.Int64) * 86_400_000 + 86_399_999
+    moments = (evening * (1000 if unit == "us" else 1)).cast(pl.Datetime(unit, zone))
+    path = tmp_path / "rows.parquet"
+    pl.DataFrame({"text": list("abcd"), "day": days, "at": moments, "span": [span] * 4}).write_parquet(path)
+    found = [row.fields for row in rows_of(path)]
+    assert [row["day"] for row in found] == [None, str(first), str(last), None]
+    if zone is None:
+        assert [row["at"] for row in found] == [None, f"{first}T23:59:59.999000", f"{last}T23:59:59.999000", None]
+    else:
+        assert [row["at"] for row in found] == [None] * 4, "what a zone moves out of the calendar"
+    assert {row["span"] for row in found} == {"400000 days, 0:00:00"}
 
 
 def test_a_moment_that_no_calendar_has_is_empty_within_lists_and_objects_too(tmp_path):

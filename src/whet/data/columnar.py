@@ -27,8 +27,8 @@ PATIENCE_S = 300.0
 """How long the process may be silent."""
 FLOATS = selectors.float()
 PER_DAY = {"d": 1, "ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
-DAYS, LONGEST = (-719_161, 2_932_895), 999_999_998
-"""The first and the last day that Python has, from 1970, and the longest span in days; a day less, whatever the zone."""
+DAYS, LONGEST = (-719_162, 2_932_896), 999_999_998
+"""The first and the last day that Python has, from 1970, and the longest span in whole days."""
 MAGICS = {b"PAR1": "parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow"}
 """How a file begins; the last is Arrow's streaming format, in which `datasets` keeps its files."""
 
@@ -90,7 +90,9 @@ def _sayable(values: pl.Expr, kind: object, depth: int = 0) -> pl.Expr | None:
     if unit == PER_DAY["ns"]:
         return None  # 292 years at most
     first, last = (-LONGEST, LONGEST) if isinstance(kind, pl.Duration) else DAYS
-    return pl.when(values.to_physical().is_between(first * unit, last * unit)).then(values)
+    if getattr(kind, "time_zone", None):
+        first, last = first + 1, last - 1  # in whatever zone
+    return pl.when(values.to_physical().is_between(first * unit, (last + 1) * unit - 1)).then(values)
 
 
 class _Broken(Exception):
