@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -379,3 +382,20 @@ def test_a_head_that_does_not_come_in_time_is_not_waited_for(make_desk, monkeypa
             assert slow.recv(100) == b""
         stop.set()
         server.join(20)
+
+
+@pytest.mark.parametrize(("review", "said"), [
+    ((), "5 rows, 3 of them with an answer in the file, which --review asks for too; asked for: label"), (("--review",), "5 rows; asked for: label"),
+])  # fmt: skip
+def test_rows_that_have_an_answer_in_the_file_are_counted_for_who_opens_the_page(tmp_path, review, said):
+    file = tmp_path / "tickets.csv"
+    file.write_text("text,label\n" + "".join(f"the text of ticket {n},{'bug' if n < 3 else ''}\n" for n in range(5)))
+    command = [sys.executable, "-m", "whet", "annotate", str(file), "--no-suggest", "--port", "0", *review]
+    opened = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"NO_COLOR": "1", "COLUMNS": "300"})
+    lines = []
+    while "Label at" not in "".join(lines) and (line := opened.stderr.readline()):
+        lines.append(line)
+    opened.terminate()
+    opened.wait(timeout=60)
+    opened.stderr.close()
+    assert said in " ".join("".join(lines).split())

@@ -45,3 +45,10 @@ def test_separator_and_header_are_one_sentence(tmp_path: Path) -> None:
     assert said == (
         "2 files: fields are separated by tabs, and no header line was found; the columns are called column_1 to column_2.",
     )
+
+
+def test_sheets_of_a_workbook_are_counted_as_sheets():
+    sheets = ["a.xlsx[May]", "a.xlsx[June]"]
+    told = [f"{name}:{line}: a title above the table was skipped." for name in sheets for line in (1, 2)]
+    assert grouped(told, sheets) == ("2 sheets: a title above the table was skipped.",)
+    assert grouped(["b.csv: quotes.", "a.xlsx[May]: quotes."], ["b.csv", "a.xlsx[May]"]) == ("2 files: quotes.",)

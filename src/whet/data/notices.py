@@ -31,5 +31,5 @@ def _said(places: Sequence[tuple[str, str]], sentence: str, num_files: int) -> s
     if named == {""}:
         return sentence
     if len(named) > SHOWN or len(named) == num_files > 1:
-        return f"{counted(len(named), 'file')}: {sentence}"
+        return f"{counted(len(named), 'sheet' if all(name.endswith(']') for name in named) else 'file')}: {sentence}"
     return f"{', '.join(Path(file).name + line for file, line in places)}: {sentence}"
