@@ -102,3 +102,31 @@ def test_where_tokens_change_what_was_before_them_the_text_is_that_of_all(decode
     for token in ids:
         stream.feed(token)
     assert stream.close() is not None and stream._raw == decode(ids)
+
+
+def test_a_tokenizer_that_decodes_otherwise_is_asked_a_bounded_number_of_times():
+    decoded = []
+
+    def counting(ids):
+        decoded.append(len(ids))
+        return in_reverse(ids)
+
+    stream = TextStream(counting)
+    for token in range(1000):
+        stream.feed(token)
+    assert stream._raw == in_reverse(range(1000)) and len(decoded) <= 1000 + 60 and max(decoded) == 1000
+
+
+def test_once_tokens_go_on_as_they_do_alone_the_earlier_ones_are_let_go():
+    decoded = []
+
+    def hanging(ids):
+        decoded.append(len(ids))
+        return (f"{len(ids)}: " if 7 in ids[-20:] else "") + by_words(ids)
+
+    ids = [place % 5 + 1 for place in range(1000)]
+    ids[WINDOW - 4] = 7
+    stream = TextStream(hanging)
+    for token in ids:
+        stream.feed(token)
+    assert stream._raw == by_words(ids) and max(decoded) <= 2 * WINDOW

@@ -68,7 +68,7 @@ class TextStream:
             kept = self._ids[-2 * CONTEXT :]
             before, context = self._decode(self._ids[: len(self._ids) - size]), self._decode(kept[:-size])
             alone = self._decode(kept)
-            if decoded.startswith(before) and alone.startswith(context) and before + alone[len(context) :] == decoded:
+            if before + alone[len(context) :] == decoded:
                 self._done += before[self._overlap :]
                 self._ids, self._overlap, self._most = kept, len(context), WINDOW
                 return
