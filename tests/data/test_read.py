@@ -156,6 +156,24 @@ def test_the_rows_of_what_an_api_answers_are_the_only_list_in_it(tmp_path):
     assert any("the rows are the list at data.items" in notice for notice in notices)
 
 
+@pytest.mark.parametrize("content", [
+    '{"data": 1,\n"data": {"items": [{"body": "a"}]}}',
+    '{"data": {"items": [{"body": "b"}]},\n"data": {"items": [{"body": "a"}]}}',
+    '{"data": {"items": [],\n"items": [{"body": "a"}]}}',
+])  # fmt: skip
+def test_a_list_whose_name_stands_twice_is_refused_and_loses_no_rows(tmp_path, content):
+    with pytest.raises(DataError, match=r"a\.json:[12]: '(data|items)' stands twice in one object\."):
+        read(write(tmp_path, "a.json", content))
+
+
+def test_a_list_is_told_by_a_name_that_a_file_can_hold(tmp_path):
+    notices = []
+    read(write(tmp_path, "a.json", '{"\\ud800\\u001b[31m": {"items": [{"body": "a"}]}}'), notices)
+    assert [notice.partition("/a.json")[2] for notice in notices] == [
+        ": the rows are the list at \\ud800\\x1b[31m.items; what stands beside it was left out."
+    ]
+
+
 @pytest.mark.parametrize("value", [
     {"text": "a row", "about": {"marks": [{"from": 1}]}},
     {"body": "two lists", "one": {"a": [{"b": 1}]}, "two": {"a": [{"b": 1}]}},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TextIO
@@ -12,7 +11,8 @@ from whet.data.json_stream import BrokenJson, JsonStream
 from whet.data.lines import Line
 from whet.data.names import KNOWN, plain
 from whet.data.rows import RawRow, Reject, too_long
-from whet.data.values import DEEPEST, TooDeep, too_deep
+from whet.data.values import DEEPEST, TooDeep, mended, too_deep
+from whet.display import brief
 from whet.errors import DataError
 
 Opened = Callable[[], AbstractContextManager[TextIO]]
@@ -21,7 +21,6 @@ WRAPPERS = frozenset({"data", "rows", "examples", "items", "records", "cases"})
 ROW_KEYS = frozenset({
     "messages", "conversations", "conversation", "instruction", "prompt", "question", "chosen", "rejected", "text", "completion",
 })  # fmt: skip
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def json_lines(lines: Iterator[Line], name: str) -> Iterator[RawRow | Reject]:
@@ -57,9 +56,8 @@ def json_document(opened: Opened, newline: str, name: str, notices: list[str]) -
             if first is None or (not several and _holds_rows(first)):
                 yield from _lists(cursor, name, notices)
             elif not several and (path := _path_to_rows(first)) is not None:
-                notices.append(f"{name}: the rows are the list at {'.'.join(path)}; what stands beside it was left out.")
-                _descend(cursor, path)
-                for value, line in _elements(cursor):
+                notices.append(f"{name}: the rows are the list at {brief('.'.join(path))}; what stands beside it was left out.")
+                for value, line in _below(cursor, path, name):
                     yield from rows_of(value, name, line)
             else:
                 yield from _objects(cursor, name, notices, first if not several else None)
@@ -92,15 +90,25 @@ def _path_to_rows(value: object) -> tuple[str, ...] | None:
     return only_list(value)
 
 
-def _descend(cursor: JsonStream, path: Sequence[str]) -> None:
-    """Pass what stands before the value at a path of names, which is there."""
-    for wanted in path:
-        cursor.take("{")
-        while cursor.value()[0] != wanted:
-            cursor.take(":")
-            cursor.value()
-            cursor.take(",")
+def _below(cursor: JsonStream, path: Sequence[str], name: str) -> Iterator[tuple[object, int]]:
+    """Yield the elements of the list at a path of names, which is there. Raises DataError where a name of the path stands twice."""
+    if not path:
+        yield from _elements(cursor)
+        return
+    cursor.take("{")
+    met = False
+    while cursor.peek() != "}":
+        here, line = cursor.value()
         cursor.take(":")
+        if here != path[0]:
+            cursor.value()
+        elif met or cursor.peek() != ("{" if path[1:] else "["):  # the last one counts, and this is another
+            raise DataError(f"{name}:{line}: '{brief(path[0])}' stands twice in one object. Give each list a name of its own.")
+        else:
+            met = True
+            yield from _below(cursor, path[1:], name)
+        if cursor.take(",}") == "}":
+            return
 
 
 def rows_of(value: object, name: str, line: int) -> Iterator[RawRow | Reject]:
@@ -140,7 +148,7 @@ def _mended(value: object, depth: int = 0) -> object:
     if depth > DEEPEST:
         raise TooDeep
     if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
+        return mended(value)
     if isinstance(value, list):
         return [_mended(item, depth + 1) for item in value]
     return _fields(value, depth) if isinstance(value, dict) else value
