@@ -174,6 +174,31 @@ def test_a_list_is_told_by_a_name_that_a_file_can_hold(tmp_path):
     ]
 
 
+HEAD = '{"whet_collected": 1, "source": "sql", "began": "2024"}'
+
+
+@pytest.mark.parametrize("more", [
+    '"line": 1e400, "fields": {"text": "secret"}', '"line": 9223372036854775808, "fields": {"text": "secret"}',
+    '"line": -1, "fields": {"text": "secret"}', '"line": 1, "fields": ["secret"]',
+    '"line": 1, "reason": "r", "remedy": "m", "kind": "secret"', '"line": 1, "reason": "r", "remedy": "m", "kind": {"a": NaN}',
+])  # fmt: skip
+def test_a_line_that_no_collection_has_is_told_without_its_content(tmp_path, more):
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: a damaged collection") as told:
+        read(write(tmp_path, "rows.jsonl", f'{HEAD}\n{{"file": "f", "date": "d", {more}}}\n'))
+    assert "secret" not in str(told.value)
+
+
+def test_a_collection_by_another_hand_holds_what_rows_may_hold(tmp_path):
+    lines = [
+        r'{"file": "\ud800", "line": 1, "date": "\ud800", "fields": {"\ud800": "\ud800", "number": 1e400}}',
+        r'{"file": "f", "line": 2, "date": "d", "reason": "\ud800", "remedy": "\ud800", "kind": "unwanted"}',
+        r'{"file": "f", "line": 3, "date": "d", "fields": {"deep": %s}}' % ("[" * 150 + "]" * 150),
+    ]
+    row, reject, deep = read_files([write(tmp_path, "rows.jsonl", "\n".join([HEAD, *lines]))])
+    assert (row.file, dict(row.fields)) == ("\ufffd", {"\ufffd": "\ufffd", "number": None})
+    assert (reject.reason, reject.kind, deep.reason) == ("\ufffd", "unwanted", "nested deeper than 100 lists and objects")
+
+
 @pytest.mark.parametrize("value", [
     {"text": "a row", "about": {"marks": [{"from": 1}]}},
     {"body": "two lists", "one": {"a": [{"b": 1}]}, "two": {"a": [{"b": 1}]}},

@@ -85,6 +85,12 @@ def test_prompt_input_and_response_become_a_conversation():
     assert isinstance(made, Example) and made.messages == (Message("user", "Translate."), Message("assistant", "cat"))
 
 
+def test_a_conversation_written_as_a_text_holds_what_a_file_can_hold():
+    turns = r'[{"role": "user", "content": "a \ud800"}, {"role": "assistant", "content": "b"}]'
+    made = one({"chat": turns}, ("messages",), messages="chat")
+    assert isinstance(made, Example) and made.messages[0].content == "a \ufffd"
+
+
 def test_roles_and_parts_of_other_forms():
     turns = [
         {"from": "human", "value": "a"},

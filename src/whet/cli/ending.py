@@ -112,7 +112,8 @@ def _explained(error: Exception) -> tuple[int, str] | None:
     if place:
         return 1, f"{place}: {type(error).__name__}: {error}. This file is your own plugin; mend it there."
     if isinstance(error, UnicodeEncodeError):
-        return 1, f"{error.object[:80]!r}: holds characters that are no Unicode text. Mend them, or rename the file."
+        what = "what is to be written" if "\n" in error.object else repr(error.object[:200])  # lines are rows, and never shown
+        return 1, f"{what}: holds characters that are no Unicode text. Mend them, or rename the file."
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in ("allocate memory", "out of memory"))
     ):

@@ -116,17 +116,8 @@ def _fields(journal: Journal) -> dict[str, Any]:
 def _record(row: RawRow | Any, date: str) -> dict[str, object]:
     place = {"file": row.file, "line": row.line, "date": date}
     if isinstance(row, RawRow):
-        return {**place, "fields": _unbroken(as_json(row.fields))}
+        return {**place, "fields": as_json(row.fields)}
     return {**place, "reason": row.reason, "remedy": row.remedy, "kind": row.kind}
-
-
-def _unbroken(value: Any) -> Any:
-    """Return the value with lone surrogates, which no file can hold, as the replacement character."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode() if not value.isascii() else value
-    if isinstance(value, list):
-        return [_unbroken(inner) for inner in value]
-    return {_unbroken(key): _unbroken(inner) for key, inner in value.items()} if isinstance(value, dict) else value
 
 
 @contextmanager

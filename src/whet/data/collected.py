@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any, get_args
 
 from whet.data.lines import Line
-from whet.data.rows import RawRow, Reject
+from whet.data.rows import Kind, RawRow, Reject
+from whet.data.values import mended, row_of
 from whet.errors import DataError
 
 MARK, VERSION = "whet_collected", 1
 """Key of the first line, and the version of the format."""
+KINDS = get_args(Kind)
+LINES = 1 << 63
+"""Numbers of lines are below it."""
 
 
 def is_collected(first: Line) -> bool:
@@ -29,13 +34,22 @@ def collected_rows(lines: Iterable[Line], name: str, dates: dict[str, str]) -> I
                         f"{name}: collected by a later version of whet. Delete its folder; it is then collected anew."
                     )
                 continue
-            file, line = str(said["file"]), int(said["line"])
-            dates[file] = max(dates.get(file, ""), str(said["date"]))
-            if "fields" in said:
-                yield RawRow(file, line, dict(said["fields"]))
-            else:
-                yield Reject(file, line, str(said["reason"]), str(said["remedy"]), said["kind"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            row = _row(said)
+            dates[row.file] = max(dates.get(row.file, ""), mended(str(said["date"])))
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise DataError(
                 f"{name}:{number}: a damaged collection ({type(error).__name__}). Delete its folder; it is then collected anew."
             ) from None
+        yield row
+
+
+def _row(said: dict[str, Any]) -> RawRow | Reject:
+    """Return the row of a line. Raises what collected_rows says of a line that no collection has."""
+    file, line = mended(str(said["file"])), int(said["line"])
+    if not 0 <= line < LINES:
+        raise ValueError
+    if "fields" in said:
+        return row_of(file, line, dict(said["fields"]))
+    if said["kind"] not in KINDS:
+        raise ValueError
+    return Reject(file, line, mended(str(said["reason"])), mended(str(said["remedy"])), said["kind"])

@@ -14,6 +14,7 @@ from whet.data.names import is_date, is_identifier, part_named, plain
 from whet.data.rows import RawRow
 from whet.data.telling import told
 from whet.data.times import ORDERS, seconds
+from whet.data.values import as_json
 
 Form = Literal["text", "number", "flag", "turns", "turn", "list", "other", "empty"]
 LOOKED_AT = 50
@@ -144,7 +145,7 @@ def turns_of(value: object) -> list[Mapping[str, object]] | None:
     """Return a conversation's turns, also where they are JSON in a text, or the `messages` of an object; None where it is no conversation."""
     if isinstance(value, str) and value.lstrip().startswith("[{"):
         try:
-            value = json.loads(value)
+            value = as_json(json.loads(value))
         except (ValueError, RecursionError):
             return None
     if isinstance(value, dict) and not is_turn(value):
