@@ -22,7 +22,7 @@ def source(folder: Path, **settings):
         database.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER, text TEXT, more BLOB)")
         database.execute("DELETE FROM t")
         database.executemany(
-            "INSERT INTO t VALUES (?, ?, ?)", [(1, "one", b"\xff\x00"), (2, b"bad \xff byte", None), (3, None, 2.5)]
+            "INSERT INTO t VALUES (?, ?, ?)", [(1, "one", b"\xff\x00"), (2, b"bytes that are text", None), (3, None, 2.5)]
         )
     return plugins.build("sources", "sql", {"connection": str(folder / "t.sqlite"), "query": "SELECT * FROM t", **settings})
 
@@ -30,8 +30,8 @@ def source(folder: Path, **settings):
 def test_values_of_every_type(tmp_path):
     (page,) = source(tmp_path).collect(None)
     assert [(row.line, dict(row.fields)) for row in page.rows] == [
-        (1, {"id": 1, "text": "one", "more": b"\xff\x00"}),
-        (2, {"id": 2, "text": b"bad \xff byte", "more": None}),
+        (1, {"id": 1, "text": "one", "more": "/wA="}),  # 11111111 00000000 in six bits each: 63, 48, 0
+        (2, {"id": 2, "text": "bytes that are text", "more": None}),
         (3, {"id": 3, "text": None, "more": 2.5}),
     ]
 
@@ -201,6 +201,46 @@ def test_the_tables_that_are_left_out_are_named(tmp_path):
     assert said == [
         "The table 'log' (5 rows) is read, the largest; 'reviews' (3 rows), 'users' (1 row) left out. Name another in data.sources.query."
     ]
+
+
+def made(file, *statements):
+    with closing(sqlite3.connect(file)) as database:
+        for statement in statements:
+            database.execute(statement)
+        database.commit()
+    return str(file)
+
+
+def test_new_leaves_out_what_cannot_be_read_and_says_so(tmp_path):
+    file = made(
+        tmp_path / "shop.db", "CREATE TABLE t (text)", "INSERT INTO t VALUES ('one')", "CREATE TABLE gone (a)",
+        "CREATE VIEW broken AS SELECT a FROM gone", "DROP TABLE gone", "CREATE VIRTUAL TABLE words USING fts5(body)",
+        "INSERT INTO words VALUES ('two'), ('three')",
+    )  # fmt: skip
+    said = []
+    assert new_source.source_of(file, said)["query"] == 'SELECT * FROM "t"'
+    assert said == ["Cannot be read, and left out: 'words', 'broken'."]
+    made(file, "DELETE FROM t")
+    with pytest.raises(DataError, match=r"without a row in any table\. Cannot be read, and left out: 'words', 'broken'"):
+        new_source.source_of(file, [])
+
+
+def test_a_name_of_a_table_that_is_no_text_is_no_fault_of_whets(tmp_path):
+    file = made(
+        tmp_path / "odd.db", "CREATE TABLE t (text)", "INSERT INTO t VALUES ('one')", "PRAGMA writable_schema=1",
+        "INSERT INTO sqlite_master VALUES ('table', CAST(x'ff41' AS TEXT), 'x', 0, 'CREATE TABLE x(a)')",
+    )  # fmt: skip
+    with pytest.raises(DataError, match="cannot be read as a database"):
+        new_source.source_of(file, [])
+    with pytest.raises(DataError, match=r"odd\.db: "):
+        list(plugins.build("sources", "sql", {"connection": file, "query": "SELECT * FROM t"}).collect(None))
+
+
+def test_new_takes_no_key_that_is_empty_in_a_row(tmp_path):
+    file = made(tmp_path / "t.db", "CREATE TABLE t (name TEXT PRIMARY KEY, text)", "INSERT INTO t VALUES ('a', 'one')")
+    assert new_source.source_of(file, [])["key"] == "name"
+    made(file, "INSERT INTO t VALUES (NULL, 'two')")  # SQLite lets it in
+    assert "key" not in new_source.source_of(file, [])
 
 
 def test_a_query_that_never_ends_is_ended_by_an_interrupt(endless):

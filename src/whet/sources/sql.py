@@ -134,7 +134,7 @@ class Sql(Source):
                 with breakable(database):
                     cursor = database.execute(query, values)
                     yield from self._pages(cursor, after, str(file), moment(file.stat().st_mtime))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where what it says holds a name that is no text
             if "not a database" in str(error):
                 raise DataError(f"{shown}: is no SQLite database. Name one: data.sources connection.") from None
             raise DataError(
@@ -164,7 +164,7 @@ class Sql(Source):
                 cursor.fetchmany(PAGE)  # a page is never shorter but for the last
         while rows := cursor.fetchmany(PAGE):
             before = self._check_keys([row[place] for row in rows], before, number, file)
-            found = raw_rows(file, names, rows, number)
+            found = raw_rows(file, names, [[as_json(value) for value in row] for row in rows], number)
             number += len(rows)
             yield Page(found, self._mark(rows[-1][place], number), date)
 

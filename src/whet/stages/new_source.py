@@ -23,6 +23,7 @@ from whet.collect.visits import Visits, hosts_of
 from whet.data.json_rows import only_list
 from whet.data.notices import counted
 from whet.data.rows import RawRow, Reject
+from whet.data.values import mended
 from whet.display import brief, listed
 from whet.errors import DataError
 from whet.protocols import Source
@@ -133,7 +134,9 @@ def _records(body: bytes) -> dict[str, str]:
         path = only_list(json.loads(body))
     except (ValueError, RecursionError):
         return {}  # reading it says what is wrong
-    return {"records": ".".join(path)} if path is not None and len(path) > 1 and not any("." in name for name in path) else {}
+    if path is None or len(path) < 2 or any("." in name or name != mended(name) for name in path):
+        return {}
+    return {"records": ".".join(path)}
 
 
 def _answered(visits: Visits, url: str) -> Any:
@@ -151,31 +154,62 @@ def _of_database(file: Path, said: list[str]) -> dict[str, Any]:
     """Return how the largest table of a database is read, in the order of its key, where it has one."""
     try:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as database, breakable(database, COUNTED_S):
-            names = [
-                name
-                for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name")
-                if not name.startswith("sqlite_")
-            ]
-            sizes = {name: database.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchone()[0] for name in names}
+            database.text_factory = lambda content: content.decode("utf-8", "replace")
+            sizes, unread = _counted(database)
             if not any(sizes.values()):
-                raise DataError(f"{file}: a database without a row in any table. Check that it is the one you mean.")
-            table = max(names, key=lambda name: sizes[name])
-            keys = [row[1] for row in database.execute(f"PRAGMA table_info({_quoted(table)})") if row[5]]
+                why = f" {_unread(unread)}" if unread else " Check that it is the one you mean."
+                raise DataError(f"{file}: a database without a row in any table.{why}")
+            table = max(sizes, key=lambda name: sizes[name])
+            key = _key_of(database, table)
     except TimeoutError:
         raise DataError(
             f"{file}: counting its rows takes longer than {COUNTED_S:g} s, as of a view that computes for long. Name what is wanted in a recipe: "
             "data.sources: {name: sql, connection: FILE, query: SELECT ...}"
         ) from None
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where what it says holds a name that is no text
         raise DataError(f"{file}: cannot be read as a database ({type(error).__name__}). Open it in its own program.") from None
-    others = sorted((name for name in names if name != table), key=lambda name: -sizes[name])
+    others = sorted((name for name in sizes if name != table), key=lambda name: -sizes[name])
     if others:
         left = listed((f"'{name}' ({counted(sizes[name], 'row')})" for name in others), 5)
         said.append(
             f"The table '{brief(table)}' ({counted(sizes[table], 'row')}) is read, the largest; {left} left out. {ANOTHER}"
         )
-    key = keys[0] if len(keys) == 1 else None
+    if unread:
+        said.append(_unread(unread))
     return {"name": "sql", "connection": str(file), "query": f"SELECT * FROM {_quoted(table)}", **_keyed(key)}
+
+
+def _counted(database: sqlite3.Connection) -> tuple[dict[str, int], list[str]]:
+    """Return the rows of each table and view, by name, and the names of those that cannot be read, as a view of a table that is gone.
+
+    Tables that a module makes, such as an index of words, count among the latter, and those that it keeps beside them are no one's to read.
+    """
+    found = database.execute("SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name").fetchall()
+    made = tuple(name for name, sql in found if re.match(r"CREATE\s+VIRTUAL\b", sql or "", re.IGNORECASE))
+    sizes, unread = dict[str, int](), [f"'{name}'" for name in made]
+    for name, _ in found:
+        if name.startswith(("sqlite_", *(f"{one}_" for one in made))) or name in made:
+            continue
+        try:
+            sizes[name] = database.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if str(error) == "interrupted":
+                raise
+            unread.append(f"'{name}'")
+    return sizes, unread
+
+
+def _unread(names: Sequence[str]) -> str:
+    return f"Cannot be read, and left out: {listed(names, 5)}."
+
+
+def _key_of(database: sqlite3.Connection, table: str) -> str | None:
+    """Return the column that is the key of a table; none where there is none, or several, or where it is empty in a row."""
+    keys = [row[1] for row in database.execute(f"PRAGMA table_info({_quoted(table)})") if row[5]]
+    if len(keys) != 1:
+        return None
+    empty = database.execute(f"SELECT 1 FROM {_quoted(table)} WHERE {_quoted(keys[0])} IS NULL LIMIT 1").fetchone()
+    return keys[0] if empty is None else None
 
 
 def _of_postgresql(url: str, said: list[str]) -> dict[str, Any]:
