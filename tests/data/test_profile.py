@@ -14,7 +14,7 @@ from whet.data.profile import Profile, profile
 from whet.data.read import read_files
 from whet.data.rows import RawRow
 from whet.errors import DataError
-from whet.stages.new import auto_recipe, tell
+from whet.stages.new import auto_recipe, new, tell
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -233,6 +233,18 @@ def test_the_guess_does_not_depend_on_the_order_of_the_rows(tmp_path):
     ]  # sorted by class, more than are looked at
     first = profile([RawRow("f", i + 1, row) for i, row in enumerate(rows)])
     assert set(first.classes) == {"a", "b", "c"} and first.num_looked_at == 5000 and first.num_rows == 9000
+
+
+def test_a_missing_label_is_no_class():
+    rows = [RawRow("a.jsonl", number, {"text": f"a text of row {number}", "label": "ab"[number % 2]}) for number in range(20)]
+    rows += [RawRow("a.jsonl", 21 + number, {"text": f"no label {number}", "label": float("nan")}) for number in range(5)]
+    assert profile(rows).classes == {"a": 10, "b": 10}
+
+
+def test_a_file_without_a_row_is_named(tmp_path):
+    (tmp_path / "none.json").write_text("[]")
+    with pytest.raises(DataError, match=r"none\.json: no row could be read"):
+        new([tmp_path / "none.json"], out=tmp_path / "recipe.yaml")
 
 
 def test_nothing_readable_is_an_error():

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import xxhash
 
-from whet.data.columns import Column, look
+from whet.data.columns import Column, is_empty, look
 from whet.data.guess import (
     FIELDS,
     Guess,
@@ -75,15 +75,17 @@ class Profile:
     notices: tuple[str, ...]
 
 
-def profile(rows: Read, notices: Sequence[str] = (), given: Mapping[str, str] | None = None) -> Profile:
+def profile(
+    rows: Read, notices: Sequence[str] = (), given: Mapping[str, str] | None = None, named: Sequence[object] = ()
+) -> Profile:
     """Return what these rows are. Raises DataError where there is no row to look at.
 
     `notices` may still grow while `rows` are read (`read_files` fills it); it is copied at the end. `given` maps keys of the recipe's
-    `data` to the columns that the user named for a text and its label.
+    `data` to the columns that the user named for a text and its label. `named` is where the rows are from, to be told where there is none.
     """
     kept, files, num_rows, num_rejects = draw(rows)
     if not kept:
-        where = places(files) or "the data"
+        where = places(files or [str(name) for name in named]) or "the data"
         raise DataError(f"{where}: no row could be read ({num_rejects} rejected). Each row needs at least one text.")
     columns = look(kept)
     objective, guess = choose(columns, {key: name for key, name in (given or {}).items() if name in columns})
@@ -209,11 +211,10 @@ def _flat(value: object) -> str:
 def _classes(rows: Sequence[RawRow], label: str | None, labels: str | None) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for row in rows:
-        if label is not None and (text := _flat(row.fields.get(label)).strip()):
+        if label is not None and not is_empty(value := row.fields.get(label)) and (text := _flat(value).strip()):
             counts[text] += 1
         if labels is not None:
-            value = row.fields.get(labels)
-            counts.update(several(value))
+            counts.update(several(row.fields.get(labels)))
     merged = merged_labels(counts)
     spelt_alike: Counter[str] = Counter()
     for spelling, number in counts.items():

@@ -75,7 +75,7 @@ def _guessed(
     said: list[str] = []
     source = _source(paths, said)
     files = [Path(path) for path in paths]
-    seen = fitting(profile(first_rows(source), given=given) if source else look(files, given), model)
+    seen = fitting(profile(first_rows(source), given=given, named=paths) if source else look(files, given), model)
     values = guess_recipe(seen, files, test, model=model)
     if source:
         why = f"Read by source '{source['name']}' (data.sources), a copy of its rows is kept beside the recipe."
@@ -133,7 +133,7 @@ def look(paths: Sequence[Path], given: Mapping[str, str] | None = None) -> Profi
                 f"{path}: looks like a recipe, and a data file is wanted here. Train by a recipe with: whet train {quoted(path)}"
             )
     notices: list[str] = []
-    return profile(read_files(paths, notices), notices, given)
+    return profile(read_files(paths, notices), notices, given, paths)
 
 
 def guess_recipe(seen: Profile, paths: Sequence[Path], test: Sequence[Path] = (), model: str | None = None) -> dict[str, Any]:
