@@ -280,6 +280,20 @@ def test_what_other_code_has_read_is_read_anew(tmp_path, monkeypatch):
         assert lines_read(paths, tmp_path / "journal", monkeypatch) >= 300
 
 
+@pytest.mark.parametrize("said", [
+    {}, [], 7, {"rows": 7}, {"rows": "7", "columns": {}}, {"rows": float("inf"), "columns": {}}, {"rows": 7, "columns": 7},
+    {"rows": 0, "columns": {}, "place": 7}, {"rows": 0, "columns": {}, "place": {"num_rows": 1}},
+])  # fmt: skip
+def test_a_journal_of_another_form_is_begun_anew(said, tmp_path):
+    path = write(tmp_path / "a.jsonl", 60)
+    kept([path], tmp_path / "journal", 30)
+    journal = Journal(tmp_path / "journal", (tmp_path / "journal").read_bytes()[:16])
+    journal.append(said, b"")
+    journal.close()
+    found = kept([path], tmp_path / "journal")
+    assert found is not None and found[0] == plainly([path])
+
+
 def test_a_pipe_is_read_once_and_not_kept(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     said = taken_up.Said([], {}, {})

@@ -96,7 +96,10 @@ class Journal:
         if digest.digest() != checksum:
             return None
         begin = self._end + SIZES + 16 + head_size
-        record = Record(json.loads(head), begin, begin + size)
+        try:
+            record = Record(json.loads(head), begin, begin + size)
+        except (ValueError, RecursionError):
+            return None
         self.records.append(record)
         self._end = record.end
         return record

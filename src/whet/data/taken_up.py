@@ -82,16 +82,20 @@ def _rows(
     paths: Sequence[Path], journal: Journal, said: Said, check: Callable[[RawRow | Reject], None], told: Compared
 ) -> RawRows:
     rows, place = RawRows(journal=journal), Place()
-    for record in journal.records:
-        rows.restore(record)
-        if "place" in record.said:
-            place.moved(record.said["place"])
-            said.known[0].extend(record.said["notices"])
-            said.known[1].extend(record.said["files"])
+    try:
+        for record in journal.records:
+            rows.restore(record)
+            if "place" in record.said:
+                place.moved(record.said["place"])
+                said.known[0].extend(record.said["notices"])
+                said.known[1].extend(record.said["files"])
+        num_kept = len(rows)
+    except (KeyError, TypeError, ValueError, AttributeError):  # of another form than is written here
+        raise Stale from None
     marks = Marks(place, said, told)
     written = _Written(marks, said)
     rows.beside = written.news
-    num_kept, unproved = len(rows), rows.restored(place.num_rows)
+    unproved = rows.restored(place.num_rows)
     for row in read_files(paths, said.notices, Reading(dates=said.dates, marks=marks)):
         if marks.leaping:
             continue

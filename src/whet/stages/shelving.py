@@ -73,7 +73,7 @@ def shelved(data: Data, needs: tuple[str, ...], narrator: Narrator) -> Iterator[
         _sweep(base)
         folder.mkdir(exist_ok=True)
         for left in folder.iterdir():
-            if left.suffix not in KEPT:
+            if left.suffix not in KEPT or not left.is_file():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         needed, free = DISK * num_bytes(data), shutil.disk_usage(folder).free
         narrator.say(
