@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from whet.collect.journal import Writer
+from whet.collect.journal import Journal, Writer
+from whet.collect.page import Page
 from whet.data.accounting import ACCOUNTING
+from whet.data.rows import RawRow
 from whet.errors import DataError, RecipeError
 from whet.recipe_file import build_recipe
 from whet.recipe_parts import Choice
@@ -95,6 +97,20 @@ def test_a_stopped_collection_goes_on_to_the_same_bytes(desk, monkeypatch, stop_
     told = Told()
     assert collected(CHOICE, desk, told).read_bytes().split(b"\n", 1)[1] == wanted
     assert ("going on after" in told.lines[0]) == (stop_after > 0)
+
+
+def test_a_full_disk_is_told_with_the_file_that_is_collected_into(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    writer = Writer(tmp_path, Journal("sql", {}, "", "2024"))
+    rows.unlink()
+    rows.symlink_to("/dev/full")
+    for write in (
+        lambda: writer.add(Page((RawRow("t", 1, {"text": "one"}),), None, "2024")),
+        lambda: Writer(tmp_path, writer.journal),
+    ):
+        with pytest.raises(OSError, match="No space left") as full:
+            write()
+        assert full.value.filename == str(rows)
 
 
 def test_what_was_collected_stays_where_the_new_does_not_begin(desk, monkeypatch):

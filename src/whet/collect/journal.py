@@ -17,7 +17,7 @@ from whet.data.collected import MARK, VERSION
 from whet.data.rows import RawRow
 from whet.data.values import as_json
 from whet.errors import DataError
-from whet.files import file_hash, hold_lock, sync_file, write_json
+from whet.files import file_hash, hold_lock, naming, sync_file, write_json
 
 ROWS, JOURNAL, LOCK = "rows.jsonl", "journal.json", ".lock"
 FOLDER = "collected"
@@ -86,11 +86,12 @@ class Writer:
             os.truncate(self._rows, journal.size)
         else:
             header = {MARK: VERSION, "source": journal.source, "began": journal.began}
-            self._rows.write_text(json.dumps(header, ensure_ascii=False) + "\n", encoding="utf-8")
+            with naming(self._rows):
+                self._rows.write_text(json.dumps(header, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def add(self, page: Page) -> None:
         """Write a page."""
-        with self._rows.open("a", encoding="utf-8") as file:
+        with naming(self._rows), self._rows.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(_record(row, page.date), ensure_ascii=False) + "\n" for row in page.rows)
         self._note(
             rows=self.journal.rows + len(page.rows),
