@@ -253,6 +253,20 @@ def test_what_a_head_alone_lays_out_of_a_frozen_body_is_in_the_estimate(precisio
     assert counted == each * sum(made) > 0
 
 
+@pytest.mark.skipif(not can_pack(), reason="this torch does not lay matrices out")
+@pytest.mark.parametrize(("technique", "learnt"), [("bitfit", 0.0), ("full", 1.0), ({"name": "full", "layers": 1}, 0.5)], ids=str)
+def test_what_is_laid_out_where_a_part_of_the_body_learns_is_in_the_estimate(technique, learnt, recipe, tmp_path, monkeypatch):
+    made, original = [], Packed.__init__
+    monkeypatch.setattr(Packed, "__init__", lambda self, matrix: made.append(matrix.numel()) or original(self, matrix))
+    one = recipe("bert", objective="classify", technique=technique, frozen_precision="same", refit=False)
+    job = build_job(one, prepare_data(one, None), None)
+    load, shape = job_load(job), shape_of(job.policy)
+    assert load.fused and load.whole and load.learnt == learnt
+    train(one, out=tmp_path / "run")
+    assert activation_bytes(shape, load) - activation_bytes(shape, replace(load, learnt=1.0)) == 2 * sum(made)
+    assert sum(made) == (1 - learnt) * shape.linear
+
+
 def test_devices_do_not_share_a_model_whose_products_are_in_int8(recipe, monkeypatch):
     monkeypatch.setattr(frozen_products, "why_not", lambda: None)
     one = recipe()

@@ -179,6 +179,9 @@ def test_what_the_fused_steps_hold_of_weights_and_of_activations():
     # frozen weights lie in bf16 for both directions, 4 bytes, or in int8, 2 bytes
     assert activation_bytes(SHAPE, frozen) - activation_bytes(SHAPE, replace(frozen, int8=True)) == 2 * linear
     assert activation_bytes(SHAPE, frozen) - activation_bytes(SHAPE, fused) == 2 * linear
+    # with bitfit none of the matrices learns, with the upper half of the layers half of them
+    for learnt, more in ((0.0, 2), (0.5, 1)):
+        assert activation_bytes(SHAPE, replace(fused, learnt=learnt)) - activation_bytes(SHAPE, fused) == more * linear
     # int8 saves nothing where all learns, as in the plan's row of technique full, nor where a GPU or transformers' modules compute
     for other in (fused, replace(frozen, accelerator=True), replace(frozen, fused=False)):
         assert activation_bytes(SHAPE, replace(other, int8=True)) == activation_bytes(SHAPE, other)

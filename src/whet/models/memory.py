@@ -108,6 +108,8 @@ class Load:
     """Share of the layers through which gradients flow: 0 where only a head learns."""
     whole: bool = False
     """The network's own weights learn."""
+    learnt: float = 1.0
+    """Share of the blocks' matrices that learn, where `whole`: none with `bitfit`, the upper ones with `full` and `layers`."""
     state: float = 8.0
     """Bytes that the optimiser keeps of each parameter that learns."""
     logits: Logits = "none"
@@ -207,10 +209,10 @@ def activation_bytes(shape: Shape, load: Load) -> int:
     kept = round(load.tokens * shape.layers * load.deep * (4 * shape.width if load.recomputed else layer))
     kept += round(load.tokens * layer) if load.recomputed and load.deep else 0  # of the block that is computed again
     # the weights that products ran with; frozen ones are laid out for both directions by the fused steps of the processor
-    laid_out = load.fused and not load.whole and not load.accelerator
-    each = 4 if laid_out and not load.int8 else 2
+    laid_out = load.fused and not load.accelerator and not load.int8
+    each = 2 + 2 * (1 - load.learnt * load.whole) * laid_out
     rounded = load.deep or load.fused  # fused steps keep their copies also where nothing in the blocks learns; autocast does not
-    casts = each * shape.linear if load.precision == "bf16" and rounded else 0
+    casts = round(each * shape.linear) if load.precision == "bf16" and rounded else 0
     decoded = 4 * shape.width * shape.inner * (2 if load.bits != "fp32" else 0)
     return kept + casts + decoded + _passing(shape, load, load.tokens)
 

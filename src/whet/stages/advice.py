@@ -52,7 +52,13 @@ def techniques(job: Job, shape: Shape, load: Load, program: int, room: int, by: 
 def way_load(way: str, shape: Shape, load: Load, rank: int, head: int = 0, keeps_reference: bool = False) -> Load:
     """Return the load with another technique; `rank` is that of lora and qlora."""
     changes: dict[str, dict[str, Any]] = {
-        "full": {"trainable": shape.size + head, "whole": True, "deep": 1.0, "reference": 4 * shape.size * keeps_reference},
+        "full": {
+            "trainable": shape.size + head,
+            "whole": True,
+            "learnt": 1.0,
+            "deep": 1.0,
+            "reference": 4 * shape.size * keeps_reference,
+        },
         "lora": {"trainable": shape.low_rank(rank) + head, "whole": False, "deep": 1.0, "reference": 0},
         "head": {"trainable": head, "whole": False, "deep": 0.0, "reference": 0},
     }

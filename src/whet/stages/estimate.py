@@ -78,7 +78,7 @@ def job_load(
     tokens, row = _largest_batch(job, most)
     trainable = policy.trainable()
     learning = sum(tensor.numel() for _, tensor in trainable)
-    own = _own_weights(job)
+    own, hidden = _own_weights(job), hidden_matrices(policy)
     scored = max((_tokens(units) for units in (job.validation_units, job.train_units) if units), default=tokens)
     return Load(
         tokens=tokens,
@@ -89,7 +89,8 @@ def job_load(
         trainable=learning,
         deep=_depth(job),
         whole=own > 0,
-        state=state_bytes(plan.optimiser, trainable, hidden_matrices(policy)),
+        learnt=min(1.0, sum(tensor.numel() for name, tensor in trainable if name in hidden) / max(1, shape_of(policy).linear)),
+        state=state_bytes(plan.optimiser, trainable, hidden),
         logits=logits_of(job.objective.head),
         reference=4 * own if policy.reference is not None else 0,
         bits=bits_of(job),
