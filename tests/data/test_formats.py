@@ -357,6 +357,13 @@ def test_a_file_of_columns_is_read_to_its_end_slice_by_slice(tmp_path, monkeypat
     ]
 
 
+def test_a_file_of_columns_without_a_row_is_refused(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pl.DataFrame({"text": []}, schema={"text": pl.String}).write_parquet(path)
+    with pytest.raises(DataError, match=r"rows\.parquet: the file is empty"):
+        rows_of(path)
+
+
 def test_values_that_json_has_not_come_from_files_of_columns_as_from_every_source(tmp_path):
     kinds = {
         "text": [

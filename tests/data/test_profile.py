@@ -148,6 +148,18 @@ def test_a_column_that_says_the_part_of_each_row_is_no_slice():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("fold", ("train", "test"), True), ("fold", (" Train ", "held_out", "VAL"), True), ("fold", ("training", "HOLD-OUT"), True),
+        ("fold", ("train",), False), ("fold", ("test", "dev"), False), ("fold", ("train", "bus"), False), ("Split", ("a", "b"), True),
+    ],
+)  # fmt: skip
+def test_a_column_says_the_part_by_its_name_or_by_train_and_another_part(name, values, says):
+    rows = [RawRow("a.csv", line + 2, {"text": f"row {line}", name: values[line % len(values)]}) for line in range(12)]
+    assert look(rows)[name].says_part == says
+
+
 def test_tickets_of_the_example():
     found = look_at(ROOT / "examples" / "tickets" / "tickets.csv")
     assert (found.objective, found.columns) == ("classify", {"text": "message", "label": "intent"})
