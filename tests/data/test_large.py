@@ -535,6 +535,16 @@ def test_what_another_process_sweeps_at_the_same_time_is_left_to_it(rows_file, m
     assert not real(old) and without_manifest(run) == in_memory(rows_file.parent)
 
 
+def test_what_a_killed_process_left_is_deleted_after_14_days(rows_file):
+    base = rows_file.parent / "cache" / "whet" / "prepare"
+    for name, days in (("old", 14.1), ("new", 13.9)):
+        (base / name).mkdir(parents=True)
+        (base / name / "rows.rows").write_bytes(b"rows")
+        os.utime(base / name, (time.time() - days * 24 * 3600,) * 2)
+    heard()
+    assert [path.name for path in base.iterdir() if path.is_dir()] == ["new"]
+
+
 def test_who_stops_it_is_told_how_to_go_on(rows_file, monkeypatch):
     real, left = shelves.write_kept, [9]
 
@@ -548,7 +558,9 @@ def test_who_stops_it_is_told_how_to_go_on(rows_file, monkeypatch):
     with pytest.raises(Interrupted, match="the same command again"):
         heard()
     monkeypatch.setattr(shelves, "write_kept", real)
-    assert "180 rows were made before an interruption" in heard()[1]
+    monkeypatch.setattr(shelving, "LONG", 1)  # as if the file were long to compare
+    said = heard()[1]
+    assert "180 rows were made before an interruption" in said and "Comparing the files with what was read of them" in said
 
 
 def test_a_mistake_leaves_nothing_behind_and_two_at_once_are_refused(rows_file):
