@@ -255,3 +255,18 @@ def test_a_path_to_what_stands_within_a_column_is_told_to_be_none(tmp_path):
         DataError, match=r"no column 'fields\.body'.* within 'fields' is no column: write it at the top of each row"
     ):
         prepare(Data(path=(str(path),), text="fields.body", label="kind"), CLASSIFY, None)
+
+
+@pytest.mark.parametrize(
+    ("named", "told"), [({}, True), ({"part": "fold"}, False), ({"slices": ("fold",)}, False), ({"label": "fold"}, False)]
+)
+def test_a_column_that_says_the_part_is_told_to_be_unused_unless_it_is_named(tmp_path, named, told):
+    path = tmp_path / "a.jsonl"
+    parts = ("train", "train", "train", "dev", "test")
+    rows = [{"text": f"the text of row {n}", "label": "ab"[n // 5 % 2], "fold": parts[n % 5]} for n in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = Data.model_validate({"path": str(path), "text": "text", "label": "label", "duplicates": {"near": False}, **named})
+    found = prepare(data, CLASSIFY, None)
+    assert any("Column 'fold' is not used" in one and "name it as data.part" in one for one in found.notices) == told
+    if "part" in named:
+        assert {len(rows) for rows in found.parts.values()} == {36, 12}
