@@ -255,6 +255,9 @@ def test_a_path_to_what_stands_within_a_column_is_told_to_be_none(tmp_path):
         DataError, match=r"no column 'fields\.body'.* within 'fields' is no column: write it at the top of each row"
     ):
         prepare(Data(path=(str(path),), text="fields.body", label="kind"), CLASSIFY, None)
+    with pytest.raises(DataError, match=r"no column 'others\.body'") as caught:
+        prepare(Data(path=(str(path),), text="others.body", label="kind"), CLASSIFY, None)
+    assert "within" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

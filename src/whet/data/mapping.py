@@ -77,7 +77,7 @@ def check_columns(named: Mapping[str, str], rows: Read) -> None:
             if name not in columns:
                 near, outer = _nearest(name, list(columns)), name.partition(".")[0]
                 hint = f" Did you mean '{near}'?" if near else ""
-                if outer in columns and outer != name:
+                if outer in columns:
                     hint = (
                         f" What stands within '{brief(outer)}' is no column: write it at the top of each row, beside the others."
                     )
