@@ -188,7 +188,13 @@ def test_more_titles_than_five_and_a_column_of_a_known_name_are_no_titles(tmp_pa
 def test_a_record_that_cannot_be_read_is_no_title():
     head = [Record(1, ["Export"]), Record(2, None, "a quote is never closed"), Record(3, ["a", "b"]), Record(4, ["c", "d"])]
     assert below_titles(head, []) == head
-    assert below_titles([head[0], Record(2, ["", ""]), *head[2:]], []) == head[2:]
+    assert below_titles([head[0], Record(2, ["", " "]), *head[2:]], []) == head[2:]
+
+
+@pytest.mark.parametrize("below", [[["a", "b"]], [["a", "b"], ["c"], ["d", "e"]], [["c"]]])
+def test_what_stands_above_no_two_rows_of_several_cells_is_no_title(below):
+    head = [Record(place, fields) for place, fields in enumerate([["Export"], *below], 1)]
+    assert below_titles(head, []) == head
 
 
 def test_a_short_row_above_rows_without_a_header_is_no_title(tmp_path):

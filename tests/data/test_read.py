@@ -203,10 +203,21 @@ def test_a_collection_by_another_hand_holds_what_rows_may_hold(tmp_path):
     {"text": "a row", "about": {"marks": [{"from": 1}]}},
     {"body": "two lists", "one": {"a": [{"b": 1}]}, "two": {"a": [{"b": 1}]}},
     {"body": "no list of objects", "about": {"tags": ["a", "b"]}},
+    {"body": "not of objects alone", "about": {"hits": [{"b": 1}, "c"]}},
+    {"body": "too far below", "a": {"b": {"c": {"d": {"e": {"f": [{"g": 1}]}}}}}},
+    {"body": "nothing in it", "about": {"hits": []}},
 ])  # fmt: skip
 def test_an_object_with_no_certain_list_in_it_is_a_row(tmp_path, value):
     (row,) = read(write(tmp_path, "a.json", json.dumps(value)))
     assert dict(row.fields) == value
+
+
+def test_rows_five_names_below_the_top_are_found_beside_lists_without_any(tmp_path):
+    rows = [{"body": "a", "kind": "x"}, {"body": "b", "kind": "y"}]
+    value = {"errors": [], "a": {"b": {"c": {"warnings": [], "d": rows}, "n": 1}}, "after": [1, 2]}
+    assert [dict(row.fields) for row in read(write(tmp_path, "a.json", json.dumps(value)))] == rows
+    value = {"a": {"b": {"c": {"d": {"e": rows}}}}}
+    assert [dict(row.fields) for row in read(write(tmp_path, "b.json", json.dumps(value)))] == rows
 
 
 def test_json_objects_of_splits_of_columns_and_of_classes(tmp_path):

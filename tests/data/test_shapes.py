@@ -62,6 +62,14 @@ def test_a_list_without_labels_says_that_none_applies_and_an_empty_field_says_no
     assert isinstance(made, Example) == used and (not used or made.labels == ())
 
 
+def test_a_list_without_labels_stands_for_no_text_and_is_that_of_the_column_of_labels():
+    assert isinstance(one({"t": "", "l": []}, ("text", "labels"), text="t", labels="l"), Reject)
+    made = one({"t": "hello", "l": []}, ("text", "labels"), text="t", label="l")
+    assert isinstance(made, Example) and made.labels == ()
+    made = one({"t": "hello", "l": "a", "more": []}, ("text", "labels"), text="t", labels="more", label="l")
+    assert isinstance(made, Example) and made.labels == ()
+
+
 @pytest.mark.parametrize("value", [["a", "b", "a", None], "a|b", "a; b ;a", "a,b"])
 def test_several_labels(value):
     assert several(value) == ("a", "b")
