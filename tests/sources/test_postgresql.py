@@ -180,8 +180,9 @@ def test_a_server_that_goes_in_the_middle_is_told_and_the_rest_comes_later(serve
 
 def test_new_reads_the_largest_table_that_may_be_read(server, tmp_path, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", READER)
-    written, _ = new([server.url()], out=tmp_path / "recipe.yaml")
+    written, seen = new([server.url()], out=tmp_path / "recipe.yaml")
     recipe = load_recipe(written)
+    assert "The table public.tickets is read, the largest. Name another in data.sources.query." in seen.reasons
     ((choice,),) = [recipe.data.sources]
     assert choice.settings == {
         "connection": server.url(),

@@ -15,6 +15,7 @@ import pytest
 from whet import plugins
 from whet.errors import DataError, RecipeError
 from whet.stages import new_source
+from whet.stages.new import new
 
 
 def source(folder: Path, **settings):
@@ -193,11 +194,14 @@ def test_a_view_that_never_ends_is_not_counted_for_ever(endless, monkeypatch):
 def test_the_tables_that_are_left_out_are_named(tmp_path):
     with closing(sqlite3.connect(tmp_path / "shop.db")) as database:
         for name, rows in (("reviews", 3), ("log", 5), ("users", 1)):
-            database.execute(f"CREATE TABLE {name} (text)")
-            database.executemany(f"INSERT INTO {name} VALUES (?)", [(f"text {number}",) for number in range(rows)])
+            database.execute(f"CREATE TABLE {name} (text, label)")
+            made = [(f"the text of row {number}", "ab"[number % 2]) for number in range(rows)]
+            database.executemany(f"INSERT INTO {name} VALUES (?, ?)", made)
         database.commit()
     said = []
     assert new_source.source_of(str(tmp_path / "shop.db"), said)["query"] == 'SELECT * FROM "log"'
+    _, seen = new([tmp_path / "shop.db"], out=tmp_path / "recipe.yaml")
+    assert said[0] in seen.reasons
     assert said == [
         "The table 'log' (5 rows) is read, the largest; 'reviews' (3 rows), 'users' (1 row) left out. Name another in data.sources.query."
     ]
@@ -241,6 +245,16 @@ def test_new_takes_no_key_that_is_empty_in_a_row(tmp_path):
     assert new_source.source_of(file, [])["key"] == "name"
     made(file, "INSERT INTO t VALUES (NULL, 'two')")  # SQLite lets it in
     assert "key" not in new_source.source_of(file, [])
+
+
+def test_of_a_database_with_one_table_nothing_is_said_to_be_left_out(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as database:
+        database.execute("CREATE TABLE reviews (text)")
+        database.execute("INSERT INTO reviews VALUES ('a text')")
+        database.commit()
+    said = []
+    assert new_source.source_of(str(tmp_path / "shop.db"), said)["query"] == 'SELECT * FROM "reviews"'
+    assert said == []
 
 
 def test_a_query_that_never_ends_is_ended_by_an_interrupt(endless):

@@ -21,6 +21,7 @@ from whet.protocols import Source
 from whet.recipe_file import build_recipe
 from whet.stages.collect import collected
 from whet.stages.new import new
+from whet.stages.new_source import source_of
 from whet.testing.sources import check_source
 
 KEY = "hush-4711-hush"
@@ -506,6 +507,7 @@ def test_an_address_becomes_a_recipe(site, tmp_path):
     site.pages = {"/v1/rows": paged("link", site), "/a": Reply(page(1))}
     path, seen = new([f"{site.url}/v1/rows"], out=tmp_path / "api.yaml")
     assert "name: json_api" in path.read_text() and "paging: link" in path.read_text() and seen.objective == "classify"
+    assert not any("no further page" in one for one in seen.reasons)
     path, seen = new([f"{site.url}/a"], out=tmp_path / "web.yaml")
     assert "name: web" in path.read_text() and seen.columns["text"] == "text"
 
@@ -519,6 +521,18 @@ def test_records_below_the_top_of_an_answer_are_found_for_the_recipe(site, tmp_p
     path, seen = new([f"{site.url}/v1/rows"], out=tmp_path / "api.yaml")
     assert "records: data.items" in path.read_text() and seen.num_rows == len(RECORDS)
     assert any("no further page" in one and "data.sources.paging" in one for one in seen.reasons)
+
+
+@pytest.mark.parametrize(
+    ("answer", "records"),
+    [
+        (json.dumps({"data": {"items": RECORDS}}), "data.items"), (json.dumps({"data": RECORDS}), None), (json.dumps(RECORDS), None),
+        (json.dumps({"data": {"v1.2": RECORDS}}), None), (json.dumps({"data": {"items": RECORDS}})[:-1], None), ("[" * 100_000, None),
+    ],
+)  # fmt: skip
+def test_where_the_records_are_is_written_where_it_has_to_be_and_can_be(site, answer, records):
+    site.pages = {"/v1/rows": Reply(answer, headers=(("Content-Type", "application/json"),))}
+    assert source_of(f"{site.url}/v1/rows", []).get("records") == records
 
 
 def test_a_database_becomes_a_recipe(tmp_path):
