@@ -280,6 +280,25 @@ def test_what_other_code_has_read_is_read_anew(tmp_path, monkeypatch):
         assert lines_read(paths, tmp_path / "journal", monkeypatch) >= 300
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_file_that_changed_while_it_was_read_before_the_kill_is_read_as_it_is(in_place, tmp_path):
+    path = write(tmp_path / "a.jsonl", 90)
+    later = path.read_bytes().replace(b"row 40 ", b"row 4x ")
+
+    def look(row):
+        if isinstance(row, RawRow) and row.line == 25:
+            other = path if in_place else tmp_path / "other"
+            other.write_bytes(later)
+            other.replace(path)
+        if isinstance(row, RawRow) and row.line == 70:
+            raise Killed
+
+    with pytest.raises(Killed):
+        taken_up.read_on([path], tmp_path / "journal", taken_up.Said([], {}, {}), look)
+    found = kept([path], tmp_path / "journal")
+    assert found is not None and found[0] == plainly([path])
+
+
 @pytest.mark.parametrize("said", [
     {}, [], 7, {"rows": 7}, {"rows": "7", "columns": {}}, {"rows": float("inf"), "columns": {}}, {"rows": 7, "columns": 7},
     {"rows": 0, "columns": {}, "place": 7}, {"rows": 0, "columns": {}, "place": {"num_rows": 1}},

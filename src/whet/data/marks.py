@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +95,7 @@ class Marks:
         self._hasher = xxhash.xxh3_128()
         self._hashed = 0
         self._path: Path | None = None
+        self._version: tuple[int, ...] = ()
         self._decoding: tuple[str, ...] = ()
         self._known = len(place.done)
         self._num_before = sum(_size(Path(name)) for name, _, _ in place.done) + (place.line.byte if place.line else 0)
@@ -115,8 +117,9 @@ class Marks:
             self._restores = False
             self._seen.restore()
 
-    def begun(self, path: Path, decoding: Decoding) -> None:
-        """Note that what comes next is a file that can be read from any record on."""
+    def begun(self, path: Path, decoding: Decoding, found: os.stat_result) -> None:
+        """Note that what comes next is a file, which was found open as this, that can be read from any record on."""
+        self._version = version(found)
         self._path, self._decoding, self.noted = path, (decoding.encoding, decoding.errors, decoding.newline), None
         self._hasher, self._hashed = xxhash.xxh3_128(), 0
         line = self.place.line
@@ -163,6 +166,9 @@ class Marks:
         if noted.number != line or noted.place >= PLAIN:
             self.due = noted.place < PLAIN
             return
+        digest = self._hash_to(noted.byte)
+        if not digest:
+            return  # it has changed since its rows were read, which is refused at its end
         self.place = Place(
             self.num_rows,
             self._seen.size(),
@@ -170,7 +176,7 @@ class Marks:
             self.place.first or noted,
             noted,
             self._decoding,
-            self._hash_to(noted.byte),
+            digest,
         )
 
     def _compared(self, num_bytes: int) -> None:
@@ -178,7 +184,7 @@ class Marks:
         self._told(self._num_compared, self._num_before)
 
     def _hash_to(self, end: int) -> str:
-        """Return the hash of the file's bytes before this one."""
+        """Return the hash of the file's bytes before this one; empty where it is not the file any more whose rows are read."""
         assert self._path is not None, "a file is being read"
         with self._path.open("rb") as file:
             file.seek(self._hashed)
@@ -187,7 +193,13 @@ class Marks:
                 self._hashed += len(block)
                 if self.leaping:
                     self._compared(len(block))
-        return self._hasher.hexdigest() if self._hashed == end else ""
+            same = version(os.fstat(file.fileno())) == self._version
+        return self._hasher.hexdigest() if same and self._hashed == end else ""
+
+
+def version(found: os.stat_result) -> tuple[int, ...]:
+    """Return what changes with a file's content."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _size(path: Path) -> int:
@@ -198,13 +210,16 @@ def _size(path: Path) -> int:
 
 
 def _hash_of(path: Path, told: Callable[[int], None] = lambda num_bytes: None) -> str:
-    """Return a hash of a file; empty where it cannot be read."""
+    """Return a hash of a file; empty where it cannot be read, or changes meanwhile."""
     digest = xxhash.xxh3_128()
     try:
         with path.open("rb") as file:
+            before = version(os.fstat(file.fileno()))
             while block := file.read(BLOCK):
                 digest.update(block)
                 told(len(block))
+            if version(os.fstat(file.fileno())) != before:
+                return ""
     except OSError:
         return ""
     return digest.hexdigest()

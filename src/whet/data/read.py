@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path, PosixPath, PurePosixPath
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TextIO
 
 from whet.data.collected import collected_rows, is_collected
 from whet.data.columnar import column_format, column_rows
@@ -28,7 +28,7 @@ from whet.data.json_rows import json_document, json_lines
 from whet.data.lines import Line, physical_lines
 from whet.data.markdown import SUFFIXES as MARKDOWN
 from whet.data.markdown import markdown_rows
-from whet.data.marks import Marks
+from whet.data.marks import Marks, version
 from whet.data.pdf import MAGIC as PDF
 from whet.data.pdf import pdf_rows
 from whet.data.prose import documents
@@ -118,15 +118,10 @@ def _read_file(path: Path, notices: list[str], reading: Reading) -> Iterator[Raw
         found = path.stat()
         reading.dates[name] = _written(found)
         yield from _read_piece(Piece.of(path, name), Budget(name, found.st_size), notices, reading)
-        if not path.exists() or _version(path.stat()) != _version(found):
+        if not path.exists() or version(path.stat()) != version(found):
             raise DataError(f"{name}: was changed while it was read. Run the command again when nobody writes to the file.")
     except PermissionError:
         raise DataError(f"{name}: you are not allowed to read this file. Change its permissions, or copy it.") from None
-
-
-def _version(found: os.stat_result) -> tuple[int, ...]:
-    """Return what changes with a file's content."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _read_piece(piece: Piece, budget: Budget, notices: list[str], reading: Reading, depth: int = 0) -> Iterator[RawRow | Reject]:
@@ -195,23 +190,23 @@ def _read_text(piece: Piece, notices: list[str], reading: Reading) -> Iterator[R
             kind = "JSON"  # all of it on one line
         _tell(kind, first_lines, name, suffix, notices)
         if kind == "lines of JSON":
-            _can_go_on(path, decoding, reading)
+            _can_go_on(path, decoding, reading, stream)
             yield from json_lines(chain(first_lines, lines), name)
             return
         if kind == "table or text":
             rows = table(first_lines, lines, name, suffix, notices, reading)
             if rows is not None:
-                _can_go_on(path, decoding, reading)
+                _can_go_on(path, decoding, reading, stream)
             passages = reading.alone and not reading.columns
             yield from documents(first_lines, lines, name, notices, passages=passages) if rows is None else rows
             return
     yield from json_document(partial(opened, path, decoding), decoding.newline, name, notices)
 
 
-def _can_go_on(path: Path, decoding: Decoding, reading: Reading) -> None:
+def _can_go_on(path: Path, decoding: Decoding, reading: Reading, stream: TextIO) -> None:
     """Say that the file can be read from any of its records on."""
     if reading.marks is not None:
-        reading.marks.begun(path, decoding)
+        reading.marks.begun(path, decoding, os.fstat(stream.fileno()))
 
 
 def format_of(lines: Sequence[Line], suffix: str) -> Format:
