@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from whet import cli
+from whet.engine.int8_products import why_not
 from whet.models.tensors import load_tensors
 from whet.run import Run
 from whet.testing.tiny import ANSWERS, tiny_texts
@@ -41,6 +42,13 @@ data: {{path: {rows}/chat.jsonl, prompt: prompt, response: response}}
 objective: sft
 technique: full
 train: {{max_steps: 6, batch_size: 5, max_tokens: 40, precision: fp32, learning_rate: 0.002, validate_every: 3, checkpoint: {{every: 2}}, early_stopping: false}}
+""",
+    "int8": """
+model: {llama}
+data: {{path: {rows}/chat.jsonl, prompt: prompt, response: response}}
+objective: sft
+technique: {{name: lora, rank: 2}}
+train: {{max_steps: 6, batch_size: 5, max_tokens: 40, precision: bf16, frozen_precision: int8, learning_rate: 0.003, validate_every: 3, checkpoint: {{every: 2}}, early_stopping: false}}
 """,
     "dpo": """
 model: {llama}
@@ -210,9 +218,14 @@ def test_a_checkpoint_goes_on_with_another_number_of_devices(way, before, after,
     assert apart(tmp_path / "run", tmp_path / "whole") < 1e-5
 
 
-@pytest.mark.parametrize("dead", [0, 1])
-def test_one_that_is_killed_ends_the_other_and_the_run_goes_on_to_the_same_bytes(dead, recipe, together, tmp_path):
-    file = recipe("sft")
+IN_8_BITS = pytest.param(
+    1, "int8", marks=pytest.mark.skipif(why_not() is not None, reason=f"no products in int8 here: {why_not()}")
+)
+
+
+@pytest.mark.parametrize(("dead", "kind"), [(0, "sft"), (1, "sft"), IN_8_BITS])
+def test_one_that_is_killed_ends_the_other_and_the_run_goes_on_to_the_same_bytes(dead, kind, recipe, together, tmp_path):
+    file = recipe(kind)
     codes, said = together(2, "train", file, "--out", tmp_path / "whole")
     assert codes == [0, 0], said
     begun = time.monotonic()
