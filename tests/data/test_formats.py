@@ -145,8 +145,8 @@ def test_titles_empty_rows_and_gaps_of_a_workbook(tmp_path):
 def test_several_titles_and_sheets_with_titles_of_their_own(tmp_path):
     sheets = {
         month: [
-            ["Tickets"],
             [f"Made in {month}"],
+            ["Tickets"],
             [],
             ["Ticket #", "Message", "Kind"],
             *([n, f"text {n}", "ab"[n % 2]] for n in range(3)),
@@ -197,10 +197,19 @@ def test_what_stands_above_no_two_rows_of_several_cells_is_no_title(below):
     assert below_titles(head, []) == head
 
 
-def test_a_short_row_above_rows_without_a_header_is_no_title(tmp_path):
+@pytest.mark.parametrize("first", ["{n}", "word{n}"])
+def test_a_short_row_above_rows_without_a_header_is_no_title(tmp_path, first):
     path = tmp_path / "rows.csv"
-    path.write_text("lost\n" + "".join(f"{n},the text of row {n},{'ab'[n % 2]}\n" for n in range(20)))
+    path.write_text("lost\n" + "".join(f"{first.format(n=n)},the text of row {n},{'ab'[n % 2]}\n" for n in range(20)))
     assert [type(row).__name__ for row in rows_of(path)] == ["Reject"] + ["RawRow"] * 20
+
+
+def test_a_line_of_fewer_columns_below_a_title_is_no_header(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("Export\nwhat,which\n" + "".join(f"{n},the text of row {n},{'ab'[n % 2]}\n" for n in range(20)))
+    notices = []
+    assert [type(row).__name__ for row in rows_of(path, notices)] == ["Reject"] * 2 + ["RawRow"] * 20
+    assert not any("title" in notice for notice in notices)
 
 
 def test_dates_of_a_workbook_that_counts_from_1904(tmp_path):
