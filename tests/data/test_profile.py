@@ -366,3 +366,10 @@ def test_numbers_to_be_learnt_are_told_by_their_range(tmp_path):
     )
     _, seen = auto_recipe([file], [], None, [])
     assert "Numbers from 0 to 4.875." in tell(seen) and "classes" not in tell(seen)
+
+
+@pytest.mark.parametrize(("name", "text"), [("rows.json", "[{}]"), ("rows.jsonl", "{}\n{}\n")])
+def test_rows_without_a_field_are_told_of(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=rf"{name}: no row has a column\. Each row needs fields by name"):
+        new([tmp_path / name], out=tmp_path / "recipe.yaml")

@@ -138,6 +138,10 @@ def look(paths: Sequence[Path], given: Mapping[str, str] | None = None) -> Profi
 
 def guess_recipe(seen: Profile, paths: Sequence[Path], test: Sequence[Path] = (), model: str | None = None) -> dict[str, Any]:
     """Return the values of the recipe that fits, with `model` or a built-in one. Raises DataError where nothing fits."""
+    if seen.objective is None and not seen.found_columns:
+        raise DataError(
+            f"{places(seen.files)}: no row has a column. Each row needs fields by name, such as a text and its label."
+        )
     if seen.objective is None:
         raise DataError(
             f"{places(seen.files)}: nothing here says what is to be learnt; found the columns {listed(seen.found_columns)}. "
