@@ -119,13 +119,14 @@ def test_sheets_with_the_same_columns_belong_together_and_the_others_are_named(t
     table = [["text", "label"], *[[f"text {n}", "ab"[n % 2]] for n in range(6)]]
     path = book(
         tmp_path / "book.xlsx",
-        {"Notes": [["hello"]], "May": table, "June": table, "Old": table},
+        {"Notes": [["hello"], ["there"]], "May": table, "June": table, "Old": table},
         hidden=("Old",),
     )
     notices: list[str] = []
     found = rows_of(path, notices)
     assert [row.file.removeprefix(str(path)) for row in found] == ["[May]"] * 6 + ["[June]"] * 6
-    assert "2 sheets have the same columns" in notices[0] and "'Notes' (1 rows) left out" in notices[1]
+    assert "2 sheets have the same columns and were read: 'May' (6 rows), 'June' (6 rows)." in notices[0]
+    assert "'Notes' (1 row) left out" in notices[1]
     assert [row.fields["text"] for row in rows_of(path, reading=Reading(sheet="June"))] == [f"text {n}" for n in range(6)]
     with pytest.raises(DataError, match=r"there is no sheet 'July'.*'Notes'.*'May'"):
         rows_of(path, reading=Reading(sheet="July"))
@@ -158,6 +159,7 @@ def test_several_titles_and_sheets_with_titles_of_their_own(tmp_path):
     assert [row.line for row in found] == [5, 6, 7] * 2
     assert found[0].fields == {"Ticket #": "0", "Message": "text 0", "Kind": "a"}
     assert sum("a title above the table was skipped" in notice for notice in notices) == 4
+    assert "were read: 'May' (3 rows), 'June' (3 rows)." in notices[0]
 
 
 @pytest.mark.parametrize(("ends", "empty"), [("", ""), (",,", ""), (",,", ",,")])
@@ -197,10 +199,10 @@ def test_what_stands_above_no_two_rows_of_several_cells_is_no_title(below):
     assert below_titles(head, []) == head
 
 
-@pytest.mark.parametrize("first", ["{n}", "word{n}"])
-def test_a_short_row_above_rows_without_a_header_is_no_title(tmp_path, first):
+@pytest.mark.parametrize("row", ["{n},the text of row {n},{kind}", "word{n},the text of row {n},{kind}"])
+def test_a_short_row_above_rows_without_a_header_is_no_title(tmp_path, row):
     path = tmp_path / "rows.csv"
-    path.write_text("lost\n" + "".join(f"{first.format(n=n)},the text of row {n},{'ab'[n % 2]}\n" for n in range(20)))
+    path.write_text("lost\n" + "".join(row.format(n=n, kind="ab"[n % 2]) + "\n" for n in range(20)))
     assert [type(row).__name__ for row in rows_of(path)] == ["Reject"] + ["RawRow"] * 20
 
 

@@ -10,6 +10,7 @@ from typing import TextIO
 from whet.data.json_stream import BrokenJson, JsonStream
 from whet.data.lines import Line
 from whet.data.names import KNOWN, plain
+from whet.data.notices import counted
 from whet.data.rows import RawRow, Reject, too_long
 from whet.data.values import DEEPEST, TooDeep, mended, too_deep
 from whet.display import brief
@@ -226,7 +227,7 @@ def _objects(cursor: JsonStream, name: str, notices: list[str], single: object |
     """Yield the rows of objects one after another, or of the single one, which may hold columns."""
     if isinstance(single, dict) and (table := _columns(single)) is not None:
         names, rows = table
-        notices.append(f"{name}: an object of columns was read as {len(rows)} rows.")
+        notices.append(f"{name}: an object of columns was read as {counted(len(rows), 'row')}.")
         yield from (RawRow(name, 1, _fields(dict(zip(names, row, strict=True)))) for row in rows)
         return
     if single is None:

@@ -88,11 +88,8 @@ def of_records(
     """Yield the rows of records, the first of which may be a header; `dialect` is how a delimited file writes them."""
     head = list(islice(found, HEAD))
     head = head if sure else below_titles(head, notices, name, dialect)
-    body = [record.fields for record in head[1:] if record.fields is not None]
     first = head[0].fields if head else None
-    headed = first is not None and (
-        sure or (len(first) == num_fields and is_header(first, body, usual=suffix in {".csv", ".tsv", ".tab"}))
-    )
+    headed = first is not None and (sure or names_columns(head, num_fields, suffix))
     names, made_up = column_names(first if headed else None, num_fields)
     _tell(name, suffix, dialect, names, headed, made_up, notices)
     if headed and len(head) == 1:
@@ -105,6 +102,15 @@ def of_records(
                 notices.append(f"{name}:{record.line}{STRAY}")
         else:
             yield _row(record, names, name)
+
+
+def names_columns(head: Sequence[Record], num_fields: int, suffix: str) -> bool:
+    """Whether the first of these records, which stand below any titles, is a header."""
+    first = head[0].fields if head else None
+    if first is None or len(first) != num_fields:
+        return False
+    body = [record.fields for record in head[1:] if record.fields is not None]
+    return is_header(first, body, usual=suffix in {".csv", ".tsv", ".tab"})
 
 
 def below_titles(head: list[Record], notices: list[str], name: str = "", dialect: Dialect | None = None) -> list[Record]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
 
 from whet.data.delimited import Record
+from whet.data.notices import counted
 from whet.data.rows import MAX_ROW, RawRow, Reject
-from whet.data.table import HEAD, MOST_TITLES, below_titles, of_records
+from whet.data.table import HEAD, below_titles, names_columns, of_records
 from whet.data.unpack import Budget, Member, Piece, opened_member, opened_zip
 from whet.data.xml_events import Event, xml_events
 from whet.display import brief
@@ -36,6 +37,7 @@ class Sheet:
     part: str
     """Its file in the archive."""
     num_rows: int
+    """With those above the first that is read, where the top of the sheet has not been looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def xlsx_rows(piece: Piece, notices: list[str], budget: Budget, sheet: str | Non
         events = partial(_events, archive, piece, budget)
         sheets = _sheets(archive, piece, events)
         if sheet is not None and sheet not in {one.title for one in sheets}:
-            raise DataError(f"{piece.name}: there is no sheet '{brief(sheet)}'. Sheets with rows: {_titles(sheets)}.")
+            raise DataError(f"{piece.name}: there is no sheet '{brief(sheet)}'. Sheets with rows: {_names(sheets)}.")
         strings = _strings(events, piece.name) if "xl/sharedStrings.xml" in archive.NameToInfo else []
         dates = _date_styles(events) if "xl/styles.xml" in archive.NameToInfo else frozenset()
         book = Book(strings, dates, _epoch(events))
@@ -179,9 +181,11 @@ def _epoch(events: Events) -> datetime:
 def _alike(sheets: list[Sheet], events: Events, book: Book, name: str, notices: list[str]) -> list[Sheet]:
     """Return the largest sheet and those whose first row below titles is the same, and say what is left out."""
     largest = max(sheets, key=lambda sheet: sheet.num_rows)
-    first = {sheet.part: _first(list(islice(_records(sheet, events, book), MOST_TITLES + 2))) for sheet in sheets}
-    chosen = [sheet for sheet in sheets if first[sheet.part] == first[largest.part]]
-    left = [sheet for sheet in sheets if sheet not in chosen]
+    tops = {sheet.part: _top(list(islice(_records(sheet, events, book), HEAD))) for sheet in sheets}
+    first, _ = tops[largest.part]
+    counts = [replace(sheet, num_rows=sheet.num_rows - tops[sheet.part][1]) for sheet in sheets]
+    chosen = [sheet for sheet in counts if tops[sheet.part][0] == first]
+    left = [sheet for sheet in counts if tops[sheet.part][0] != first]
     if len(chosen) > 1:
         notices.append(f"{name}: {len(chosen)} sheets have the same columns and were read: {_titles(chosen)}.")
     if left:
@@ -192,20 +196,32 @@ def _alike(sheets: list[Sheet], events: Events, book: Book, name: str, notices: 
     return chosen
 
 
-def _first(head: list[Record]) -> list[str] | None:
-    return next((record.fields for record in below_titles(head, [])), None)
+def _top(head: list[Record]) -> tuple[list[str] | None, int]:
+    """Return the first row below titles, and how many rows are no rows of the table: the titles and the header."""
+    below = below_titles(head, [])
+    width = _width(head)
+    headed = names_columns(list(_padded(below, iter(()), width)), width, ".csv")
+    return next((record.fields for record in below), None), len(head) - len(below) + headed
 
 
 def _titles(sheets: list[Sheet]) -> str:
-    return ", ".join(f"'{brief(sheet.title)}' ({sheet.num_rows:,} rows)" for sheet in sheets[:8])
+    return ", ".join(f"'{brief(sheet.title)}' ({counted(sheet.num_rows, 'row')})" for sheet in sheets[:8])
+
+
+def _names(sheets: list[Sheet]) -> str:
+    return ", ".join(f"'{brief(sheet.title)}'" for sheet in sheets[:8])
 
 
 def _table(sheet: Sheet, events: Events, book: Book, name: str, notices: list[str]) -> Iterator[RawRow | Reject]:
     shown = f"{name}[{sheet.title}]"
     found = _records(sheet, events, book)
     head = list(islice(found, HEAD))
-    width = max((len(record.fields or ()) for record in head), default=0)
+    width = _width(head)
     yield from of_records(_padded(head, found, width), width, shown, ".csv", notices)
+
+
+def _width(head: list[Record]) -> int:
+    return max((len(record.fields or ()) for record in head), default=0)
 
 
 def _padded(head: list[Record], rest: Iterator[Record], width: int) -> Iterator[Record]:
