@@ -199,7 +199,7 @@ def test_what_stands_above_no_two_rows_of_several_cells_is_no_title(below):
     assert below_titles(head, []) == head
 
 
-@pytest.mark.parametrize("row", ["{n},the text of row {n},{kind}", "word{n},the text of row {n},{kind}"])
+@pytest.mark.parametrize("row", ["{n},the text of row {n},{kind}", "word{n},the text of row {n},{kind}", "word{n},thing{n}"])
 def test_a_short_row_above_rows_without_a_header_is_no_title(tmp_path, row):
     path = tmp_path / "rows.csv"
     path.write_text("lost\n" + "".join(row.format(n=n, kind="ab"[n % 2]) + "\n" for n in range(20)))
