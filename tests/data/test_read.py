@@ -257,6 +257,14 @@ def test_a_broken_json_array_is_an_error_with_its_line(tmp_path, content, line):
         list(read_files([write(tmp_path, "rows.json", content)]))
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_line_of_json_with_a_number_that_is_too_long_is_told_as_that(tmp_path, first):
+    lines = ['{"text": "ok"}', '{"text": "b", "id": ' + "1" * 5000 + "}", '{"text": "c"}'][first:]
+    found = list(read_files([write(tmp_path, "rows.jsonl", "\n".join(lines))]))
+    assert [row.reason for row in found if isinstance(row, Reject)] == ["a number that is too long"]
+    assert len(found) == len(lines)
+
+
 def test_deep_nesting_and_lone_surrogates_do_not_crash(tmp_path):
     path = write(tmp_path, "rows.jsonl", '{"text": "ok"}\n' + "[" * 100_000 + "\n" + '{"text": "a\\ud800b"}\n')
     found = list(read_files([path]))

@@ -32,10 +32,12 @@ def json_lines(lines: Iterator[Line], name: str) -> Iterator[RawRow | Reject]:
         elif text.strip(" \t\r\ufeff"):
             try:
                 value = json.loads(text.lstrip("\ufeff"))
-            except (ValueError, RecursionError):
+            except (json.JSONDecodeError, RecursionError):
                 yield Reject(
                     name, number, "not valid JSON", "Each line of the file must be one JSON object; mend or delete the line."
                 )
+            except ValueError:  # of more digits than Python reads
+                yield Reject(name, number, "a number that is too long", "Write it as a text, in quotes, or delete the line.")
             else:
                 yield from rows_of(value, name, number)
 
