@@ -120,26 +120,34 @@ def test_in_bf16_it_is_as_near_to_fp32_as_transformers_modules(technique, name, 
         pytest.skip("it has no biases")
     settings = {"lora": {"rank": 4}, "prefix": {"length": 4}}.get(technique, {})
     build("techniques", technique, settings).attach(policy, 0)
-    with torch.no_grad():
-        for key, weight in policy.trainable():
-            if key.endswith("up"):
-                weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))  # B begins at 0, where A learns nothing
     objective, fusion = learning(policy, examples), policy.fusion
     rows = whole_step(objective, policy, examples)
-    exact = slope(objective, policy, rows)
-    asked = []
+    asked, losses, gradients = [], [], []
     monkeypatch.setattr(Fusion, "run", lambda *given: asked.append(given) or RUN(*given))
-    own = slope(objective, policy, rows, precision="bf16")
-    assert bool(asked) == (technique != "prefix"), "a prefix hooks into the body, the others do not"
-    policy.fusion = None
-    theirs = slope(objective, policy, rows, precision="bf16")
-    policy.fusion = fusion
-    assert abs(own.loss - exact.loss) <= 1.5 * abs(theirs.loss - exact.loss) + 5e-3 * abs(exact.loss)
-    apart = [
-        sum(float((one.gradients[key].float() - gradient).square().sum()) for key, gradient in exact.gradients.items()) ** 0.5
-        for one in (own, theirs)
-    ]
-    assert apart[0] <= 2 * apart[1], f"{apart[0]:.3g} from fp32, transformers' modules {apart[1]:.3g}"
+    for seed in range(3 if technique == "lora" else 1):  # one loss may lie near to fp32's by luck
+        with torch.no_grad():
+            for key, weight in policy.trainable():
+                if key.endswith("up"):  # B begins at 0, where A learns nothing
+                    weight.normal_(std=0.1, generator=torch.Generator().manual_seed(seed))
+        exact = slope(objective, policy, rows)
+        asked.clear()
+        own = slope(objective, policy, rows, precision="bf16")
+        assert bool(asked) == (technique != "prefix"), "a prefix hooks into the body, the others do not"
+        policy.fusion = None
+        theirs = slope(objective, policy, rows, precision="bf16")
+        policy.fusion = fusion
+        losses.append([abs(one.loss - exact.loss) / abs(exact.loss) for one in (own, theirs)])
+        gradients.append([apart(one, exact) for one in (own, theirs)])
+    (own_loss, their_loss), (own_slope, their_slope) = (
+        torch.tensor(each).square().mean(0).sqrt().tolist() for each in (losses, gradients)
+    )
+    assert own_loss <= 1.5 * their_loss + 5e-3
+    assert own_slope <= 2 * their_slope, f"{own_slope:.3g} from fp32, transformers' modules {their_slope:.3g}"
+
+
+def apart(one, exact):
+    """Return the norm of the difference of all gradients."""
+    return sum(float((one.gradients[key].float() - gradient).square().sum()) for key, gradient in exact.gradients.items()) ** 0.5
 
 
 RUN = Fusion.run
