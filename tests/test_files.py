@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import pwd
+from pathlib import Path
 
 import pytest
 
-from whet.files import cache_folder, expanded, held_alone
+from whet.files import cache_folder, expanded, held_alone, unnamed_file
 
 
 def test_a_lock_whose_file_was_deleted_meanwhile_is_taken_anew(tmp_path, monkeypatch):
@@ -45,3 +46,13 @@ def test_the_home_of_a_user_whom_nobody_knows_is_a_name_like_any_other(monkeypat
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expanded("~/models") == tmp_path / "models"
     assert str(expanded("~nobody-knows-me/models")) == "~nobody-knows-me/models"
+
+
+@pytest.mark.parametrize("is_dir", [True, False])
+def test_an_unnamed_file_can_be_opened_until_the_end_of_the_block_also_without_proc(monkeypatch, is_dir):
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_dir", lambda path: is_dir)
+        with unnamed_file() as place:
+            place.write_text("all of it")
+            assert place.read_text() == "all of it" and str(place).startswith("/proc/") == is_dir
+    assert not place.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -18,7 +19,7 @@ import pytest
 import zstandard
 
 from whet.data import unpack
-from whet.data.read import read_files
+from whet.data.read import read_files, spooled
 from whet.data.rows import RawRow
 from whet.errors import DataError
 
@@ -72,6 +73,26 @@ def test_nothing_unpacked_or_spooled_is_left_by_a_process_that_is_killed(tmp_pat
     )
     assert ended.returncode == -signal.SIGKILL and ("text" in ended.stderr or ended.stderr == "0\n"), ended.stderr
     assert not list(place.iterdir())
+
+
+def test_a_pipe_is_named_in_what_is_said_of_its_rows(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[CSV], daemon=True)
+    writer.start()
+    assert {row.file for row in read_files([tmp_path / "pipe"])} == {str(tmp_path / "pipe")}
+    writer.join()
+
+
+def test_a_temporary_folder_that_is_full_is_named_where_a_pipe_is_copied(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(OSError, match="No space") as caught, spooled(io.BytesIO(b"a"), "standard input"):
+        pass
+    assert caught.value.filename == str(tmp_path)
+
+
+def full(source: object, file: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def packed(path: Path, members: dict[str, bytes]) -> Path:
