@@ -114,6 +114,8 @@ def figures(known: Known, source: str) -> dict[str, Any]:
     """Return the figures of one work; those that cannot be given are left out."""
     by_peer = known.by_peer()
     rates = {peer: [known.rate(one) for one in some] for peer, some in by_peer.items()}
+    if not rates:
+        return {}
     found: dict[str, Any] = {"tokens_per_s": {peer: round(statistics.median(some), 1) for peer, some in rates.items()}}
     best = fastest({peer: some for peer, some in rates.items() if peer != OURS})
     ours = known.rounds(OURS, source)

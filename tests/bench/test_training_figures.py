@@ -63,6 +63,11 @@ THREE_ROUNDS = [
 ]
 
 
+def test_a_work_that_nobody_was_measured_on_has_no_figure():
+    found = result([limit(1, 2.0)])
+    assert "tokens_per_s" not in found and "limit" not in found
+
+
 def test_only_measurements_of_the_same_round_are_compared():
     assert paired({1: 6.0, 2: 8.0, 3: 9.0}, {1: 3.0, 3: 2.0, 4: 1.0}) == [2.0, 4.5]
 
