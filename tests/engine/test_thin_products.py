@@ -121,6 +121,12 @@ def test_a_token_depends_on_nothing_but_itself():
 
 
 @there
+def test_what_is_only_read_may_lie_in_any_way():
+    x, matrix, parts = drawn(40, 70, seed=0).T, drawn(3, 40, seed=1), [Run(slice(0, 40), slice(0, 3))]
+    assert torch.equal(low_of(x, matrix, parts), low_of(x.contiguous(), matrix, parts))
+
+
+@there
 def test_no_tokens_give_sums_of_zero():
     (found,) = sums_of(drawn(0, 40, seed=0), drawn(0, 3, seed=1), [Run(slice(0, 40), slice(0, 3))], tall=False)
     assert torch.equal(found, torch.zeros(3, 40))

@@ -114,7 +114,7 @@ def _compute(
     *,
     tall: bool = False,
 ) -> None:
-    assert work == SUM or x.stride(-1) == 1, "the last axis is not dense"
+    assert work != ADD or x.stride(-1) == 1, "what is added to in place is not dense"
     x, low = (one if one.stride(-1) == 1 else one.contiguous() for one in (x, low))
     given = (_Part * len(parts))()
     for index, part in enumerate(parts):
