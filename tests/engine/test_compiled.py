@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from whet.cli import app
 from whet.engine import compiled, fused, packed_attention
 from whet.engine.attention import attend_packed, packed
-from whet.engine.compiled import SWITCH, Unavailable, library, own_folder, parallel
+from whet.engine.compiled import CPP, SWITCH, C, Unavailable, library, own_folder, parallel
 from whet.testing import write_tiny
 
 HERE = packed_attention.why_not() is None
@@ -91,11 +91,18 @@ def test_a_spoilt_file_is_made_again(small, spoil):
 
 
 @compiles
-def test_another_source_compiler_or_processor_is_another_file(monkeypatch):
-    keys = [compiled._key(b"a", "cc"), compiled._key(b"b", "cc"), compiled._key(b"a", "echo")]
+def test_another_source_compiler_language_processor_or_torch_is_another_file(monkeypatch):
+    keys = [
+        compiled._key(b"a", "cc", C),
+        compiled._key(b"b", "cc", C),
+        compiled._key(b"a", "echo", C),
+        compiled._key(b"a", "cc", CPP),
+    ]
     monkeypatch.setattr(compiled, "processor_flags", lambda: frozenset({"avx512f"}))
-    keys.append(compiled._key(b"a", "cc"))
-    assert len(set(keys)) == 4
+    keys.append(compiled._key(b"a", "cc", C))
+    monkeypatch.setattr(torch, "__version__", "0.1")
+    keys.append(compiled._key(b"a", "cc", C))
+    assert len(set(keys)) == 6
 
 
 @pytest.mark.slow
@@ -166,8 +173,8 @@ def test_a_cache_that_others_may_write_to_is_not_trusted():
 
 
 @compiles
-def test_torch_without_gnu_openmp_keeps_its_own_kernels(monkeypatch):
-    monkeypatch.setattr(torch, "__file__", str(Path(compiled.__file__)))
+def test_torch_without_gnu_openmp_keeps_its_own_kernels(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "TORCH", tmp_path)
     assert_torch_because("not of GNU OpenMP's kind")
 
 

@@ -1,6 +1,6 @@
-"""C files of the package, compiled on first use with the machine's own compiler and kept in the user's cache.
+"""C and C++ files of the package, compiled on first use with the machine's own compiler and kept in the user's cache.
 
-A cached file is named after everything that decides its bytes: source, compiler, flags and processor. It takes its name once it is
+A cached file is named after everything that decides its bytes: source, compiler, flags, processor and torch. It takes its name once it is
 whole, so that processes may compile at once, and its last bytes are the hash of the others, so that a spoilt one is made again.
 """
 
@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,10 +27,39 @@ from whet.files import cache_folder
 SWITCH = "WHET_KERNELS"
 """Environment variable: `off` keeps everything on torch's own kernels."""
 SOURCES = Path(__file__).parent / "kernels"
-COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC")
-NEEDED = ("avx512f", "avx512bw", "avx512vl")
+TORCH = Path(torch.__file__).parent
 TIMEOUT_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """How files of one language are compiled."""
+
+    name: str
+    compilers: tuple[str, ...]
+    flags: tuple[str, ...]
+    libraries: tuple[str, ...]
+    headers: str = ""
+    """Which files of the folder stand before the source."""
+    needed: tuple[str, ...] = ()
+    """What the processor must be able to do."""
+
+
+C = Language(
+    "C",
+    ("cc", "gcc", "clang"),
+    ("-x", "c", "-std=gnu11", "-O3", "-march=native"),
+    ("-lm",),
+    "*.h",
+    ("avx512f", "avx512bw", "avx512vl"),
+)
+CPP = Language(
+    "C++",
+    ("c++", "g++", "clang++"),
+    ("-x", "c++", "-std=c++20", "-O2", f"-I{TORCH / 'include'}"),
+    (f"-L{TORCH / 'lib'}", "-lc10"),
+)
+LANGUAGES = {".c": C, ".cpp": CPP}
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -50,22 +80,22 @@ class Unavailable(Exception):
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL:
-    """Return the compiled `kernels/NAME.c`, behind its folder's headers, and compile it first where that is still to be done.
-
-    Raises Unavailable.
-    """
+    """Return the compiled file of kernels/ with this name, and compile it first where that is still to be done. Raises Unavailable."""
     if os.environ.get(SWITCH, "").strip().lower() in {"off", "0", "no", "false"}:
         raise Unavailable(f"{SWITCH} is off")
-    if not sys.platform.startswith("linux") or not processor_flags().issuperset(NEEDED):
+    source = next(file for end in LANGUAGES if (file := SOURCES / f"{name}{end}").is_file())
+    language = LANGUAGES[source.suffix]
+    if not sys.platform.startswith("linux") or not processor_flags().issuperset(language.needed):
         raise Unavailable("this machine has no AVX-512, or is no Linux machine")
-    compiler = next((found for found in map(shutil.which, COMPILERS) if found), None)
+    compiler = next((found for found in map(shutil.which, language.compilers) if found), None)
     if compiler is None:
-        raise Unavailable(f"no C compiler was found ({', '.join(COMPILERS)})")
-    source = b"\n".join(file.read_bytes() for file in (*sorted(SOURCES.glob("*.h")), SOURCES / f"{name}.c"))
+        raise Unavailable(f"no {language.name} compiler was found ({', '.join(language.compilers)})")
     try:
-        file = own_folder() / f"{name}-{_key(source, compiler)}.so"
+        before = sorted(SOURCES.glob(language.headers)) if language.headers else []
+        text = b"\n".join(file.read_bytes() for file in (*before, source))
+        file = own_folder() / f"{name}-{_key(text, compiler, language)}.so"
         if not _is_whole(file):
-            _compile(compiler, source, file)
+            _compile(compiler, language, text, file)
         return ctypes.CDLL(str(file))
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"{compiler} did not end within {TIMEOUT_S} s") from error
@@ -80,7 +110,7 @@ def parallel() -> ctypes._FuncPointer:
     That very library: two of them, with a pool of threads each, would wait for each other at every product.
     """
     try:
-        linked = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))  # with all that it was linked to
+        linked = ctypes.CDLL(str(TORCH / "lib" / "libtorch_cpu.so"))  # with all that it was linked to
         return linked.GOMP_parallel
     except (OSError, AttributeError) as error:
         raise Unavailable("torch's threads here are not of GNU OpenMP's kind") from error
@@ -95,10 +125,16 @@ def own_folder() -> Path:
     return folder
 
 
-def _key(source: bytes, compiler: str) -> str:
+def _key(source: bytes, compiler: str, language: Language) -> str:
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=TIMEOUT_S, check=False).stdout
     processor = " ".join([processor_name(), *sorted(processor_flags())])
-    parts = (source, version, " ".join(FLAGS).encode(), processor.encode())
+    parts = (
+        source,
+        version,
+        " ".join((*language.flags, *language.libraries)).encode(),
+        processor.encode(),
+        torch.__version__.encode(),
+    )
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
 
 
@@ -110,11 +146,11 @@ def _is_whole(file: Path) -> bool:
     return hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
 
 
-def _compile(compiler: str, source: bytes, file: Path) -> None:
+def _compile(compiler: str, language: Language, source: bytes, file: Path) -> None:
     """Compile into a file of this process, which then takes the name. Raises Unavailable, OSError, TimeoutExpired."""
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".compiling-") as place:
         partial = Path(place) / file.name
-        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(partial), "-lm"]
+        command = [compiler, *language.flags, "-shared", "-fPIC", "-", "-o", str(partial), *language.libraries]
         done = subprocess.run(command, input=source, capture_output=True, timeout=TIMEOUT_S, check=False)
         if done.returncode or not partial.is_file():
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]

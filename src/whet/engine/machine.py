@@ -16,8 +16,8 @@ import torch
 
 Precision = Literal["fp32", "bf16"]
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
-KEPT_KERNELS = 128
-"""Compiled products that are kept: those of about four numbers of tokens, each with the 20 to 30 products of a step."""
+KEPT_KERNELS = 64
+"""Compiled products that are kept: a step needs 20 to 50, and the next step, with another number of tokens, others."""
 
 
 def device() -> torch.device:
@@ -98,7 +98,7 @@ def free_memory() -> int:
         free, _ = torch.cuda.mem_get_info()
         return int(free) + int(torch.cuda.memory_reserved())
     words = _words(Path("/proc/meminfo"))
-    available = int(words["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in words else _physical()
+    available = int(words["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in words else physical_memory()
     limits = [available + memory_now()]
     limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
     if limit is not None and used is not None:
@@ -113,7 +113,7 @@ def describe() -> dict[str, Any]:
         "device": str(device()),
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
-        "memory_gib": round(_physical() / 2**30, 1),
+        "memory_gib": round(physical_memory() / 2**30, 1),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "system": f"{platform.system()} {platform.machine()}",
@@ -139,7 +139,8 @@ def _cpuinfo(key: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
-def _physical() -> int:
+def physical_memory() -> int:
+    """Return the bytes of memory that this machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

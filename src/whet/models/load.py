@@ -42,6 +42,7 @@ from transformers.utils import cached_file
 
 from whet.display import brief
 from whet.engine.machine import bound_kernels, device, keep_pages
+from whet.engine.pool import pool_tensors
 from whet.errors import ModelError
 from whet.files import expanded
 from whet.models.builtin import builtin_folder, model_hash
@@ -66,6 +67,7 @@ def load_policy(name: str, *, masked: bool = False, tagging: bool = False) -> Po
     If `tagging`, the network has its head for the labels of tokens, and the policy's classes are these labels.
     """
     keep_pages()
+    pool_tensors()
     bound_kernels()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

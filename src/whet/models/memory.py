@@ -18,6 +18,7 @@ import torch
 from whet.engine.losses import CHUNK
 from whet.engine.machine import Precision
 from whet.engine.packed_attention import NARROWEST, WIDEST, why_not
+from whet.engine.pool import pool_tensors
 from whet.models.policy import Kind
 
 GIB = 2**30
@@ -28,11 +29,12 @@ ACCELERATOR_PROGRAM = int(0.6 * GIB)
 PROGRAM = int(0.55 * GIB)
 """What Python, torch and a few thousand rows take, where nothing is loaded yet that could be measured."""
 
-KERNELS, GAPS = 96 * 2**20, 0.35
-"""What the processor's kernels keep for the shapes they have met, and the share of the activations that is lost between pieces of the
-heap: each step has another number of tokens, so that a piece that was freed is seldom of the size that is asked for next, and over some
-tens of steps such pieces add up. Not derived: measured on five runs of two small decoders, in fp32 and by the fused steps; encoders,
-which were not fitted, take as much (docs/how-to/plan.md)."""
+KERNELS = 64 * 2**20
+"""What the processor's kernels keep for the shapes they have met."""
+GAPS, GAPS_OF_A_HEAP = 0.05, 0.35
+"""The share of the activations that is lost between pieces of memory, where tensors are pooled and where they lie in a heap. There, each
+step has another number of tokens, so that a piece that was freed is seldom of the size that is asked for next, and over some tens of
+steps such pieces add up. Not derived: measured on a dozen runs of small networks (docs/how-to/plan.md)."""
 
 Logits = Literal["none", "chunked", "whole"]
 """Scores over the vocabulary: of no token; of a chunk of tokens at a time; of all supervised tokens at once."""
@@ -168,8 +170,9 @@ def estimate(shape: Shape, load: Load, program: int) -> Estimate:
     }
     scoring = always | {"scoring": _passing(shape, load, load.scored) + logit_bytes(shape, load, load.scored, learning=False)}
     if not load.accelerator:
-        step["kernels and gaps"] = KERNELS + round(GAPS * step["activations"])
-        scoring["kernels and gaps"] = KERNELS + round(GAPS * scoring["scoring"])
+        gaps = GAPS if pool_tensors() is None else GAPS_OF_A_HEAP
+        step["kernels and gaps"] = KERNELS + round(gaps * step["activations"])
+        scoring["kernels and gaps"] = KERNELS + round(gaps * scoring["scoring"])
     moments = {"a training step": step, "a validation": scoring}
     if not load.accelerator:  # the copy is made in the machine's own memory
         moments["a checkpoint"] = always | {"kernels and gaps": KERNELS, "checkpoint": round(load.trainable * (4 + load.state))}

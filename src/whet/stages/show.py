@@ -81,7 +81,7 @@ def show_plugins() -> list[dict[str, Any]]:
 
 def show_machine() -> dict[str, Any]:
     """Return what this machine computes with, and which optional parts are installed."""
-    from whet.engine import int8_products
+    from whet.engine import int8_products, pool
     from whet.engine.machine import choose_precision, describe, device
     from whet.stages.attending import attention_here
 
@@ -96,7 +96,7 @@ def show_machine() -> dict[str, Any]:
             versions[name] = None
     models = {f"builtin:{name}": is_ready(model) for name, model in BUILT_IN.items()}
     return {
-        "machine": describe() | {"attention": attention_here()},
+        "machine": describe() | {"attention": attention_here(), "tensors": pool.named()},
         "precision": f"{precision}: {reason}",
         "frozen_precision": f"same only: {none}"
         if none
