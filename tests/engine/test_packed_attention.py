@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whet.engine import attention
+from whet.engine import attention, compiled
 from whet.engine.attention import Prefix, attend_packed, packed
 from whet.engine.packed_attention import NARROWEST, WIDEST, why_not
 
@@ -103,12 +103,34 @@ def test_values_and_gradients_are_those_of_float64(name):
     assert_close(attended(case, given), expected, 1e-5)
 
 
-@pytest.mark.parametrize("name", ["rows of all lengths", "both directions", "window", "virtual tokens", "no whole vectors"])
-def test_bf16_is_only_rounded_where_it_goes_in_and_out(name):
+def wrong_by(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+    """The root mean square of what is wrong, as a share of what is right."""
+    return {name: float((found[name].double() - x).norm() / x.norm()) for name, x in expected.items() if x.norm() > 0}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bf16_is_as_near_to_float64_as_torchs_own_attention(name, monkeypatch):
     case = replace(CASES[name], dtype=torch.bfloat16)
     given = case.tensors()
-    found = attended(case, given)
-    assert {value.dtype for value in found.values()} == {torch.bfloat16}
+    exact = attended(case, {key: value.double() for key, value in given.items()}, own=False)
+    own = attended(case, given)
+    assert {value.dtype for value in own.values()} == {torch.bfloat16}
+    monkeypatch.setattr(attention, "can_attend", lambda *given: False)
+    torchs = wrong_by(attended(case, given, own=False), exact)
+    for key, wrong in wrong_by(own, exact).items():
+        assert wrong < max(1.1 * torchs[key], 0.004), key
+
+
+def test_a_processor_that_does_not_multiply_bf16_computes_in_fp32(monkeypatch):
+    plain = replace(compiled.C, flags=(*compiled.C.flags, "-mno-avx512bf16"))
+    monkeypatch.setitem(compiled.LANGUAGES, ".c", plain)
+    case = replace(CASES["no whole vectors"], dtype=torch.bfloat16)
+    given = case.tensors()
+    compiled.library.cache_clear()
+    try:
+        found = attended(case, given)
+    finally:
+        compiled.library.cache_clear()
     exact = attended(case, {key: value.float() for key, value in given.items()})
     for key in ("out", "query", "key", "value"):
         torch.testing.assert_close(found[key], exact[key].bfloat16(), rtol=0, atol=0)

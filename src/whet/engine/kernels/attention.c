@@ -1,4 +1,4 @@
-/* Attention over packed rows, forward and backward, in fp32 with AVX-512.
+/* Attention over packed rows, forward and backward, with AVX-512: sums in fp32.
  *
  * Rows lie end to end; each sees itself only, and `before` virtual keys that lie before its own. One task is a row and a
  * key/value head with the query heads that share it, so no two tasks write to one place, and nothing depends on the number of
@@ -6,7 +6,9 @@
  * once. Masked parts are left out by strips of 8 queries and groups of 16 keys.
  *
  * L queries of a row, J = before + L keys, d width of a head, D its width in whole vectors. All of a task's operands are
- * copied to scratch in fp32, padded with zeros, so that every product below is `strip` on plain arrays.
+ * copied to scratch, padded with zeros, so that every product below is `strip` on plain arrays of words: numbers in fp32, or, where all
+ * that is given is bf16 and the processor multiplies it, pairs of bf16 along what is summed over. Weights and their slopes are then
+ * rounded to bf16 before they are multiplied, as in FlashAttention-2 (Dao 2023).
  */
 enum { STRIP = 8, PANEL = 48, SHORT_KEYS = 384 };
 
@@ -24,19 +26,59 @@ struct call {             /* as `_Call` of packed_attention.py has it */
 
 struct row {              /* one row, and what of its scores exists */
     int64_t length, keys, before, window, causal, padded; /* padded: D */
+    int64_t pair, words, depth; /* numbers in a word; words of a head as `gather` lays it; those of them that hold something */
 };
+
+#ifdef __AVX512BF16__
+static const int MULTIPLIES = 1;
+static inline __m512 summed(__m512 sums, __m512 a, __m512 b, int paired) {
+    return paired ? _mm512_dpbf16_ps(sums, (__m512bh)a, (__m512bh)b) : _mm512_fmadd_ps(a, b, sums);
+}
+static inline __m256i rounded(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
+#else
+static const int MULTIPLIES = 0;
+static inline __m512 summed(__m512 sums, __m512 a, __m512 b, int paired) { return (void)paired, _mm512_fmadd_ps(a, b, sums); }
+static inline __m256i rounded(__m512 x) { return (void)x, _mm256_setzero_si256(); }
+#endif
+
+/* Words of a number of the one and a number of the other each */
+static inline __m512 paired_up(__m256i low, __m256i high) {
+    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)));
+}
+
+/* 16 words of a head's token from number c on */
+static inline __m512 words(const struct tensor *t, int64_t at, int64_t c, int64_t width, int paired) {
+    if (!paired) return load(t, at + c, within(c, width));
+    __mmask32 some = (__mmask32)within(c, width) | (__mmask32)within(c + LANES, width) << LANES;
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(some, (const uint16_t *)t->data + at + c));
+}
 
 static int64_t block_of(int64_t keys) { return keys <= SHORT_KEYS ? 64 : 32; }
 
-/* Tokens first..first+count of a head, times scale, to [up(count, 16), D] */
-static void gather(const struct tensor *t, int64_t head, int64_t first, int64_t count, int64_t width, int64_t padded, float scale,
+/* Tokens first..first+count of a head to [up(count, 16), words]; times scale where they are not pairs */
+static void gather(const struct tensor *t, int64_t head, int64_t first, int64_t count, const struct row *row, int64_t width, float scale,
                    float *to) {
     __m512 factor = _mm512_set1_ps(scale);
+    const int paired = row->pair == 2;
     for (int64_t i = 0; i < up(count, LANES); i++)
-        for (int64_t c = 0; c < padded; c += LANES) {
+        for (int64_t c = 0; c < row->words; c += LANES) {
             __m512 x = _mm512_setzero_ps();
-            if (i < count) x = load(t, head * t->head + (first + i) * t->token + c, within(c, width));
-            _mm512_store_ps(to + i * padded + c, _mm512_mul_ps(x, factor));
+            if (i < count) x = words(t, head * t->head + (first + i) * t->token, c * row->pair, width, paired);
+            _mm512_store_ps(to + i * row->words + c, paired ? x : _mm512_mul_ps(x, factor));
+        }
+}
+
+/* The same tokens as what is summed over: [up(count, 16) / pair, D] */
+static void gather_over(const struct tensor *t, int64_t head, int64_t first, int64_t count, const struct row *row, int64_t width, float *to) {
+    if (row->pair == 1) return gather(t, head, first, count, row, width, 1.0f, to);
+    for (int64_t i = 0; i < up(count, LANES); i += 2)
+        for (int64_t c = 0; c < row->padded; c += LANES) {
+            __m256i x[2];
+            for (int r = 0; r < 2; r++) {
+                const uint16_t *at = (const uint16_t *)t->data + head * t->head + (first + i + r) * t->token + c;
+                x[r] = i + r < count ? _mm256_maskz_loadu_epi16(within(c, width), at) : _mm256_setzero_si256();
+            }
+            _mm512_store_ps(to + i / 2 * row->padded + c, paired_up(x[0], x[1]));
         }
 }
 
@@ -70,16 +112,16 @@ static inline void transpose(__m512 x[16]) {
     for (int i = 0; i < 16; i++) x[i] = t[i];
 }
 
-/* The same tokens, transposed, in panels of 48 tokens: [panels, D, 48] */
-static void gather_panels(const struct tensor *t, int64_t head, int64_t first, int64_t count, int64_t width, int64_t padded,
+/* The same tokens, transposed, in panels of 48 tokens: [panels, words, 48] */
+static void gather_panels(const struct tensor *t, int64_t head, int64_t first, int64_t count, const struct row *row, int64_t width,
                           float *to) {
     for (int64_t j = 0; j < up(count, LANES); j += LANES) {
-        float *panel = to + j / PANEL * PANEL * padded + j % PANEL;
-        for (int64_t c = 0; c < padded; c += LANES) {
+        float *panel = to + j / PANEL * PANEL * row->words + j % PANEL;
+        for (int64_t c = 0; c < row->words; c += LANES) {
             __m512 x[16];
             for (int i = 0; i < 16; i++) {
                 x[i] = _mm512_setzero_ps();
-                if (j + i < count) x[i] = load(t, head * t->head + (first + j + i) * t->token + c, within(c, width));
+                if (j + i < count) x[i] = words(t, head * t->head + (first + j + i) * t->token, c * row->pair, width, row->pair == 2);
             }
             transpose(x);
             for (int i = 0; i < 16; i++) _mm512_store_ps(panel + (c + i) * PANEL, x[i]);
@@ -89,10 +131,10 @@ static void gather_panels(const struct tensor *t, int64_t head, int64_t first, i
 
 /* ---- products ---- */
 
-/* c [m, 16n] = or += a [m, depth] b [depth, 16n]. `turned`: a lies as [depth, m]. Strides between rows as they lie. */
-static inline __attribute__((always_inline)) void tile(const int m, const int n, const int turned, const float *a, int64_t a_row,
-                                                       const float *b, int64_t b_row, float *c, int64_t c_row, int64_t depth,
-                                                       int add) {
+/* c [m, 16n] = or += a [m, depth] b [depth, 16n]. `turned`: a lies as [depth, m]. Strides between rows as they lie, in words. */
+static inline __attribute__((always_inline)) void tile(const int m, const int n, const int turned, const int paired, const float *a,
+                                                       int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row,
+                                                       int64_t depth, int add) {
     __m512 sums[STRIP][3];
 #pragma GCC unroll 8
     for (int r = 0; r < m; r++)
@@ -106,7 +148,7 @@ static inline __attribute__((always_inline)) void tile(const int m, const int n,
         for (int r = 0; r < m; r++) {
             __m512 one = _mm512_set1_ps(turned ? a[k * a_row + r] : a[r * a_row + k]);
 #pragma GCC unroll 3
-            for (int x = 0; x < n; x++) sums[r][x] = _mm512_fmadd_ps(one, columns[x], sums[r][x]);
+            for (int x = 0; x < n; x++) sums[r][x] = summed(sums[r][x], one, columns[x], paired);
         }
     }
 #pragma GCC unroll 8
@@ -115,31 +157,37 @@ static inline __attribute__((always_inline)) void tile(const int m, const int n,
         for (int x = 0; x < n; x++) _mm512_store_ps(c + r * c_row + x * LANES, sums[r][x]);
 }
 
-#define TILES(turned, m)                                                                          \
+#define TILES(turned, paired, m)                                                                  \
     switch (n) {                                                                                  \
-    case 1: tile(m, 1, turned, a, a_row, b, b_row, c, c_row, depth, add); break;                   \
-    case 2: tile(m, 2, turned, a, a_row, b, b_row, c, c_row, depth, add); break;                   \
-    default: tile(m, 3, turned, a, a_row, b, b_row, c, c_row, depth, add);                         \
+    case 1: tile(m, 1, turned, paired, a, a_row, b, b_row, c, c_row, depth, add); break;           \
+    case 2: tile(m, 2, turned, paired, a, a_row, b, b_row, c, c_row, depth, add); break;           \
+    default: tile(m, 3, turned, paired, a, a_row, b, b_row, c, c_row, depth, add);                 \
     }                                                                                             \
     a += turned ? m : m * a_row;                                                                  \
     c += m * c_row;                                                                               \
     rows -= m;
 
+#define STRIPS(paired)                    \
+    if (rows == 8) { TILES(0, paired, 8) } \
+    if (rows >= 4) { TILES(0, paired, 4) } \
+    if (rows >= 2) { TILES(0, paired, 2) } \
+    if (rows >= 1) { TILES(0, paired, 1) }
+
 /* The same for 1 to 8 rows and 1 to 3 vectors */
-static void strip(int64_t rows, int64_t n, const float *a, int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row,
-                  int64_t depth, int add) {
-    if (rows == 8) { TILES(0, 8) }
-    if (rows >= 4) { TILES(0, 4) }
-    if (rows >= 2) { TILES(0, 2) }
-    if (rows >= 1) { TILES(0, 1) }
+static void strip(int64_t pair, int64_t rows, int64_t n, const float *a, int64_t a_row, const float *b, int64_t b_row, float *c,
+                  int64_t c_row, int64_t depth) {
+    const int add = 0;
+    if (pair == 2) { STRIPS(1) }
+    else { STRIPS(0) }
 }
 
-/* The same for 8 rows of a that lies as [depth, 8] */
-static void strip_turned(int64_t n, const float *a, int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row,
+/* The same for 8 rows of a that lies as [depth, 8], added to what is there */
+static void strip_turned(int64_t pair, int64_t n, const float *a, int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row,
                          int64_t depth) {
     int64_t rows = 8;
     const int add = 1;
-    TILES(1, 8)
+    if (pair == 2) { TILES(1, 1, 8) }
+    else { TILES(1, 0, 8) }
     (void)rows;
 }
 
@@ -183,7 +231,7 @@ static inline __mmask16 seen(const struct row *row, int64_t i, int64_t j) {
 
 /* ---- a block of queries ---- */
 
-/* scores [count, keys] = queries [count, D] panels, where a score exists */
+/* scores [count, keys] = queries [count, words] panels, where a score exists */
 static void scores_of(const struct row *row, const float *queries, int64_t first, int64_t count, const float *panels, float *scores,
                       int64_t stride) {
     for (int64_t panel = 0; panel < stride; panel += PANEL)
@@ -193,12 +241,12 @@ static void scores_of(const struct row *row, const float *queries, int64_t first
             from = most(from, panel);
             to = least(to, panel + PANEL);
             if (from < to)
-                strip(least(STRIP, count - i), (to - from) / LANES, queries + i * row->padded, row->padded,
-                      panels + panel * row->padded + from - panel, PANEL, scores + i * stride + from, stride, row->padded, 0);
+                strip(row->pair, least(STRIP, count - i), (to - from) / LANES, queries + i * row->words, row->words,
+                      panels + panel * row->words + from - panel, PANEL, scores + i * stride + from, stride, row->depth);
         }
 }
 
-/* sums [count, D] = weights [count, keys] values [keys, D] */
+/* sums [count, D] = weights [count, keys] values [keys, D], both in words along the keys */
 static void weighted(const struct row *row, const float *weights, int64_t stride, int64_t first, int64_t count, const float *values,
                      float *sums) {
     for (int64_t c = 0, n; c < row->padded; c += n * LANES) {
@@ -206,13 +254,14 @@ static void weighted(const struct row *row, const float *weights, int64_t stride
         for (int64_t i = 0; i < count; i += STRIP) {
             int64_t from, to;
             seen_keys(row, first + i, &from, &to);
-            strip(least(STRIP, count - i), n, weights + i * stride + from, stride, values + from * row->padded + c, row->padded,
-                  sums + i * row->padded + c, row->padded, to - from, 0);
+            from /= row->pair, to /= row->pair;
+            strip(row->pair, least(STRIP, count - i), n, weights + i * stride + from, stride, values + from * row->padded + c,
+                  row->padded, sums + i * row->padded + c, row->padded, to - from);
         }
     }
 }
 
-/* sums [keys, D] += weights [count, keys]^T rows [count, D] */
+/* sums [keys, D] += weights [count, keys]^T rows [count, D], both in words along the queries; of weights, each in its first query's line */
 static void spread(const struct row *row, const float *weights, int64_t stride, int64_t first, int64_t count, const float *rows,
                    float *sums) {
     for (int64_t c = 0, n; c < row->padded; c += n * LANES) {
@@ -221,22 +270,34 @@ static void spread(const struct row *row, const float *weights, int64_t stride, 
             int64_t from, to;
             seeing_queries(row, j, first, count, &from, &to);
             if (from < to)
-                strip_turned(n, weights + from * stride + j, stride, rows + from * row->padded + c, row->padded,
-                             sums + j * row->padded + c, row->padded, to - from);
+                strip_turned(row->pair, n, weights + from * stride + j, row->pair * stride, rows + from / row->pair * row->padded + c,
+                             row->padded, sums + j * row->padded + c, row->padded, (to - from + row->pair - 1) / row->pair);
         }
     }
 }
 
 /* ---- tasks ---- */
 
+/* By what scores are still to be multiplied: pairs are not rounded for it */
+static float later_scale(const struct call *call, const struct row *row) { return row->pair == 2 ? call->scale : 1.0f; }
+
+/* Weights of the keys j..j+15 in their line; those in pairs take the place of scores that have been read */
+static inline void put(const struct row *row, float *line, int64_t j, __m512 x) {
+    if (row->pair == 2)
+        _mm256_store_si256((__m256i *)((uint16_t *)line + j), rounded(x));
+    else
+        _mm512_store_ps(line + j, x);
+}
+
 static void forward_head(const struct call *call, const struct row *row, int64_t start, int64_t head, const float *key_panels,
                          const float *values, float *scratch) {
     const int64_t stride = up(row->keys, PANEL), block = block_of(row->keys), tokens = call->starts[call->rows];
     float *queries = scratch, *sums = queries + block * row->padded, *scores = sums + block * row->padded;
+    const __m512 scale = _mm512_set1_ps(later_scale(call, row));
     for (int64_t first = 0; first < row->length; first += block) {
         int64_t count = least(block, row->length - first);
         float share[64];
-        gather(&call->q, head, start + first, count, call->width, row->padded, call->scale, queries);
+        gather(&call->q, head, start + first, count, row, call->width, call->scale, queries);
         scores_of(row, queries, first, count, key_panels, scores, stride);
         for (int64_t i = 0; i < count; i++) {
             int64_t from, to;
@@ -244,13 +305,13 @@ static void forward_head(const struct call *call, const struct row *row, int64_t
             float *line = scores + i * stride;
             __m512 high = _mm512_set1_ps(-INFINITY), total = _mm512_setzero_ps();
             for (int64_t j = from; j < to; j += LANES)
-                high = _mm512_mask_max_ps(high, seen(row, first + i, j), high, _mm512_load_ps(line + j));
+                high = _mm512_mask_max_ps(high, seen(row, first + i, j), high, _mm512_mul_ps(_mm512_load_ps(line + j), scale));
             float highest = _mm512_reduce_max_ps(high);
             for (int64_t j = from; j < to; j += LANES) {
-                __m512 x = exponential(_mm512_sub_ps(_mm512_load_ps(line + j), _mm512_set1_ps(highest)));
+                __m512 x = exponential(_mm512_sub_ps(_mm512_mul_ps(_mm512_load_ps(line + j), scale), _mm512_set1_ps(highest)));
                 x = _mm512_maskz_mov_ps(seen(row, first + i, j), x);
                 total = _mm512_add_ps(total, x);
-                _mm512_store_ps(line + j, x);
+                put(row, line, j, x);
             }
             float sum = _mm512_reduce_add_ps(total);
             share[i] = 1.0f / sum;
@@ -264,16 +325,50 @@ static void forward_head(const struct call *call, const struct row *row, int64_t
     }
 }
 
+/* A query's exponentials become its weights, and slopes of the weights those of the scores */
+static void slope_line(float *weights, float *slopes, float share, float mean, int64_t from, int64_t to) {
+    for (int64_t j = from; j < to; j += LANES) {
+        __m512 x = _mm512_mul_ps(_mm512_load_ps(weights + j), _mm512_set1_ps(share));
+        _mm512_store_ps(weights + j, x);
+        _mm512_store_ps(slopes + j, _mm512_mul_ps(x, _mm512_sub_ps(_mm512_load_ps(slopes + j), _mm512_set1_ps(mean))));
+    }
+}
+
+/* The same for two queries, or the last one, in pairs: weights along the queries, in the first one's line; slopes so in the second one's,
+ * and along the keys in their own lines */
+static void slope_pair(float *weights, float *slopes, int64_t stride, int queries, const float *shares, const float *means, int64_t from,
+                       int64_t to) {
+    for (int64_t j = from; j < to; j += LANES) {
+        __m256i weight[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()}, slope[2] = {weight[0], weight[0]};
+        for (int r = 0; r < queries; r++) {
+            __m512 x = _mm512_mul_ps(_mm512_load_ps(weights + r * stride + j), _mm512_set1_ps(shares[r]));
+            __m512 bend = _mm512_sub_ps(_mm512_load_ps(slopes + r * stride + j), _mm512_set1_ps(means[r]));
+            weight[r] = rounded(x);
+            slope[r] = rounded(_mm512_mul_ps(x, bend));
+            _mm256_store_si256((__m256i *)((uint16_t *)(slopes + r * stride) + j), slope[r]);
+        }
+        _mm512_store_ps(weights + j, paired_up(weight[0], weight[1]));
+        _mm512_store_ps(weights + stride + j, paired_up(slope[0], slope[1]));
+    }
+}
+
 static void backward_head(const struct call *call, const struct row *row, int64_t start, int64_t head, const float *keys,
                           const float *key_panels, const float *value_panels, float *grad_keys, float *grad_values,
                           float *scratch) {
-    const int64_t stride = up(row->keys, PANEL), block = block_of(row->keys), tokens = call->starts[call->rows];
+    const int64_t stride = up(row->keys, PANEL), block = block_of(row->keys), tokens = call->starts[call->rows], pair = row->pair;
+    const __m512 scale = _mm512_set1_ps(later_scale(call, row));
     float *queries = scratch, *grads = queries + block * row->padded, *sums = grads + block * row->padded;
     float *scores = sums + block * row->padded, *slopes = scores + block * stride;
+    float *queries_over = queries, *grads_over = grads, shares[2], means[2];
+    if (pair == 2) queries_over = slopes + block * stride, grads_over = queries_over + block / 2 * row->padded;
     for (int64_t first = 0; first < row->length; first += block) {
         int64_t count = least(block, row->length - first);
-        gather(&call->q, head, start + first, count, call->width, row->padded, call->scale, queries);
-        gather(&call->grad_out, head, start + first, count, call->width, row->padded, 1.0f, grads);
+        gather(&call->q, head, start + first, count, row, call->width, call->scale, queries);
+        gather(&call->grad_out, head, start + first, count, row, call->width, 1.0f, grads);
+        if (pair == 2) {
+            gather_over(&call->q, head, start + first, count, row, call->width, queries_over);
+            gather_over(&call->grad_out, head, start + first, count, row, call->width, grads_over);
+        }
         scores_of(row, queries, first, count, key_panels, scores, stride);
         scores_of(row, grads, first, count, value_panels, slopes, stride);
         for (int64_t i = 0; i < count; i++) {
@@ -283,7 +378,7 @@ static void backward_head(const struct call *call, const struct row *row, int64_
             __m512 log_sum = _mm512_set1_ps(call->log_sums[head * tokens + start + first + i]);
             __m512 sum = _mm512_setzero_ps(), total = _mm512_setzero_ps();
             for (int64_t j = from; j < to; j += LANES) {
-                __m512 x = exponential(_mm512_sub_ps(_mm512_load_ps(line + j), log_sum));
+                __m512 x = exponential(_mm512_sub_ps(_mm512_mul_ps(_mm512_load_ps(line + j), scale), log_sum));
                 x = _mm512_maskz_mov_ps(seen(row, first + i, j), x);
                 _mm512_store_ps(line + j, x);
                 sum = _mm512_add_ps(x, sum);
@@ -291,15 +386,14 @@ static void backward_head(const struct call *call, const struct row *row, int64_
             }
             /* weights that sum to 1, or what the logarithm was rounded by would not cancel in the gradient */
             float share = 1.0f / _mm512_reduce_add_ps(sum);
-            __m512 factor = _mm512_set1_ps(share), mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) * share);
-            for (int64_t j = from; j < to; j += LANES) {
-                __m512 x = _mm512_mul_ps(_mm512_load_ps(line + j), factor);
-                _mm512_store_ps(line + j, x);
-                _mm512_store_ps(slope + j, _mm512_mul_ps(x, _mm512_sub_ps(_mm512_load_ps(slope + j), mean)));
-            }
+            shares[i % 2] = share, means[i % 2] = _mm512_reduce_add_ps(total) * share;
+            if (pair == 1)
+                slope_line(line, slope, share, means[i % 2], from, to);
+            else if (i % 2 || i == count - 1)
+                slope_pair(line - i % 2 * stride, slope - i % 2 * stride, stride, 1 + i % 2, shares, means, from, to);
         }
-        spread(row, scores, stride, first, count, grads, grad_values);
-        spread(row, slopes, stride, first, count, queries, grad_keys);
+        spread(row, scores, stride, first, count, grads_over, grad_values);
+        spread(row, pair == 2 ? scores + stride : slopes, stride, first, count, queries_over, grad_keys);
         weighted(row, slopes, stride, first, count, keys, sums);
         for (int64_t i = 0; i < count; i++)
             for (int64_t c = 0; c < call->width; c += LANES)
@@ -309,8 +403,13 @@ static void backward_head(const struct call *call, const struct row *row, int64_
 }
 
 static struct row row_of(const struct call *call, int64_t index) {
-    struct row row = {call->starts[index + 1] - call->starts[index], 0, call->before, call->window, call->causal, up(call->width, LANES)};
-    row.keys = row.before + row.length;
+    const int64_t length = call->starts[index + 1] - call->starts[index], padded = up(call->width, LANES);
+    struct row row = {length, call->before + length, call->before, call->window, call->causal, padded, 1, padded, padded};
+    if (MULTIPLIES && call->q.bf16 && call->k.bf16 && call->v.bf16 && (!call->backward || call->grad_out.bf16)) {
+        row.pair = 2;
+        row.words = up(call->width, 2 * LANES) / 2;
+        row.depth = (call->width + 1) / 2;
+    }
     return row;
 }
 
@@ -320,26 +419,27 @@ static void task(const struct call *call, int64_t index, int64_t shared, float *
     const int64_t start = call->starts[index], key_start = start + index * row.before, group = call->heads / call->shared_heads;
     const int64_t whole = up(row.keys, LANES) * row.padded, in_panels = up(row.keys, PANEL) * row.padded;
     float *key_panels = scratch;
-    gather_panels(&call->k, shared, key_start, row.keys, call->width, row.padded, key_panels);
+    gather_panels(&call->k, shared, key_start, row.keys, &row, call->width, key_panels);
     if (!call->backward) {
         float *values = key_panels + in_panels;
-        gather(&call->v, shared, key_start, row.keys, call->width, row.padded, 1.0f, values);
+        gather_over(&call->v, shared, key_start, row.keys, &row, call->width, values);
         for (int64_t head = shared * group; head < (shared + 1) * group; head++)
             forward_head(call, &row, start, head, key_panels, values, values + whole);
         return;
     }
     float *value_panels = key_panels + in_panels, *keys = value_panels + in_panels;
     float *grad_keys = keys + whole, *grad_values = grad_keys + whole;
-    gather_panels(&call->v, shared, key_start, row.keys, call->width, row.padded, value_panels);
-    gather(&call->k, shared, key_start, row.keys, call->width, row.padded, 1.0f, keys);
+    gather_panels(&call->v, shared, key_start, row.keys, &row, call->width, value_panels);
+    gather_over(&call->k, shared, key_start, row.keys, &row, call->width, keys);
     for (int64_t i = 0; i < 2 * whole; i += LANES) _mm512_store_ps(grad_keys + i, _mm512_setzero_ps());
     for (int64_t head = shared * group; head < (shared + 1) * group; head++) /* in a fixed order */
         backward_head(call, &row, start, head, keys, key_panels, value_panels, grad_keys, grad_values, grad_values + whole);
+    const __m512 scale = _mm512_set1_ps(later_scale(call, &row));
     for (int64_t j = 0; j < row.keys; j++)
         for (int64_t c = 0; c < call->width; c += LANES) {
             __mmask16 some = within(c, call->width);
             store(&call->grad_k, shared * call->grad_k.head + (key_start + j) * call->grad_k.token + c, some,
-                  _mm512_load_ps(grad_keys + j * row.padded + c));
+                  _mm512_mul_ps(_mm512_load_ps(grad_keys + j * row.padded + c), scale));
             store(&call->grad_v, shared * call->grad_v.head + (key_start + j) * call->grad_v.token + c, some,
                   _mm512_load_ps(grad_values + j * row.padded + c));
         }
@@ -351,7 +451,7 @@ int64_t scratch_floats(const struct call *call) {
     for (int64_t index = 0; index < call->rows; index++) {
         struct row row = row_of(call, index);
         int64_t block = block_of(row.keys), stride = up(row.keys, PANEL), whole = up(row.keys, LANES) * row.padded;
-        int64_t floats = call->backward ? 2 * stride * row.padded + 3 * whole + block * (3 * row.padded + 2 * stride)
+        int64_t floats = call->backward ? 2 * stride * row.padded + 3 * whole + block * (4 * row.padded + 2 * stride)
                                         : stride * row.padded + whole + block * (2 * row.padded + stride);
         largest = most(largest, floats);
     }
