@@ -136,6 +136,58 @@ def test_a_processor_that_does_not_multiply_bf16_computes_in_fp32(monkeypatch):
         torch.testing.assert_close(found[key], exact[key].bfloat16(), rtol=0, atol=0)
 
 
+def angles_of(tokens: int, width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of angles that are another one for each token and pair. [T, d]"""
+    turns = 6 * torch.rand(tokens, width // 2, generator=torch.Generator().manual_seed(1))
+    return turns.cos().repeat(1, 2), turns.sin().repeat(1, 2)
+
+
+def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """[1, H, T, d]"""
+    one, two = x.chunk(2, dim=-1)
+    return x * cosines + torch.cat([-two, one], dim=-1) * sines
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("width", "heads", "kwargs"),
+    [(32, (4, 2), {}), (48, (2, 2), {"sliding_window": 5}), (80, (3, 1), {"is_causal": False}), (34, (2, 1), {})],
+)
+@pytest.mark.parametrize("own", [True, False])
+def test_queries_and_keys_are_turned_by_the_angles_of_their_tokens(width, heads, kwargs, dtype, own, monkeypatch):
+    case = Case(width=width, heads=heads, lengths=(3, 70, 18), dtype=dtype)
+    given, angles = case.tensors(), angles_of(91, width)
+    if not own:
+        monkeypatch.setattr(attention, "can_attend", lambda *given: False)
+    found, expected = ({name: given[name].clone().requires_grad_() for name in ("query", "key", "value")} for _ in range(2))
+    module, asked = torch.nn.Identity(), {"is_causal": True} | kwargs
+    with packed(case.lengths):
+        out, _ = attend_packed(module, *found.values(), None, angles=angles, **asked)
+        assert (type(out.grad_fn).__name__ == "_AttendBackward") == own
+        out.backward(given["gradient"])
+        query, key, value = (x.double() for x in expected.values())
+        cosines, sines = (x.double() for x in angles)
+        exact, _ = attend_packed(module, turned(query, cosines, sines), turned(key, cosines, sines), value, None, **asked)
+        exact.backward(given["gradient"].double())
+    found_by = {"out": out.detach()} | {name: x.grad for name, x in found.items()}
+    exact_by = {"out": exact.detach()} | {name: x.grad for name, x in expected.items()}
+    for name, wrong in wrong_by(found_by, exact_by).items():
+        assert wrong < (2e-6 if dtype == torch.float32 else 0.006), name
+
+
+def test_virtual_tokens_are_not_turned():
+    case = Case(virtual=5, lengths=(3, 20))
+    given, (cosines, sines) = case.tensors(), angles_of(23, 32)
+    module = torch.nn.Identity()
+    module.add_module("prefix", Prefix(given["prefix_keys"], given["prefix_values"]))
+    query, key, value = (given[name] for name in ("query", "key", "value"))
+    with packed(case.lengths):
+        found, _ = attend_packed(module, query, key, value, None, angles=(cosines, sines), is_causal=True)
+        query, key = turned(query, cosines, sines), turned(key, cosines, sines)
+        expected, _ = attend_packed(module, query, key, value, None, is_causal=True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 def test_bf16_keeps_what_is_no_number_and_rounds_to_even():
     # one token sees itself only, so what comes out is its value: 1 + 2^-8 lies between 1 and 1 + 2^-7, and 1 + 3 * 2^-8 below 1 + 2^-6
     values = torch.tensor([1 + 2.0**-8, 1 + 3 * 2.0**-8, math.nan, math.inf]).repeat(8).reshape(1, 1, 1, 32)

@@ -84,7 +84,7 @@ def chosen() -> list[int]:
         calls.append(1)
         return liger.add_norm(residual, added, weight, epsilon, dtype, scale)
 
-    llama_form.add_norm, llama_form.rotate, llama_form.gated = add_norm, liger.rotate, liger.gated
+    llama_form.add_norm, attention.rotate, llama_form.gated = add_norm, liger.rotate, liger.gated
     fusion.why_not_on = lambda device: None
     return calls
 

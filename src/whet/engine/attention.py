@@ -25,6 +25,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from whet.engine import varlen
+from whet.engine.fused import rotate
 from whet.engine.packed_attention import attend_rows, can_attend, lowered
 
 NAME = "whet"
@@ -95,9 +96,13 @@ def attend_packed(
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
+    angles: tuple[Tensor, Tensor] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention of transformers' interface. query [1, H, T, d], key and value [1, H or fewer, T, d] -> [1, T, H, d]"""
+    """Attention of transformers' interface. query [1, H, T, d], key and value [1, H or fewer, T, d] -> [1, T, H, d]
+
+    Of packed rows, queries and keys are turned first where there are `angles`, cosines and sines [T, d] in fp32.
+    """
     lengths = _lengths.get()
     witness = _witnessed.get()
     if witness is not None:
@@ -119,14 +124,21 @@ def attend_packed(
         return out
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     plain = softcap is None and not dropout and kwargs.get("s_aux") is None
-    if plain and lengths is not None and can_attend(query, key, value, lengths, window):
+    own = plain and lengths is not None and can_attend(query, key, value, lengths, window)
+    if angles is not None and not (own and prefix is None):
+        query, key, value = rotate(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), *angles)
+        angles = None
+    if own:
+        assert lengths is not None
         before = 0
         if prefix is not None:
             assert prefix.keys is not None
             before = prefix.keys.shape[1]
             key, value = _before_each(prefix.keys, key, lengths), _before_each(prefix.values, value, lengths)
         narrow = window if window is not None and window < max(lengths) else None
-        rows = attend_rows(query, key, value, lengths, causal=bool(causal), window=narrow, scaling=scaling, before=before)
+        rows = attend_rows(
+            query, key, value, lengths, causal=bool(causal), window=narrow, scaling=scaling, before=before, angles=angles
+        )
         return rows, None
     if plain and lengths is not None and prefix is None and varlen.can_attend(query, key, value, lengths, window):
         narrow = window if window is not None and window < max(lengths) else None

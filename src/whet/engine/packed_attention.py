@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class _Call(ctypes.Structure):
     _fields_ = [
         *((name, Strided) for name in ("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v")),
         ("log_sums", ctypes.c_void_p),
-        ("starts", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("starts", "cosines", "sines")),
         *((name, ctypes.c_int64) for name in ("rows", "heads", "shared_heads", "width", "before", "window", "causal")),
         ("scale", ctypes.c_float),
         ("threads", ctypes.c_int32),
@@ -90,13 +91,17 @@ def attend_rows(
     window: int | None = None,
     scaling: float | None = None,
     before: int = 0,
+    angles: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Return each row's attention to itself and to `before` virtual tokens. [1, H, T, d], [1, K, R * P + T, d] twice -> [1, T, H, d]
 
-    The virtual keys and values of a row lie before its own, and no window leaves them out.
+    The virtual keys and values of a row lie before its own, and no window leaves them out. Where there are `angles`, cosines and sines
+    [T, d] in fp32, queries and keys are turned by them first (Su et al. 2021, arXiv:2104.09864, eq. 34, pairs half a head apart), and
+    there are no virtual tokens.
     """
+    assert angles is None or not before, "virtual tokens are not turned"
     scale = 1 / math.sqrt(query.shape[-1]) if scaling is None else float(scaling)
-    out: Tensor = _Attend.apply(query, key, value, lengths, causal, window or 0, scale, before)  # type: ignore[no-untyped-call]
+    out: Tensor = _Attend.apply(query, key, value, lengths, causal, window or 0, scale, before, angles)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -112,27 +117,29 @@ class _Attend(torch.autograd.Function):
         window: int,
         scale: float,
         before: int,
+        angles: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         given, kind = (query, key, value), lowered()
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (x.to(kind or x.dtype) for x in given))
         _, heads, tokens, width = query.shape
         out = query.new_empty(1, tokens, heads, width)
         log_sums = query.new_empty(heads, tokens, dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, log_sums)
+        ctx.save_for_backward(query, key, value, log_sums, *(angles or ()))
         ctx.settings = (lengths, causal, window, scale, before)
         ctx.dtypes = [x.dtype for x in given]
-        _run(query, key, value, log_sums, ctx.settings, out=out.transpose(1, 2))
+        _run(query, key, value, log_sums, angles, ctx.settings, out=out.transpose(1, 2))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, log_sums = ctx.saved_tensors
+        query, key, value, log_sums, *angles = ctx.saved_tensors
         grad_out = grad_out if grad_out.stride(-1) == 1 else grad_out.contiguous()
         grads = _room((query, key, value), ctx.dtypes)
         names = ("grad_q", "grad_k", "grad_v")
-        _run(query, key, value, log_sums, ctx.settings, grad_out=grad_out.transpose(1, 2), **dict(zip(names, grads, strict=True)))
-        return *grads, None, None, None, None, None
+        others = dict(zip(names, grads, strict=True))
+        _run(query, key, value, log_sums, angles, ctx.settings, grad_out=grad_out.transpose(1, 2), **others)
+        return *grads, None, None, None, None, None, None
 
 
 def _room(like: tuple[Tensor, ...], dtypes: list[torch.dtype]) -> list[Tensor]:
@@ -153,6 +160,7 @@ def _run(
     key: Tensor,
     value: Tensor,
     log_sums: Tensor,
+    angles: Sequence[Tensor] | None,
     settings: tuple[tuple[int, ...], bool, int, float, int],
     **others: Tensor,
 ) -> None:
@@ -162,11 +170,13 @@ def _run(
     assert key.shape[2] == value.shape[2] == query.shape[2] + before * len(lengths), (
         "keys are not the rows' own and the virtual ones"
     )
+    assert all(x.is_contiguous() and x.dtype == torch.float32 for x in angles or ())
     threads = torch.get_num_threads()
     call = _Call(
         **{name: Strided.of(x) for name, x in {"q": query, "k": key, "v": value, **others}.items()},
         log_sums=log_sums.data_ptr(),
         starts=ctypes.addressof(starts),
+        **{name: x.data_ptr() for name, x in zip(("cosines", "sines"), angles or (), strict=False)},
         rows=len(lengths),
         heads=query.shape[1],
         shared_heads=key.shape[1],

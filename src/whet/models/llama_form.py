@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig
 
 from whet.engine.activations import gated
 from whet.engine.attention import PREFIX, Attended, attend_packed, packed
-from whet.engine.fused import add_norm, rotate
+from whet.engine.fused import add_norm
 from whet.engine.projections import Projections, watched
 from whet.models.begun import Begun
 from whet.types import Batch
@@ -175,12 +175,11 @@ def _attend(layer: Layer, attending: Attending, made: tuple[Tensor, ...], cosine
     query, key, value = (x.view(len(x), -1, width)[None] for x in made)  # [1, T, H, d]
     if layer.head_norms is not None:
         query, key = (_heads_normed(norm, x) for norm, x in zip(layer.head_norms, (query, key), strict=True))
-    if vars(layer.attention).get("use_rope", True):
-        query, key, value = rotate(query, key, value, cosines, sines)
-    else:
-        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    angles = (cosines, sines) if vars(layer.attention).get("use_rope", True) else None
+    scaling, window = attending.scaling, attending.window
     out, _ = attend_packed(
-        layer.attention, query, key, value, None, scaling=attending.scaling, sliding_window=attending.window, is_causal=True
+        layer.attention, query, key, value, None, scaling=scaling, sliding_window=window, is_causal=True, angles=angles
     )
     return out[0].flatten(1)
 

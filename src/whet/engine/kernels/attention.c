@@ -8,7 +8,8 @@
  * L queries of a row, J = before + L keys, d width of a head, D its width in whole vectors. All of a task's operands are
  * copied to scratch, padded with zeros, so that every product below is `strip` on plain arrays of words: numbers in fp32, or, where all
  * that is given is bf16 and the processor multiplies it, pairs of bf16 along what is summed over. Weights and their slopes are then
- * rounded to bf16 before they are multiplied, as in FlashAttention-2 (Dao 2023).
+ * rounded to bf16 before they are multiplied, as in FlashAttention-2 (Dao 2023). Rotary positions are turned as tokens are copied, and
+ * their gradients back before they are written.
  */
 enum { STRIP = 8, PANEL = 48, SHORT_KEYS = 384 };
 
@@ -16,6 +17,7 @@ struct call {             /* as `_Call` of packed_attention.py has it */
     struct tensor q, k, v, out, grad_out, grad_q, grad_k, grad_v;
     float *log_sums;      /* [H, T] logarithm of each query's sum of exponentials */
     const int64_t *starts; /* [rows + 1] first token of each row */
+    const float *cosines, *sines; /* [T, d] by which queries and keys are turned first, or null */
     int64_t rows, heads, shared_heads, width, before, window, causal; /* window 0: none */
     float scale;
     int32_t threads;
@@ -55,27 +57,69 @@ static inline __m512 words(const struct tensor *t, int64_t at, int64_t c, int64_
 
 static int64_t block_of(int64_t keys) { return keys <= SHORT_KEYS ? 64 : 32; }
 
-/* Tokens first..first+count of a head to [up(count, 16), words]; times scale where they are not pairs */
-static void gather(const struct tensor *t, int64_t head, int64_t first, int64_t count, const struct row *row, int64_t width, float scale,
-                   float *to) {
+/* Tokens of a head from `first` on. [L, d] */
+static struct tensor head_of(const struct tensor *t, int64_t head, int64_t first) {
+    int64_t at = (head * t->head + first * t->token) * (t->bf16 ? 2 : 4);
+    return (struct tensor){(char *)t->data + at, 0, t->token, t->bf16};
+}
+
+/* Floats of scratch in which so many tokens are turned */
+static int64_t room_for(const struct call *call, int64_t tokens) { return call->cosines ? tokens * up(call->width, 2 * LANES) : 0; }
+
+/* The same of queries or keys; turned by the angles of their tokens, into `room`, where there are angles (Su et al. 2021, eq. 34) */
+static struct tensor turned(const struct call *call, const struct tensor *t, int64_t head, int64_t first, int64_t count, float *room) {
+    struct tensor from = head_of(t, head, first), to = {room, 0, up(call->width, 2 * LANES), t->bf16};
+    if (!call->cosines) return from;
+    const int64_t half = call->width / 2;
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t c = 0; c < half; c += LANES) {
+            const float *cosines = call->cosines + (first + i) * call->width + c, *sines = call->sines + (first + i) * call->width + c;
+            __mmask16 some = within(c, half);
+            __m512 one = load(&from, i * from.token + c, some), two = load(&from, i * from.token + half + c, some);
+            __m512 x = _mm512_mul_ps(one, _mm512_maskz_loadu_ps(some, cosines));
+            __m512 y = _mm512_mul_ps(two, _mm512_maskz_loadu_ps(some, cosines + half));
+            store(&to, i * to.token + c, some, _mm512_fnmadd_ps(two, _mm512_maskz_loadu_ps(some, sines), x));
+            store(&to, i * to.token + half + c, some, _mm512_fmadd_ps(one, _mm512_maskz_loadu_ps(some, sines + half), y));
+        }
+    return to;
+}
+
+/* Gradients of turned tokens become those of the tokens. [count, D] */
+static void turn_back(const struct call *call, float *grads, int64_t first, int64_t count, int64_t padded) {
+    const int64_t half = call->width / 2;
+    if (!call->cosines) return;
+    for (int64_t i = 0; i < count; i++, grads += padded)
+        for (int64_t c = 0; c < half; c += LANES) {
+            const float *cosines = call->cosines + (first + i) * call->width + c, *sines = call->sines + (first + i) * call->width + c;
+            __mmask16 some = within(c, half);
+            __m512 one = _mm512_maskz_loadu_ps(some, grads + c), two = _mm512_maskz_loadu_ps(some, grads + half + c);
+            __m512 x = _mm512_mul_ps(one, _mm512_maskz_loadu_ps(some, cosines));
+            __m512 y = _mm512_mul_ps(two, _mm512_maskz_loadu_ps(some, cosines + half));
+            _mm512_mask_storeu_ps(grads + c, some, _mm512_fmadd_ps(two, _mm512_maskz_loadu_ps(some, sines + half), x));
+            _mm512_mask_storeu_ps(grads + half + c, some, _mm512_fnmadd_ps(one, _mm512_maskz_loadu_ps(some, sines), y));
+        }
+}
+
+/* Tokens to [up(count, 16), words]; times scale where they are not pairs */
+static void gather(const struct tensor *t, int64_t count, const struct row *row, int64_t width, float scale, float *to) {
     __m512 factor = _mm512_set1_ps(scale);
     const int paired = row->pair == 2;
     for (int64_t i = 0; i < up(count, LANES); i++)
         for (int64_t c = 0; c < row->words; c += LANES) {
             __m512 x = _mm512_setzero_ps();
-            if (i < count) x = words(t, head * t->head + (first + i) * t->token, c * row->pair, width, paired);
+            if (i < count) x = words(t, i * t->token, c * row->pair, width, paired);
             _mm512_store_ps(to + i * row->words + c, paired ? x : _mm512_mul_ps(x, factor));
         }
 }
 
 /* The same tokens as what is summed over: [up(count, 16) / pair, D] */
-static void gather_over(const struct tensor *t, int64_t head, int64_t first, int64_t count, const struct row *row, int64_t width, float *to) {
-    if (row->pair == 1) return gather(t, head, first, count, row, width, 1.0f, to);
+static void gather_over(const struct tensor *t, int64_t count, const struct row *row, int64_t width, float *to) {
+    if (row->pair == 1) return gather(t, count, row, width, 1.0f, to);
     for (int64_t i = 0; i < up(count, LANES); i += 2)
         for (int64_t c = 0; c < row->padded; c += LANES) {
             __m256i x[2];
             for (int r = 0; r < 2; r++) {
-                const uint16_t *at = (const uint16_t *)t->data + head * t->head + (first + i + r) * t->token + c;
+                const uint16_t *at = (const uint16_t *)t->data + (i + r) * t->token + c;
                 x[r] = i + r < count ? _mm256_maskz_loadu_epi16(within(c, width), at) : _mm256_setzero_si256();
             }
             _mm512_store_ps(to + i / 2 * row->padded + c, paired_up(x[0], x[1]));
@@ -113,15 +157,14 @@ static inline void transpose(__m512 x[16]) {
 }
 
 /* The same tokens, transposed, in panels of 48 tokens: [panels, words, 48] */
-static void gather_panels(const struct tensor *t, int64_t head, int64_t first, int64_t count, const struct row *row, int64_t width,
-                          float *to) {
+static void gather_panels(const struct tensor *t, int64_t count, const struct row *row, int64_t width, float *to) {
     for (int64_t j = 0; j < up(count, LANES); j += LANES) {
         float *panel = to + j / PANEL * PANEL * row->words + j % PANEL;
         for (int64_t c = 0; c < row->words; c += LANES) {
             __m512 x[16];
             for (int i = 0; i < 16; i++) {
                 x[i] = _mm512_setzero_ps();
-                if (j + i < count) x[i] = words(t, head * t->head + (first + j + i) * t->token, c * row->pair, width, row->pair == 2);
+                if (j + i < count) x[i] = words(t, (j + i) * t->token, c * row->pair, width, row->pair == 2);
             }
             transpose(x);
             for (int i = 0; i < 16; i++) _mm512_store_ps(panel + (c + i) * PANEL, x[i]);
@@ -292,12 +335,14 @@ static inline void put(const struct row *row, float *line, int64_t j, __m512 x) 
 static void forward_head(const struct call *call, const struct row *row, int64_t start, int64_t head, const float *key_panels,
                          const float *values, float *scratch) {
     const int64_t stride = up(row->keys, PANEL), block = block_of(row->keys), tokens = call->starts[call->rows];
-    float *queries = scratch, *sums = queries + block * row->padded, *scores = sums + block * row->padded;
+    float *queries = scratch, *sums = queries + block * row->words, *scores = sums + block * row->padded;
+    float *room = scores + block * stride;
     const __m512 scale = _mm512_set1_ps(later_scale(call, row));
     for (int64_t first = 0; first < row->length; first += block) {
         int64_t count = least(block, row->length - first);
         float share[64];
-        gather(&call->q, head, start + first, count, row, call->width, call->scale, queries);
+        const struct tensor own = turned(call, &call->q, head, start + first, count, room);
+        gather(&own, count, row, call->width, call->scale, queries);
         scores_of(row, queries, first, count, key_panels, scores, stride);
         for (int64_t i = 0; i < count; i++) {
             int64_t from, to;
@@ -357,17 +402,20 @@ static void backward_head(const struct call *call, const struct row *row, int64_
                           float *scratch) {
     const int64_t stride = up(row->keys, PANEL), block = block_of(row->keys), tokens = call->starts[call->rows], pair = row->pair;
     const __m512 scale = _mm512_set1_ps(later_scale(call, row));
-    float *queries = scratch, *grads = queries + block * row->padded, *sums = grads + block * row->padded;
+    float *queries = scratch, *grads = queries + block * row->words, *sums = grads + block * row->words;
     float *scores = sums + block * row->padded, *slopes = scores + block * stride;
-    float *queries_over = queries, *grads_over = grads, shares[2], means[2];
-    if (pair == 2) queries_over = slopes + block * stride, grads_over = queries_over + block / 2 * row->padded;
+    float *over = slopes + block * stride, *room = over + (pair == 2 ? block * row->padded : 0);
+    float *queries_over = pair == 2 ? over : queries, *grads_over = pair == 2 ? over + block / 2 * row->padded : grads;
+    float shares[2], means[2];
     for (int64_t first = 0; first < row->length; first += block) {
         int64_t count = least(block, row->length - first);
-        gather(&call->q, head, start + first, count, row, call->width, call->scale, queries);
-        gather(&call->grad_out, head, start + first, count, row, call->width, 1.0f, grads);
+        const struct tensor own = turned(call, &call->q, head, start + first, count, room);
+        const struct tensor given = head_of(&call->grad_out, head, start + first);
+        gather(&own, count, row, call->width, call->scale, queries);
+        gather(&given, count, row, call->width, 1.0f, grads);
         if (pair == 2) {
-            gather_over(&call->q, head, start + first, count, row, call->width, queries_over);
-            gather_over(&call->grad_out, head, start + first, count, row, call->width, grads_over);
+            gather_over(&own, count, row, call->width, queries_over);
+            gather_over(&given, count, row, call->width, grads_over);
         }
         scores_of(row, queries, first, count, key_panels, scores, stride);
         scores_of(row, grads, first, count, value_panels, slopes, stride);
@@ -395,6 +443,7 @@ static void backward_head(const struct call *call, const struct row *row, int64_
         spread(row, scores, stride, first, count, grads_over, grad_values);
         spread(row, pair == 2 ? scores + stride : slopes, stride, first, count, queries_over, grad_keys);
         weighted(row, slopes, stride, first, count, keys, sums);
+        turn_back(call, sums, start + first, count, row->padded);
         for (int64_t i = 0; i < count; i++)
             for (int64_t c = 0; c < call->width; c += LANES)
                 store(&call->grad_q, head * call->grad_q.head + (start + first + i) * call->grad_q.token + c,
@@ -417,24 +466,27 @@ static struct row row_of(const struct call *call, int64_t index) {
 static void task(const struct call *call, int64_t index, int64_t shared, float *scratch) {
     const struct row row = row_of(call, index);
     const int64_t start = call->starts[index], key_start = start + index * row.before, group = call->heads / call->shared_heads;
-    const int64_t whole = up(row.keys, LANES) * row.padded, in_panels = up(row.keys, PANEL) * row.padded;
-    float *key_panels = scratch;
-    gather_panels(&call->k, shared, key_start, row.keys, &row, call->width, key_panels);
+    const int64_t whole = up(row.keys, LANES) * row.padded, over = whole / row.pair, in_panels = up(row.keys, PANEL) * row.words;
+    float *key_panels = scratch, *room = key_panels + in_panels;
+    scratch = room + room_for(call, up(row.keys, LANES));
+    const struct tensor key = turned(call, &call->k, shared, key_start, row.keys, room), value = head_of(&call->v, shared, key_start);
+    gather_panels(&key, row.keys, &row, call->width, key_panels);
     if (!call->backward) {
-        float *values = key_panels + in_panels;
-        gather_over(&call->v, shared, key_start, row.keys, &row, call->width, values);
+        float *values = scratch;
+        gather_over(&value, row.keys, &row, call->width, values);
         for (int64_t head = shared * group; head < (shared + 1) * group; head++)
-            forward_head(call, &row, start, head, key_panels, values, values + whole);
+            forward_head(call, &row, start, head, key_panels, values, values + over);
         return;
     }
-    float *value_panels = key_panels + in_panels, *keys = value_panels + in_panels;
-    float *grad_keys = keys + whole, *grad_values = grad_keys + whole;
-    gather_panels(&call->v, shared, key_start, row.keys, &row, call->width, value_panels);
-    gather_over(&call->k, shared, key_start, row.keys, &row, call->width, keys);
+    float *value_panels = scratch, *keys = value_panels + in_panels;
+    float *grad_keys = keys + over, *grad_values = grad_keys + whole;
+    gather_panels(&value, row.keys, &row, call->width, value_panels);
+    gather_over(&key, row.keys, &row, call->width, keys);
     for (int64_t i = 0; i < 2 * whole; i += LANES) _mm512_store_ps(grad_keys + i, _mm512_setzero_ps());
     for (int64_t head = shared * group; head < (shared + 1) * group; head++) /* in a fixed order */
         backward_head(call, &row, start, head, keys, key_panels, value_panels, grad_keys, grad_values, grad_values + whole);
     const __m512 scale = _mm512_set1_ps(later_scale(call, &row));
+    turn_back(call, grad_keys, key_start, row.keys, row.padded);
     for (int64_t j = 0; j < row.keys; j++)
         for (int64_t c = 0; c < call->width; c += LANES) {
             __mmask16 some = within(c, call->width);
@@ -450,9 +502,10 @@ int64_t scratch_floats(const struct call *call) {
     int64_t largest = 0;
     for (int64_t index = 0; index < call->rows; index++) {
         struct row row = row_of(call, index);
-        int64_t block = block_of(row.keys), stride = up(row.keys, PANEL), whole = up(row.keys, LANES) * row.padded;
-        int64_t floats = call->backward ? 2 * stride * row.padded + 3 * whole + block * (4 * row.padded + 2 * stride)
-                                        : stride * row.padded + whole + block * (2 * row.padded + stride);
+        int64_t block = block_of(row.keys), stride = up(row.keys, PANEL), keys = up(row.keys, LANES), whole = keys * row.padded;
+        int64_t floats = stride * row.words + room_for(call, keys) + whole / row.pair; /* panels, turned keys, values or keys */
+        floats += block * (row.words + row.padded + stride) + room_for(call, block);    /* queries, sums, scores, turned queries */
+        if (call->backward) floats += stride * row.words + 2 * whole + block * (row.words + stride + (row.pair == 2 ? row.padded : 0));
         largest = most(largest, floats);
     }
     return largest;
