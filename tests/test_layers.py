@@ -140,16 +140,16 @@ def test_there_is_one_backward_pass():
 
 
 @cache
-def loads_torch(module: str) -> bool:
+def is_heavy(module: str) -> bool:
     found = imports(module, False)
-    return bool(found & {"torch", "transformers"}) or any(loads_torch(name) for name in found & MODULES.keys())
+    return bool(found & {"torch", "transformers", "polars"}) or any(is_heavy(name) for name in found & MODULES.keys())
 
 
 def test_imports_stand_at_the_top():
-    # but for an optional dependency, and what loads torch where the command line must start at once
+    # but for an optional dependency, and what loads torch or polars where others must start at once or stay small
     for module in MODULES:
         late = (imports(module, True) - imports(module, False)) & MODULES.keys()
-        wrong = sorted(name for name in late if module not in LAZY and part(module) != "cli" and not loads_torch(name))
+        wrong = sorted(name for name in late if module not in LAZY and part(module) != "cli" and not is_heavy(name))
         assert not wrong, f"{module} imports {wrong} inside a function; put them at the top"
 
 
@@ -161,3 +161,11 @@ def test_the_package_and_the_command_line_load_no_torch():
     found = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 0, found.stderr
     assert found.stdout.strip() == "[]"
+
+
+def test_training_loads_polars_only_for_files_of_columns():
+    script = "import sys, whet.stages.train; print('torch' in sys.modules, 'polars' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert found.stdout.strip() == "True False", found.stderr

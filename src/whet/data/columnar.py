@@ -29,13 +29,6 @@ FLOATS = selectors.float()
 PER_DAY = {"d": 1, "ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
 DAYS, LONGEST = (-719_162, 2_932_896), 999_999_998
 """The first and the last day that Python has, from 1970, and the longest span in whole days."""
-MAGICS = {b"PAR1": "parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow"}
-"""How a file begins; the last is Arrow's streaming format, in which `datasets` keeps its files."""
-
-
-def column_format(magic: bytes) -> str | None:
-    """Return the format of columns that a file begins as; none where it is another."""
-    return next((kind for start, kind in MAGICS.items() if magic.startswith(start)), None)
 
 
 def column_rows(piece: Piece, kind: str) -> Iterator[RawRow | Reject]:

@@ -17,7 +17,6 @@ from pathlib import Path, PosixPath, PurePosixPath
 from typing import BinaryIO, Literal, TextIO
 
 from whet.data.collected import collected_rows, is_collected
-from whet.data.columnar import column_format, column_rows
 from whet.data.conll import conll_rows, is_conll
 from whet.data.docx import docx_rows, is_docx
 from whet.data.encoding import Decoding, detect, opened
@@ -42,6 +41,8 @@ from whet.files import naming, unnamed_file
 Format = Literal["lines of JSON", "JSON", "table or text"]
 TEXT = ".txt"
 """The ending that a file is read as if it had where it is text, whatever it looks like."""
+COLUMNAR = {b"PAR1": "parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow"}
+"""How files of columns begin, and their format; the last is Arrow's streaming format, in which `datasets` keeps its files."""
 JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 
 
@@ -138,7 +139,9 @@ def _read_piece(piece: Piece, budget: Budget, notices: list[str], reading: Readi
             yield from _read_piece(inner, budget, notices, reading, depth + 1)
             return
     magic = magic_of(piece.path)
-    if kind := column_format(magic):
+    if kind := next((kind for start, kind in COLUMNAR.items() if magic.startswith(start)), None):
+        from whet.data.columnar import column_rows  # polars takes 25 MB and a tenth of a second, and few have such files
+
         yield from column_rows(piece, kind)
     elif magic.startswith(PDF):
         yield from pdf_rows(piece)
