@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import whet
-from bench.train.environments import PEERS, ROOT, Absent, environment, tcmalloc
+from bench.train.environments import PEERS, ROOT, Absent, Peer, environment, own, tcmalloc
 from bench.train.figures import OURS, Timing, is_disturbed
 from bench.train.measure import LIMIT, Place, key_of, measure, source_hash
 from bench.train.plot import draw
@@ -53,7 +53,7 @@ def main() -> int:
     if asked.gpu and not asked.report:
         _check_gpu()
     if asked.install:
-        return _install(asked.peers, cache)
+        return _install([own(asked.gpu), *(PEERS[name] for name in asked.peers)], cache)
     machine = describe()
     if asked.gpu and torch.cuda.is_available():
         machine |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
@@ -90,7 +90,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=CACHE, help=f"environments, networks and measurements; default {CACHE}")
     parser.add_argument("--tcmalloc", help="the allocator that peers run with; found by itself where Debian has it")
     parser.add_argument("--out", type=Path, help=f"default {RESULT.relative_to(ROOT)}")
-    parser.add_argument("--install", action="store_true", help="only make the peers' environments")
+    parser.add_argument("--install", action="store_true", help="only make the environments")
     parser.add_argument("--report", action="store_true", help="measure nothing; write the result of what is there")
     asked = parser.parse_args()
     if unknown := [name for name in asked.work if name not in (GPU_WORKS if asked.gpu else WORKS)]:
@@ -170,13 +170,13 @@ def _check_gpu() -> None:
         sys.exit(f"--gpu: whet is measured with liger-kernel, as its peer is, and {reason}")
 
 
-def _install(peers: list[str], cache: Path) -> int:
+def _install(peers: list[Peer], cache: Path) -> int:
     failed = 0
-    for name in peers:
+    for peer in peers:
         try:
-            environment(PEERS[name], cache)
+            environment(peer, cache)
         except Absent as reason:
-            print(f"{PEERS[name].title} {reason}", file=sys.stderr)
+            print(f"{peer.title} {reason}", file=sys.stderr)
             failed += 1
     return 1 if failed else 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import hashlib
 import os
 import shutil
 import subprocess
@@ -121,6 +122,14 @@ PEERS = {
         ),
     )
 }
+
+
+def own(gpu: bool) -> Peer:
+    """Return whet, as whoever installs it has it: in an environment of its own, without what its developers have beside it."""
+    asked = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()[:8]
+    return Peer(
+        name="whet", title="whet", packages=("-e", f"{ROOT}[liger]" if gpu else str(ROOT)), folder=f"whet-{asked}{'-gpu' * gpu}"
+    )
 
 
 def environment(peer: Peer, cache: Path) -> Path:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.train.environments import PEERS, ROOT, Absent, Peer, environment, stubs
+from bench.train.environments import PEERS, ROOT, Absent, Peer, environment, own, stubs
 from bench.train.figures import OURS, Timing
 from bench.train.rows import Row, dealt, records
 from bench.train.task import Measured, Task, write
@@ -59,7 +59,7 @@ def key_of(name: str, work: Work, place: Place) -> str:
 def measure(name: str, work: Work, steps: list[list[Row]], repeat: int, place: Place) -> Timing:
     """Return one measurement. Raises Absent where the trainer cannot be installed, fails, or is not done in time."""
     peer = PEERS.get(name)
-    python = environment(peer, place.cache) if peer else Path(sys.executable)
+    python = Path(sys.executable) if name == LIMIT else environment(peer or own(work.gpu), place.cache)
     model, start = folders(work, place.cache)
     settings = peer.settings.get(work.mode, {}) if peer else _own_settings(work)
     with tempfile.TemporaryDirectory(prefix="whet-bench-") as held:

@@ -163,11 +163,11 @@ def test_a_step_worked_by_hand(monkeypatch):
         "activations": 77_600,
         "logits and loss": 33_200,
     }
-    parts["kernels and gaps"] = 64 * 2**20 + 3_880  # of a decoder on the processor, with 0.05 x 77,600
+    parts["kernels and gaps"] = 48 * 2**20 + 3_880  # of a decoder on the processor, with 0.05 x 77,600
     assert dict(found.parts) == parts
-    assert found.total == found.step_bytes == 131_800 + 64 * 2**20 + 3_880
+    assert found.total == found.step_bytes == 131_800 + 48 * 2**20 + 3_880
     monkeypatch.setattr(memory, "pool_tensors", lambda: "no C++ compiler was found")
-    assert estimate(SHAPE, LOAD, 5000).parts["kernels and gaps"] == 64 * 2**20 + 27_160  # with 0.35 x 77,600
+    assert estimate(SHAPE, LOAD, 5000).parts["kernels and gaps"] == 48 * 2**20 + 27_160  # with 0.35 x 77,600
 
 
 def test_a_checkpoint_may_be_the_moment():

@@ -16,8 +16,9 @@ import torch
 
 Precision = Literal["fp32", "bf16"]
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
-KEPT_KERNELS = 64
-"""Compiled products that are kept: a step needs 20 to 50, and the next step, with another number of tokens, others."""
+KEPT_KERNELS = 40
+"""Compiled products that are kept, of about a megabyte each. The layers of a pass in one direction share 10 to 35, and none with the next
+step, which has another number of tokens."""
 
 
 def device() -> torch.device:

@@ -175,6 +175,7 @@ def _attend(layer: Layer, attending: Attending, made: tuple[Tensor, ...], cosine
     query, key, value = (x.view(len(x), -1, width)[None] for x in made)  # [1, T, H, d]
     if layer.head_norms is not None:
         query, key = (_heads_normed(norm, x) for norm, x in zip(layer.head_norms, (query, key), strict=True))
+        value = value.clone()  # else the whole product of which it is a part would be kept for it
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     angles = (cosines, sines) if vars(layer.attention).get("use_rope", True) else None
     scaling, window = attending.scaling, attending.window

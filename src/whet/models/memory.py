@@ -29,7 +29,7 @@ ACCELERATOR_PROGRAM = int(0.6 * GIB)
 PROGRAM = int(0.55 * GIB)
 """What Python, torch and a few thousand rows take, where nothing is loaded yet that could be measured."""
 
-KERNELS = 64 * 2**20
+KERNELS = 48 * 2**20
 """What the processor's kernels keep for the shapes they have met."""
 GAPS, GAPS_OF_A_HEAP = 0.05, 0.35
 """The share of the activations that is lost between pieces of memory, where tensors are pooled and where they lie in a heap. There, each
