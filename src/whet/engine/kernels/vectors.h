@@ -46,8 +46,9 @@ static inline void store(const struct tensor *t, int64_t at, __mmask16 some, __m
 #endif
 }
 
+/* Those of 16 numbers from `from` on that lie before `width`; none where it begins behind */
 static inline __mmask16 within(int64_t from, int64_t width) {
-    return from + LANES <= width ? (__mmask16)0xffff : (__mmask16)((1u << (width - from)) - 1);
+    return from + LANES <= width ? (__mmask16)0xffff : from < width ? (__mmask16)((1u << (width - from)) - 1) : 0;
 }
 
 /* e^x for x that is not much above 0: 2^n times the series of e^r, |r| <= ln(2) / 2, whose rest after r^7 is below 6e-9 */
