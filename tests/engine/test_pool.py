@@ -131,11 +131,43 @@ def test_without_room_for_addresses_tensors_lie_where_they_did():
 import resource
 import torch
 from whet.engine import pool
-pool.physical_memory = lambda: 1 << 46  # more than the limit below
+pool.physical_memory, pool.free_addresses = lambda: 1 << 46, lambda: None  # more than the limit below
 resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))
 print(pool.pool_tensors(), int(torch.ones(1_000_000).sum()))
 """
     assert said(script) == "no addresses can be had: Cannot allocate memory 1000000"
+
+
+@pools
+def test_where_addresses_are_limited_half_of_them_stay_for_everything_else():
+    script = """
+import resource, threading
+import torch
+from whet.engine import machine, pool
+taken = machine._status("VmSize")
+limit = taken + (2 << 30)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+assert pool.pool_tensors() is None
+beside = bytearray(500 << 20)
+torch.set_num_threads(1)
+tensor = torch.empty(400 << 20, dtype=torch.uint8)
+print(pool.pooled()[1] >> 20)
+"""
+    assert said(script) == "400"
+
+
+def test_where_addresses_count_as_memory_tensors_lie_where_they_did(tmp_path):
+    told = tmp_path / "overcommit_memory"
+    told.write_text("2\n")
+    script = """
+import sys
+from pathlib import Path
+import torch
+from whet.engine import pool
+pool.OVERCOMMIT = Path(sys.argv[1])
+print(pool.pool_tensors(), int(torch.ones(1_000_000).sum()))
+"""
+    assert said(script, str(told)) == "this machine counts addresses as memory (vm.overcommit_memory is 2) 1000000"
 
 
 def test_it_is_switched_off_with_the_kernels():

@@ -145,6 +145,12 @@ def physical_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def free_addresses() -> int | None:
+    """Return the bytes of addresses that its limit (`ulimit -v`) leaves to this process; None where it has none."""
+    soft, taken = resource.getrlimit(resource.RLIMIT_AS)[0], _status("VmSize")
+    return None if soft == resource.RLIM_INFINITY or taken is None else max(soft - taken, 0)
+
+
 def _status(key: str) -> int | None:
     """Return a size of this process as Linux says it, in bytes; None elsewhere."""
     words = _words(Path("/proc/self/status"))

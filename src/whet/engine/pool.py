@@ -9,9 +9,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from pathlib import Path
 
 from whet.engine.compiled import Unavailable, library
-from whet.engine.machine import physical_memory
+from whet.engine.machine import free_addresses, physical_memory
+
+OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+"""Where Linux says whether it promises more memory than there is."""
 
 
 @functools.cache
@@ -20,8 +24,12 @@ def pool_tensors() -> str | None:
 
     Compiles the allocator where that is still to be done. A tensor that was there before stays where it is.
     """
+    if OVERCOMMIT.is_file() and OVERCOMMIT.read_text().strip() == "2":
+        return "this machine counts addresses as memory (vm.overcommit_memory is 2)"
+    left = free_addresses()
+    reach = physical_memory() if left is None else min(physical_memory(), left // 2)  # threads, files and the heap need some too
     try:
-        failed = library("pool").pool_tensors(ctypes.c_size_t(physical_memory()))
+        failed = library("pool").pool_tensors(ctypes.c_size_t(reach))
     except Unavailable as reason:
         return str(reason)
     return f"no addresses can be had: {os.strerror(failed)}" if failed else None

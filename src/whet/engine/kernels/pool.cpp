@@ -116,6 +116,7 @@ struct Pool final : c10::Allocator {
 
 /* Returns 0, or errno's value where no such run of addresses can be had. */
 extern "C" int pool_tensors(size_t reach) {
+    Held held; /* two threads may load their first models at once */
     if (store) return 0;
     void *base = mmap(nullptr, reach, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) return errno;
