@@ -83,6 +83,7 @@ CASES = {
     "one head": Case(heads=(1, 1)),
     "all query heads share one": Case(heads=(6, 1)),
     "no whole vectors": Case(width=40),
+    "an odd width": Case(width=35),
     "three vectors": Case(width=48),
     "wide": Case(width=80, lengths=(40, 9)),
     "widest": Case(width=WIDEST, lengths=(9, 33)),
@@ -92,6 +93,8 @@ CASES = {
     "window of one": Case(window=1),
     "window in a long row": Case(lengths=(7, 200), window=33),
     "window, both directions": Case(lengths=(7, 200), window=33, causal=False),
+    "window that begins at the last key of a vector": Case(lengths=(7, 70), window=10),
+    "window so, both directions": Case(lengths=(7, 70), window=10, causal=False),
     "virtual tokens": Case(virtual=5),
     "virtual tokens, both directions": Case(virtual=5, causal=False),
     "virtual tokens and a window": Case(virtual=5, window=4, lengths=(3, 70)),
@@ -152,6 +155,26 @@ def test_bf16_is_as_near_to_float64_as_torchs_own_attention(name, monkeypatch):
         assert wrong < max(1.1 * torchs[key], 0.004), key
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.03)])
+def test_scores_of_ten_thousand_are_weighed_as_in_float64(dtype, tolerance):
+    case = Case(lengths=(20, 1, 70), dtype=dtype)
+    given = case.tensors()
+    given["query"], given["key"] = given["query"] * 64, given["key"] * 64  # a power of two: bf16 rounds nothing
+    assert float((given["query"][0, 0].double() @ given["key"][0, 0].double().T).abs().max()) / math.sqrt(case.width) > 1e4
+    exact = attended(case, {key: value.double() for key, value in given.items()}, own=False)
+    for key, wrong in wrong_by(attended(case, given), exact).items():
+        assert wrong < tolerance, key
+
+
+def test_gradients_of_a_rows_keys_sum_to_zero_however_large_its_scores_are():
+    # what is added to all keys of a row is added to all scores of a query, and changes no weight; a logarithm near 10,000 is rounded by 0.0005
+    case = Case(lengths=(70,), heads=(1, 1))
+    given = case.tensors()
+    given["query"], given["key"] = 42 + given["query"] / 8, 42 + given["key"] / 8
+    slopes = attended(case, given)["key"].double()
+    assert float(slopes.sum(2).abs().max()) < 1e-5 * float(slopes.abs().sum(2).max())
+
+
 def test_a_processor_that_does_not_multiply_bf16_computes_in_fp32(monkeypatch):
     plain = replace(compiled.C, flags=(*compiled.C.flags, "-mno-avx512bf16"))
     monkeypatch.setitem(compiled.LANGUAGES, ".c", plain)
@@ -168,9 +191,9 @@ def test_a_processor_that_does_not_multiply_bf16_computes_in_fp32(monkeypatch):
 
 
 def angles_of(tokens: int, width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of angles that are another one for each token and pair. [T, d]"""
-    turns = 6 * torch.rand(tokens, width // 2, generator=torch.Generator().manual_seed(1))
-    return turns.cos().repeat(1, 2), turns.sin().repeat(1, 2)
+    """Cosines and sines of angles that are another one for each token and number, so that one read in the place of another shows. [T, d]"""
+    turns = 6 * torch.rand(tokens, width, generator=torch.Generator().manual_seed(1))
+    return turns.cos(), turns.sin()
 
 
 def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
