@@ -14,7 +14,7 @@ from torch import Tensor
 
 from whet.engine import attention, compiled
 from whet.engine.attention import Prefix, attend_packed, packed
-from whet.engine.packed_attention import NARROWEST, WIDEST, why_not
+from whet.engine.packed_attention import NARROWEST, WIDEST, attend_rows, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"the kernel is not there: {why_not()}")
 CHOSEN = dict(NARROWEST)
@@ -227,6 +227,14 @@ def test_queries_and_keys_are_turned_by_the_angles_of_their_tokens(width, heads,
     exact_by = {"out": exact.detach()} | {name: x.grad for name, x in expected.items()}
     for name, wrong in wrong_by(found_by, exact_by).items():
         assert wrong < (2e-6 if dtype == torch.float32 else 0.006), name
+
+
+@pytest.mark.parametrize(("width", "angles"), [(64, angles_of(91, 32)), (64, angles_of(90, 64)), (33, angles_of(91, 33))])
+def test_angles_that_are_not_the_tokens_own_are_never_read(width, angles):
+    case = Case(width=width, lengths=(3, 70, 18))
+    query, key, value = (case.tensors()[name] for name in ("query", "key", "value"))
+    with pytest.raises(AssertionError):
+        attend_rows(query, key, value, case.lengths, causal=True, angles=angles)
 
 
 def test_virtual_tokens_are_not_turned():

@@ -170,7 +170,8 @@ def _run(
     assert key.shape[2] == value.shape[2] == query.shape[2] + before * len(lengths), (
         "keys are not the rows' own and the virtual ones"
     )
-    assert all(x.is_contiguous() and x.dtype == torch.float32 for x in angles or ())
+    assert all(x.is_contiguous() and x.dtype == torch.float32 and x.shape == query.shape[2:] for x in angles or ())
+    assert not angles or query.shape[3] % 2 == 0, "numbers are turned in pairs"
     threads = torch.get_num_threads()
     call = _Call(
         **{name: Strided.of(x) for name, x in {"q": query, "k": key, "v": value, **others}.items()},
