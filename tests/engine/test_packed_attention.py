@@ -14,7 +14,7 @@ from torch import Tensor
 
 from whet.engine import attention, compiled
 from whet.engine.attention import Prefix, attend_packed, packed
-from whet.engine.packed_attention import NARROWEST, WIDEST, attend_rows, why_not
+from whet.engine.packed_attention import NARROWEST, WIDEST, attend_rows, can_attend, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"the kernel is not there: {why_not()}")
 CHOSEN = dict(NARROWEST)
@@ -91,6 +91,7 @@ CASES = {
     "a long row": Case(lengths=(450, 3), heads=(1, 1)),
     "window": Case(window=4),
     "window of one": Case(window=1),
+    "window one short of a row": Case(lengths=(9, 5), window=8),
     "window in a long row": Case(lengths=(7, 200), window=33),
     "window, both directions": Case(lengths=(7, 200), window=33, causal=False),
     "window that begins at the last key of a vector": Case(lengths=(7, 70), window=10),
@@ -333,6 +334,35 @@ def test_autocast_rounds_what_goes_in_and_gives_gradients_in_their_own_types(own
 def test_what_the_kernel_does_not_do_is_left_to_torch(changes, kwargs):
     case = replace(Case(), **changes)
     attended(case, case.tensors(), own=False, **kwargs)
+
+
+class Marked(Tensor):
+    """Not a plain tensor."""
+
+
+REFUSED = {
+    "rows that do not fill the batch": lambda q, k, v: (q, k, v, (3, 60), None),
+    "keys of other tokens": lambda q, k, v: (q, k[:, :, :-1], v[:, :, :-1], (3, 65), None),
+    "a window of none": lambda q, k, v: (q, k, v, (3, 65), 0),
+    "heads that do not share evenly": lambda q, k, v: (q[:, :3], k, v, (3, 65), None),
+    "several types": lambda q, k, v: (q, k.bfloat16(), v, (3, 65), None),
+    "a batch": lambda q, k, v: (*(torch.cat([x, x]) for x in (q, k, v)), (3, 65), None),
+    "no plain tensor": lambda q, k, v: (q.as_subclass(Marked), k, v, (3, 65), None),
+    "another device": lambda q, k, v: (*(x.to("meta") for x in (q, k, v)), (3, 65), None),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_kernel_would_read_wrongly_is_not_taken(name):
+    query, key, value = (Case(lengths=(3, 65)).tensors()[name] for name in ("query", "key", "value"))
+    assert can_attend(query, key, value, (3, 65), None)
+    assert not can_attend(*REFUSED[name](query, key, value))
+
+
+def test_the_kernel_is_not_called_within_a_compiled_network(monkeypatch):
+    query, key, value = (Case(lengths=(3, 65)).tensors()[name] for name in ("query", "key", "value"))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert not can_attend(query, key, value, (3, 65), None)
 
 
 @pytest.mark.parametrize(
