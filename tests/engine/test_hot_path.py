@@ -60,7 +60,7 @@ class Ceiling:
 
 
 CEILINGS = {
-    "lora": Ceiling(146, 5670, 103, 352_000),  # of the last layer only the tokens before a target are computed
+    "lora": Ceiling(127, 5425, 103, 352_000),  # of the last layer only the tokens before a target are computed
     "full": Ceiling(138, 5235, 126, 3_700_000),  # the head's gradient and its rounded copy are most of it
     "encoder": Ceiling(170, 7735, 112, 1_150_000),
 }

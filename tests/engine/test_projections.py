@@ -118,6 +118,25 @@ def test_a_changed_weight_is_seen(change):
     torch.testing.assert_close(found[1], expected, rtol=0.02, atol=0.02)
 
 
+def test_a_pass_whose_backward_is_still_to_come_is_not_touched_by_another_adapter():
+    mine, projections = layers(False, (True, True, True)), Projections()
+    other = [LowRank(layer.base, 4, 8, "lora", "default", 1) for layer in mine]
+    for seed, layer in enumerate((*mine, *other)):
+        for matrix in (layer.down, layer.up):
+            torch.nn.init.normal_(matrix, generator=torch.Generator().manual_seed(seed))
+    x = torch.randn(TOKENS, WIDTH, generator=torch.Generator().manual_seed(1)).bfloat16()
+
+    def learnt(between: bool) -> list[torch.Tensor]:
+        given = x.clone().requires_grad_()
+        made = projections("group", given, mine)
+        if between:
+            projections("group", x, other)
+        return list(torch.autograd.grad(sum(one.float().square().sum() for one in made), [given, *weights(mine)]))
+
+    for one, expected in zip(learnt(True), learnt(False), strict=True):
+        assert torch.equal(one, expected)
+
+
 @pytest.mark.parametrize("variant", ["dora", "hooked", "fp32"])
 def test_what_is_no_product_and_update_is_asked_by_itself(variant):
     some, projections, asked = layers(False, (True, True, True)), Projections(), []

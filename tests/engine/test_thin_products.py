@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from whet.engine import thin_products
-from whet.engine.thin_products import Run, add_low, low_of, sums_of, why_not
+from whet.engine.thin_products import Run, add_low, lay, low_of, sums_of, why_not
 
 there = pytest.mark.skipif(why_not() is not None, reason=f"no thin products here: {why_not()}")
 WHOLE, ROUNDED = 2**-8, 2**-20
@@ -58,6 +58,29 @@ SHAPES = [
 def kind(request, monkeypatch):
     if request.param == "torch":
         monkeypatch.setattr(thin_products, "why_not", lambda: "not asked for")
+
+
+@pytest.mark.parametrize(("tokens", "widths", "ranks"), SHAPES)
+@pytest.mark.parametrize("source", ["as they lie", "turned", "scattered", "float64"])
+def test_what_is_laid_out_is_rounded_once_and_nothing_else_is_written(kind, source, tokens, widths, ranks):
+    parts, generator = parts_of(widths, ranks), torch.Generator().manual_seed(0)
+    given = [
+        torch.randn(part.ranks.stop - part.ranks.start, width, generator=generator)
+        for part, width in zip(parts, widths, strict=True)
+    ]
+    lies = {
+        "as they lie": lambda x: x,
+        "turned": lambda x: x.T.contiguous().T,
+        "scattered": lambda x: torch.stack([x, x], -1)[..., 0],
+        "float64": lambda x: x.double(),
+    }[source]
+    wide = drawn(sum(ranks) + 2, sum(widths) + 40, seed=1)
+    matrix, before = wide[1:-1, 8 : sum(widths) + 8], wide.clone()
+    lay(matrix, [(lies(x), part) for x, part in zip(given, parts, strict=True)])
+    for x, part in zip(given, parts, strict=True):
+        assert torch.equal(matrix[part.ranks, part.columns], (x * part.scale).bfloat16())
+        before[1:-1, 8 : sum(widths) + 8][part.ranks, part.columns] = (x * part.scale).bfloat16()
+    assert torch.equal(wide, before)
 
 
 @pytest.mark.parametrize(("tokens", "widths", "ranks"), SHAPES)

@@ -24,7 +24,7 @@ from whet.engine.activations import Activation, activation
 from whet.engine.fused import column_sums, why_not
 from whet.engine.int8_products import Int8
 from whet.engine.products import Packed, Plain, Product, can_pack
-from whet.engine.thin_products import Run, add_low, low_of, sums_of
+from whet.engine.thin_products import Run, add_low, lay, low_of, sums_of
 from whet.models.lowrank import LowRank
 
 LEARNING = -1
@@ -171,19 +171,31 @@ def _fill(
         matrix = _rounded(parts, dtype, kept)
         frozen = all(version != LEARNING for _, version in weights)
         product = lay(matrix) if frozen else Plain(matrix)
-    downs = [part.down.to(dtype) for part in parts if part.down is not None]
-    ups = [part.up.T * part.scale if part.up is not None else part.weight.new_empty(0, len(part.weight)) for part in parts]
     biases = [part.bias for part in parts if part.bias is not None]
     bias = None
     if biases:
         own = [part.bias if part.bias is not None else part.weight.new_zeros(len(part.weight)) for part in parts]
         bias = torch.cat(own).to(dtype)
-    width = parts[0].weight.shape[1]
-    if not downs:
-        none = parts[0].weight.new_empty(0, width, dtype=dtype)
-        return Stack(key, product, none, none, bias)
-    up: Tensor = torch.block_diag(*ups)  # type: ignore[no-untyped-call]
-    return Stack(key, product, torch.cat(downs), up.to(dtype), bias)
+    downs, ups = _laid(parts, key, dtype, kept)
+    return Stack(key, product, downs, ups, bias)
+
+
+def _laid(
+    parts: Sequence[Part], key: tuple[tuple[Tensor | None, int], ...], dtype: torch.dtype, kept: Stack | None
+) -> tuple[Tensor, Tensor]:
+    """Return the matrices of all updates, as `Stack` has them; where the same ones were there before, in the same place."""
+    widths, ranks = tuple(len(part.weight) for part in parts), tuple(0 if part.down is None else len(part.down) for part in parts)
+    reading, making = _runs(parts[0].weight.shape[1], widths, ranks, tuple(part.scale for part in parts))
+    if kept is not None and all(one is new for (one, _), (new, _) in zip(kept.key, key, strict=True)):
+        downs, ups = kept.downs, kept.ups
+    else:
+        downs = parts[0].weight.new_empty(sum(ranks), reading[0].columns.stop, dtype=dtype)
+        ups = parts[0].weight.new_zeros(sum(ranks), sum(widths), dtype=dtype)
+    if making:
+        known = [(parts[index], run) for index, run in making.items()]
+        lay(downs, [(part.down, Run(reading[0].columns, run.ranks)) for part, run in known if part.down is not None])
+        lay(ups, [(part.up.T, run) for part, run in known if part.up is not None])
+    return downs, ups
 
 
 def _rounded(parts: Sequence[Part], dtype: torch.dtype, kept: Stack | None) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from whet.engine.compiled import Strided, Unavailable, library, parallel
 
-LOW, ADD, SUM = range(3)
+LOW, ADD, SUM, LAY = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Run:
     columns: slice
     ranks: slice
     scale: float = 1.0
-    """Of the sums alone; the thin matrix has it already."""
+    """Of the sums, and of what is laid out; the thin matrix has it then."""
 
 
 class _Part(ctypes.Structure):
@@ -60,6 +60,15 @@ def why_not() -> str | None:
     except Unavailable as reason:
         return str(reason)
     return None
+
+
+def lay(matrix: Tensor, given: Sequence[tuple[Tensor, Run]]) -> None:
+    """Write scale * what is given, rounded, to its ranks and columns. [R, W], [ranks, columns] each"""
+    if not _is_ours(matrix) or any(source.dtype != torch.float32 for source, _ in given):
+        for source, run in given:
+            matrix[run.ranks, run.columns].copy_(source if run.scale == 1 else source * run.scale)
+        return
+    _compute(LAY, None, None, matrix, [run for _, run in given], [source for source, _ in given])
 
 
 def low_of(x: Tensor, matrix: Tensor, parts: Sequence[Run]) -> Tensor:
@@ -106,22 +115,24 @@ def _width(run: slice) -> int:
 
 def _compute(
     work: int,
-    x: Tensor,
-    low: Tensor,
+    x: Tensor | None,
+    low: Tensor | None,
     matrix: Tensor | None,
     parts: Sequence[Run],
     sums: Sequence[Tensor] = (),
     *,
     tall: bool = False,
 ) -> None:
-    assert work != ADD or x.stride(-1) == 1, "what is added to in place is not dense"
-    x, low = (one if one.stride(-1) == 1 else one.contiguous() for one in (x, low))
+    """`sums`: of each part [ranks, columns], or [columns, ranks] where `tall`."""
+    assert work != ADD or x is None or x.stride(-1) == 1, "what is added to in place is not dense"
     given = (_Part * len(parts))()
     for index, part in enumerate(parts):
+        place, by_rank, by_column = None, 0, 0
+        if sums:
+            place, (by_rank, by_column) = sums[index].data_ptr(), sums[index].T.stride() if tall else sums[index].stride()
         ranks, width = _width(part.ranks), _width(part.columns)
-        by = (1, ranks) if tall else (width, 1)
-        place = sums[index].data_ptr() if sums else None
-        given[index] = _Part(part.columns.start, width, part.ranks.start, ranks, place, *by, part.scale)
-    thin = Strided() if matrix is None else Strided.of(matrix)
-    call = _Call(work, len(x), Strided.of(x), Strided.of(low), thin, given, len(parts), torch.get_num_threads(), 0)
+        given[index] = _Part(part.columns.start, width, part.ranks.start, ranks, place, by_rank, by_column, part.scale)
+    dense = [one if one is None or one.stride(-1) == 1 else one.contiguous() for one in (x, low, matrix)]
+    tensors = (Strided() if one is None else Strided.of(one) for one in dense)
+    call = _Call(work, 0 if x is None else len(x), *tensors, given, len(parts), torch.get_num_threads(), 0)
     library("thin").compute(ctypes.byref(call), parallel())

@@ -9,11 +9,11 @@
 #endif
 
 enum { BLOCK = 64, COLUMNS = 64, GROUP = 8, MOST = 64, TILE = 6, VECTORS = COLUMNS / LANES };
-enum work { LOW, ADD, SUM };
+enum work { LOW, ADD, SUM, LAY };
 
 struct part {
     int64_t column, width, rank, ranks; /* where it begins, and how many */
-    float *sums;                        /* of SUM: rank r and column c at r * by_rank + c * by_column */
+    float *sums;                        /* written by SUM, read by LAY: rank r and column c at r * by_rank + c * by_column */
     int64_t by_rank, by_column;
     float scale;
 };
@@ -224,9 +224,26 @@ static void sum_columns(const struct call *call, const struct part *part, int64_
     }
 }
 
+/* M = scale * sums, rounded, in COLUMNS columns of a part */
+static void lay_columns(const struct call *call, const struct part *part, int64_t column) {
+    const int64_t end = least(column + COLUMNS, part->width);
+    const __m512 scale = _mm512_set1_ps(part->scale);
+    const __m512i steps = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                                             _mm512_set1_epi32((int)part->by_column));
+    for (int64_t r = 0; r < part->ranks; r++)
+        for (int64_t c = column; c < end; c += LANES) {
+            const float *from = part->sums + r * part->by_rank + c * part->by_column;
+            __mmask16 some = within(c, end);
+            __m512 x = part->by_column == 1 ? _mm512_maskz_loadu_ps(some, from)
+                                            : _mm512_mask_i32gather_ps(_mm512_setzero_ps(), some, steps, from, sizeof *from);
+            uint16_t *to = (uint16_t *)at(&call->matrix, part->rank + r, part->column + c);
+            _mm256_mask_storeu_epi16(to, some, (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(x, scale)));
+        }
+}
+
 static void work(void *given) {
     struct call *call = given;
-    if (call->work != SUM) {
+    if (call->work < SUM) {
         for (int64_t first; (first = __atomic_fetch_add(&call->next, 1, __ATOMIC_RELAXED) * BLOCK) < call->tokens;)
             for (int64_t p = 0; p < call->count; p++)
                 (call->work == LOW ? low_block : add_block)(call, call->parts + p, first, least(first + BLOCK, call->tokens));
@@ -236,7 +253,7 @@ static void work(void *given) {
     for (int64_t p = 0; p < call->count; p++) {
         const int64_t blocks = (call->parts[p].width + COLUMNS - 1) / COLUMNS;
         for (; task < before + blocks; task = __atomic_fetch_add(&call->next, 1, __ATOMIC_RELAXED))
-            sum_columns(call, call->parts + p, (task - before) * COLUMNS);
+            (call->work == SUM ? sum_columns : lay_columns)(call, call->parts + p, (task - before) * COLUMNS);
         before += blocks;
     }
 }
