@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fences import assert_stays_within
 
 from whet.engine import thin_products
 from whet.engine.thin_products import Run, add_low, lay, low_of, sums_of, why_not
@@ -103,6 +104,22 @@ def test_three_products_of_every_shape(kind, tokens, widths, ranks):
     close(x, exact, WHOLE * -(-max(ranks) // 64))  # rounded once for each 64 ranks of a part
     assert torch.equal(wide[:, :8], before[:, :8])
     assert torch.equal(wide[:, width + 8 :], before[:, width + 8 :])
+
+
+@there
+def test_nothing_is_read_or_written_behind_the_last_token_and_rank():
+    assert_stays_within("""
+import torch
+from fences import fenced
+from whet.engine.thin_products import Run, add_low, low_of, sums_of
+
+for tokens, width, ranks in ((1, 33, 1), (3, 70, 5), (65, 31, 3), (7, 64, 66)):
+    x, low, matrix = (fenced(torch.ones(shape).bfloat16()) for shape in ((tokens, width), (tokens, ranks), (ranks, width)))
+    parts = [Run(slice(0, width), slice(0, ranks))]
+    low_of(x, matrix, parts)
+    sums_of(x, low, parts, tall=False)
+    add_low(x, low, matrix, parts)
+""")
 
 
 @there
