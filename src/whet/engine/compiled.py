@@ -116,6 +116,16 @@ def parallel() -> ctypes._FuncPointer:
         raise Unavailable("torch's threads here are not of GNU OpenMP's kind") from error
 
 
+def missing(name: str) -> str | None:
+    """Return why a kernel that runs on torch's threads is not there, as the end of a sentence; None where it is. Compiles it if need be."""
+    try:
+        parallel()
+        library(name)
+    except Unavailable as reason:
+        return str(reason)
+    return None
+
+
 def own_folder() -> Path:
     """Return the folder of compiled files, made where it is missing. Raises OSError, RuntimeError, Unavailable where others may write."""
     folder = cache_folder("kernels")

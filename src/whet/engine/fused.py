@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from whet.engine import liger
-from whet.engine.compiled import Strided, Unavailable, library, parallel
+from whet.engine.compiled import Strided, library, missing, parallel
 
 BLOCK = 32
 """Tokens that are summed up first where a norm's own weights learn; as in kernels/fused.c."""
@@ -43,12 +43,7 @@ class _Call(ctypes.Structure):
 @functools.cache
 def why_not() -> str | None:
     """Return why the kernel is not there, as the end of a sentence; None where it is. Compiles it at the first call."""
-    try:
-        parallel()
-        library("fused")
-    except Unavailable as reason:
-        return str(reason)
-    return None
+    return missing("fused")
 
 
 def why_not_on(device: torch.device) -> str | None:

@@ -14,7 +14,7 @@ import functools
 import torch
 from torch import Tensor
 
-from whet.engine.compiled import Strided, Unavailable, library, parallel
+from whet.engine.compiled import Strided, library, missing, parallel
 from whet.engine.machine import processor_flags
 
 ROUND, RESCALE = range(2)
@@ -92,11 +92,8 @@ def why_not() -> str | None:
 
     Tried with the largest numbers: processors without such instructions add pairs of products in 16 bits, which is too few.
     """
-    try:
-        parallel()
-        library("int8")
-    except Unavailable as reason:
-        return str(reason)
+    if (reason := missing("int8")) is not None:
+        return reason
     if "avx512_vnni" not in processor_flags() and "avx_vnni" not in processor_flags():
         return "this processor does not multiply in int8 (AVX-512 VNNI)"
     generator = torch.Generator().manual_seed(0)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from whet.engine.compiled import Strided, Unavailable, library, parallel
+from whet.engine.compiled import Strided, library, missing, parallel
 
 NARROWEST = {torch.bfloat16: 32, torch.float32: 64}
 """Narrowest head that goes through the kernel. In fp32 the laws of `whet.testing` hold small networks to 1e-6 between packed and padded,
@@ -45,12 +45,7 @@ class _Call(ctypes.Structure):
 @functools.cache
 def why_not() -> str | None:
     """Return why the kernel is not there, as the end of a sentence; None where it is. Compiles it at the first call."""
-    try:
-        parallel()
-        library("attention")
-    except Unavailable as reason:
-        return str(reason)
-    return None
+    return missing("attention")
 
 
 def named() -> str:

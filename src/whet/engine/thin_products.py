@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from whet.engine.compiled import Strided, Unavailable, library, parallel
+from whet.engine.compiled import Strided, library, missing, parallel
 
 LOW, ADD, SUM, LAY = range(4)
 
@@ -54,12 +54,7 @@ class _Call(ctypes.Structure):
 @functools.cache
 def why_not() -> str | None:
     """Return why the kernel is not there, as the end of a sentence; None where it is. Compiles it at the first call."""
-    try:
-        parallel()
-        library("thin")
-    except Unavailable as reason:
-        return str(reason)
-    return None
+    return missing("thin")
 
 
 def lay(matrix: Tensor, given: Sequence[tuple[Tensor, Run]]) -> None:
