@@ -138,7 +138,14 @@ def test_the_environment_switches_it_off(monkeypatch):
 
 def test_no_avx512_is_torchs_kernels(monkeypatch):
     monkeypatch.setattr(compiled, "processor_flags", lambda: frozenset({"avx2", "avx512f"}))
-    assert_torch_because("no AVX-512")
+    assert_torch_because("this processor has no AVX-512")
+
+
+@pytest.mark.parametrize("name", ["attention", "pool"])
+def test_only_linux_compiles(name, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(Unavailable, match=r"^this is no Linux machine$"):
+        library(name)
 
 
 @compiles

@@ -46,18 +46,18 @@ class Language:
 
 
 C = Language(
-    "C",
-    ("cc", "gcc", "clang"),
-    ("-x", "c", "-std=gnu11", "-O3", "-march=native"),
-    ("-lm",),
-    "*.h",
-    ("avx512f", "avx512bw", "avx512vl"),
+    name="C",
+    compilers=("cc", "gcc", "clang"),
+    flags=("-x", "c", "-std=gnu11", "-O3", "-march=native"),
+    libraries=("-lm",),
+    headers="*.h",
+    needed=("avx512f", "avx512bw", "avx512vl"),
 )
 CPP = Language(
-    "C++",
-    ("c++", "g++", "clang++"),
-    ("-x", "c++", "-std=c++20", "-O2", f"-I{TORCH / 'include'}"),
-    (f"-L{TORCH / 'lib'}", "-lc10"),
+    name="C++",
+    compilers=("c++", "g++", "clang++"),
+    flags=("-x", "c++", "-std=c++20", "-O2", f"-I{TORCH / 'include'}"),
+    libraries=(f"-L{TORCH / 'lib'}", "-lc10"),
 )
 LANGUAGES = {".c": C, ".cpp": CPP}
 _DIGEST = hashlib.sha256().digest_size
@@ -85,8 +85,10 @@ def library(name: str) -> ctypes.CDLL:
         raise Unavailable(f"{SWITCH} is off")
     source = next(file for end in LANGUAGES if (file := SOURCES / f"{name}{end}").is_file())
     language = LANGUAGES[source.suffix]
-    if not sys.platform.startswith("linux") or not processor_flags().issuperset(language.needed):
-        raise Unavailable("this machine has no AVX-512, or is no Linux machine")
+    if not sys.platform.startswith("linux"):
+        raise Unavailable("this is no Linux machine")
+    if not processor_flags().issuperset(language.needed):
+        raise Unavailable("this processor has no AVX-512")
     compiler = next((found for found in map(shutil.which, language.compilers) if found), None)
     if compiler is None:
         raise Unavailable(f"no {language.name} compiler was found ({', '.join(language.compilers)})")
