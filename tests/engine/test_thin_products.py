@@ -84,6 +84,12 @@ def test_what_is_laid_out_is_rounded_once_and_nothing_else_is_written(kind, sour
     assert torch.equal(wide, before)
 
 
+@there
+def test_what_is_laid_out_is_never_written_to_a_copy():
+    with pytest.raises(AssertionError):
+        lay(torch.zeros(40, 8, dtype=torch.bfloat16).T, [(torch.ones(8, 40), Run(slice(0, 40), slice(0, 8)))])
+
+
 @pytest.mark.parametrize(("tokens", "widths", "ranks"), SHAPES)
 def test_three_products_of_every_shape(kind, tokens, widths, ranks):
     parts, width, rank = parts_of(widths, ranks), sum(widths), sum(ranks)

@@ -119,7 +119,8 @@ def _compute(
     tall: bool = False,
 ) -> None:
     """`sums`: of each part [ranks, columns], or [columns, ranks] where `tall`."""
-    assert work != ADD or x is None or x.stride(-1) == 1, "what is added to in place is not dense"
+    written = {ADD: x, LAY: matrix}.get(work)
+    assert written is None or written.stride(-1) == 1, "what is written to in place is not dense"
     given = (_Part * len(parts))()
     for index, part in enumerate(parts):
         place, by_rank, by_column = None, 0, 0
