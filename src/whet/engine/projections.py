@@ -148,9 +148,9 @@ class Projections:
             torch.is_grad_enabled() or kept is not None or _LASTING.get() or self.int8
         )  # what only scores and predicts keeps nothing
         lays = keeps and parts[0].weight.device.type == "cpu" and can_pack()
-        lay: Callable[[Tensor], Product] = Int8 if self.int8 else Packed if lays else Plain
+        frozen: Callable[[Tensor], Product] = Int8 if self.int8 else Packed if lays else Plain
         with torch.no_grad():
-            stack = _fill(parts, key, dtype, kept, lay)
+            stack = _fill(parts, key, dtype, kept, frozen)
         if keeps:
             self.stacks[name] = stack
         return stack
@@ -161,16 +161,15 @@ def _fill(
     key: tuple[tuple[Tensor | None, int], ...],
     dtype: torch.dtype,
     kept: Stack | None,
-    lay: Callable[[Tensor], Product],
+    frozen: Callable[[Tensor], Product],
 ) -> Stack:
-    """Return the stack of these parts, frozen ones laid out so; weights that have not changed since `kept` was made are not rounded again."""
+    """Return the stack of these parts, `frozen` made of those that do not learn; weights that have not changed since `kept` was made are not rounded again."""
     weights, before = key[::4], None if kept is None else kept.key[::4]
     if kept is not None and before is not None and all(_same(one, other) for one, other in zip(weights, before, strict=True)):
         product = kept.product
     else:
         matrix = _rounded(parts, dtype, kept)
-        frozen = all(version != LEARNING for _, version in weights)
-        product = lay(matrix) if frozen else Plain(matrix)
+        product = frozen(matrix) if all(version != LEARNING for _, version in weights) else Plain(matrix)
     biases = [part.bias for part in parts if part.bias is not None]
     bias = None
     if biases:
