@@ -1,4 +1,4 @@
-"""The peers: what each is installed from, how it is set, and its environment outside the checkout."""
+"""The peers: what each is installed from, how it is set, and its environment outside the checkout, as whet has one too."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Absent(Exception):  # a fact that is written down, and the others go on
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A trainer to be compared with."""
+    """A trainer to be compared with; or whet itself, where its environment is made."""
 
     name: str
     title: str

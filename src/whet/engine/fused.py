@@ -1,8 +1,8 @@
 """What lies between a block's matrix products, each as one pass over memory by the package's own C kernel, forward and backward.
 
-Norms with the sum before them, rotary positions; the kernel's activations are in `engine.activations`. On the processor, in fp32 and bf16,
-sums in fp32; the same bytes whatever the number of threads. What the Llama family needs of it is `engine.liger` on a CUDA device. Who calls
-these asks `why_not_on` first.
+Norms with the sum before them; rotary positions where attention does not turn them itself; the kernel's activations are in
+`engine.activations`. On the processor, in fp32 and bf16, sums in fp32; the same bytes whatever the number of threads. What the Llama family
+needs of it is `engine.liger` on a CUDA device. Who calls these asks `why_not_on` first.
 
 Shapes: T tokens, D width, H query heads, K key/value heads, d width of a head, V vocabulary.
 """
@@ -86,7 +86,8 @@ def normed_sum(
 def rotate(query: Tensor, key: Tensor, value: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries and keys turned by their positions, and values as they are. [1, T, H, d], [1, T, K, d] twice -> [1, H, T, d], ...
 
-    Su et al. 2021 (arXiv:2104.09864), eq. 34, pairs half a head apart. cosines and sines [T, d]
+    Su et al. 2021 (arXiv:2104.09864), eq. 34, pairs half a head apart. cosines and sines [T, d]. On the processor only before attention that is
+    not the package's own kernel, which turns them as it reads them: heads too narrow or too wide for it, and virtual tokens.
     """
     if query.device.type != "cpu":
         return liger.rotate(query, key, value, cosines, sines)

@@ -1,6 +1,7 @@
 """The form of the Llama family's decoders: its modules, and its body by the package's own fused steps.
 
-Norm and residual, rotary positions, gated activation are one pass each; layers that share an input are one product.
+Norm and residual, gated activation are one pass each; rotary positions are turned within attention; layers that share an input are one
+product.
 
 Shapes: T tokens, D width, H heads, d width of a head.
 """

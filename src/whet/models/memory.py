@@ -224,8 +224,8 @@ def layer_bytes(shape: Shape, precision: Precision, whole: bool, row: int) -> fl
     """Return what torch keeps of one token in one layer for the backward pass.
 
     Measured by counting: in fp32 16 A for queries, keys, values and their sums, 20 D and 8 F for the rest of an encoder's layer, 28 D and
-    16 F for a gated one; 8 D less where its norms are frozen. In bf16 the feed-forward part halves. Attention keeps fp32 on the processor, and
-    keys and values for each query head; but the package's own kernel keeps what it was given, and keys and values once.
+    16 F for a gated one; 8 D less where its norms are frozen. In bf16 the feed-forward part halves. torch's attention keeps fp32 on the
+    processor, and keys and values for each query head; the package's own kernel keeps what it was given, and keys and values once.
     """
     half = precision == "bf16"
     if shape.gated:
