@@ -228,6 +228,12 @@ def test_angles_that_are_not_the_tokens_own_are_never_read(width, angles):
         attend_rows(query, key, value, case.lengths, causal=True, angles=angles)
 
 
+def test_angles_are_never_left_out_where_rows_are_not_packed():
+    query, key, value = (Case(lengths=(3, 20)).tensors()[name] for name in ("query", "key", "value"))
+    with pytest.raises(AssertionError, match="only packed rows"):
+        attend_packed(torch.nn.Identity(), query, key, value, None, angles=angles_of(23, 32), is_causal=True)
+
+
 def test_virtual_tokens_are_not_turned():
     case = Case(virtual=5, lengths=(3, 20))
     given, (cosines, sines) = case.tensors(), angles_of(23, 32)

@@ -104,6 +104,7 @@ def attend_packed(
     Of packed rows, queries and keys are turned first where there are `angles`, cosines and sines [T, d] in fp32.
     """
     lengths = _lengths.get()
+    assert angles is None or lengths is not None, "only packed rows are turned here"
     witness = _witnessed.get()
     if witness is not None:
         witness.append(_asked(module, query, key, value, scaling, dropout, is_causal, kwargs))
@@ -122,34 +123,47 @@ def attend_packed(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, is_causal=is_causal, **kwargs
         )
         return out
-    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    if lengths is None:  # transformers' product knows no soft cap
+        key, value = _for_each(query, key, value)
+        length = query.shape[2]
+        seen = _seen(length, causal, None, query.device) if attention_mask is None and length > 1 else attention_mask
+        return _weigh(query, key, value, seen, scaling, softcap).transpose(1, 2), None
     plain = softcap is None and not dropout and kwargs.get("s_aux") is None
-    own = plain and lengths is not None and can_attend(query, key, value, lengths, window)
+    own = plain and can_attend(query, key, value, lengths, window)
     if angles is not None and not (own and prefix is None):
         query, key, value = rotate(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), *angles)
         angles = None
+    narrow = window if window is not None and window < max(lengths) else None
     if own:
-        assert lengths is not None
         before = 0
         if prefix is not None:
             assert prefix.keys is not None
             before = prefix.keys.shape[1]
             key, value = _before_each(prefix.keys, key, lengths), _before_each(prefix.values, value, lengths)
-        narrow = window if window is not None and window < max(lengths) else None
         rows = attend_rows(
-            query, key, value, lengths, causal=bool(causal), window=narrow, scaling=scaling, before=before, angles=angles
+            query, key, value, lengths, causal=causal, window=narrow, scaling=scaling, before=before, angles=angles
         )
         return rows, None
-    if plain and lengths is not None and prefix is None and varlen.can_attend(query, key, value, lengths, window):
-        narrow = window if window is not None and window < max(lengths) else None
-        return varlen.attend_rows(query, key, value, lengths, causal=bool(causal), window=narrow, scaling=scaling), None
+    if plain and prefix is None and varlen.can_attend(query, key, value, lengths, window):
+        return varlen.attend_rows(query, key, value, lengths, causal=causal, window=narrow, scaling=scaling), None
+    return _attend_runs(prefix, query, key, value, lengths, causal, scaling, window, softcap), None
+
+
+def _attend_runs(
+    prefix: Prefix | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: tuple[int, ...],
+    causal: bool,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """Return attention by one dense product for each run of rows of equal length. [1, H, T, d], [1, H or fewer, T, d] twice -> [1, T, H, d]"""
     repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:
-        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
-    if lengths is None:  # transformers' product knows no soft cap
-        length = query.shape[2]
-        seen = _seen(length, bool(causal), None, query.device) if attention_mask is None and length > 1 else attention_mask
-        return _weigh(query, key, value, seen, scaling, softcap).transpose(1, 2), None
+    key, value = _for_each(query, key, value)
     parts = []
     for start, count, length in runs(lengths):
         stop = start + count * length
@@ -159,9 +173,17 @@ def attend_packed(
         if prefix is not None:
             k, v = _beside(prefix, k, v, repeats)
         narrow = window if window is not None and window < length else None
-        part = _attend(q, k, v, bool(causal), scaling, narrow, softcap)  # [count, H, L, d]
+        part = _attend(q, k, v, causal, scaling, narrow, softcap)  # [count, H, L, d]
         parts.append(part.transpose(1, 2).reshape(count * length, *part.shape[1::2]))
-    return torch.cat(parts).unsqueeze(0), None
+    return torch.cat(parts).unsqueeze(0)
+
+
+def _for_each(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Return keys and values once for each query head. [R, H or fewer, T, d] -> [R, H, T, d]"""
+    repeats = query.shape[1] // key.shape[1]
+    if repeats <= 1:
+        return key, value
+    return key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
 
 
 def _asked(

@@ -523,7 +523,6 @@ static void work(void *given) {
     }
 }
 
-
 void attend(struct call *call, parallel_t parallel) {
     if (call->threads > 1)
         parallel(work, call, (unsigned)call->threads, 0);
