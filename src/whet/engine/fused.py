@@ -186,7 +186,7 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, cosines: Tensor, sines: Tensor) -> tuple[Tensor, ...]:
         given = [query, key, value]
-        parts = _side_by_side(query.shape[1], [x.shape[2:] for x in given], query.dtype)
+        parts = side_by_side(query.shape[1], [x.shape[2:] for x in given], query.dtype)
         for x, out in zip(given, parts, strict=True):
             angles = (None, None) if x is value else (cosines, sines)
             _turn(x.transpose(1, 2), out.transpose(1, 2), *angles, back=False)
@@ -197,7 +197,7 @@ class _Rotate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         cosines, sines = ctx.saved_tensors
-        parts = _side_by_side(grads[0].shape[2], [(x.shape[1], x.shape[3]) for x in grads], grads[0].dtype)
+        parts = side_by_side(grads[0].shape[2], [(x.shape[1], x.shape[3]) for x in grads], grads[0].dtype)
         for index, (grad, out) in enumerate(zip(grads, parts, strict=True)):
             angles = (None, None) if index == 2 else (cosines, sines)
             _turn(grad, out.transpose(1, 2), *angles, back=True)
@@ -279,7 +279,7 @@ def _norm_back(
     return slope, whole[0], whole[1] if shift is not None else None
 
 
-def _side_by_side(tokens: int, shapes: list[Any], dtype: torch.dtype) -> tuple[Tensor, ...]:
+def side_by_side(tokens: int, shapes: list[Any], dtype: torch.dtype) -> tuple[Tensor, ...]:
     """Return heads of a token that lie beside each other in one piece of memory. [1, T, H, d] each"""
     widths = [heads * width for heads, width in shapes]
     whole = torch.empty(tokens, sum(widths), dtype=dtype)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from whet.engine.compiled import Strided, library, missing, parallel
+from whet.engine.fused import side_by_side
 
 NARROWEST = {torch.bfloat16: 32, torch.float32: 64}
 """Narrowest head that goes through the kernel. In fp32 the laws of `whet.testing` hold small networks to 1e-6 between packed and padded,
@@ -145,9 +146,8 @@ def _room(like: tuple[Tensor, ...], dtypes: list[torch.dtype]) -> list[Tensor]:
             x.new_empty(1, x.shape[2], x.shape[1], x.shape[3], dtype=dtype).transpose(1, 2)
             for x, dtype in zip(like, dtypes, strict=True)
         ]
-    widths = [x.shape[1] * x.shape[3] for x in like]
-    parts = torch.split(like[0].new_empty(tokens, sum(widths), dtype=dtypes[0]), widths, dim=1)
-    return [part.view(tokens, x.shape[1], x.shape[3])[None].transpose(1, 2) for part, x in zip(parts, like, strict=True)]
+    parts = side_by_side(tokens, [(x.shape[1], x.shape[3]) for x in like], dtypes[0])
+    return [part.transpose(1, 2) for part in parts]
 
 
 def _run(
