@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from whet.engine import liger
-from whet.engine.fused import GATE, GATE_BACK, GELU, GELU_BACK, compute, dense
+from whet.engine.compiled import dense
+from whet.engine.fused import GATE, GATE_BACK, GELU, GELU_BACK, compute
 
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:

@@ -74,6 +74,11 @@ class Strided(ctypes.Structure):
         return cls(x.data_ptr(), x.stride(1) if x.ndim == 4 else 0, x.stride(-2), int(x.dtype == torch.bfloat16))
 
 
+def dense(x: Tensor) -> Tensor:
+    """Return a tensor whose last axis is dense, which is a copy where x's is not."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
 class Unavailable(Exception):
     """A compiled file cannot be had here. The message says why, as the end of a sentence."""
 

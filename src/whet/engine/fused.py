@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from whet.engine import liger
-from whet.engine.compiled import Strided, library, missing, parallel
+from whet.engine.compiled import Strided, dense, library, missing, parallel
 
 BLOCK = 32
 """Tokens that are summed up first where a norm's own weights learn; as in kernels/fused.c."""
@@ -291,11 +291,6 @@ def _turn(given: Tensor, out: Tensor, cosines: Tensor | None, sines: Tensor | No
     """[1, H, T, d]"""
     _, heads, tokens, width = given.shape
     compute(ROTATE, tokens, width, heads=heads, weight=cosines, shift=sines, backward=int(back), a=dense(given), b=out)
-
-
-def dense(x: Tensor) -> Tensor:
-    """Return a tensor whose last axis is dense, which is a copy where x's is not."""
-    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def compute(work: int, tokens: int, width: int, **given: Any) -> None:

@@ -14,7 +14,7 @@ import functools
 import torch
 from torch import Tensor
 
-from whet.engine.compiled import Strided, library, missing, parallel
+from whet.engine.compiled import Strided, dense, library, missing, parallel
 from whet.engine.machine import processor_flags
 
 ROUND, RESCALE = range(2)
@@ -65,7 +65,7 @@ def _multiply(codes: Tensor, packed: Tensor, steps: Tensor, zeros: Tensor) -> Te
 
 def _round(x: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return x times the factors in 8 bits, and each row's step. [T, D], [D] -> [T, D] unsigned, [T]"""
-    x = x if x.stride(-1) == 1 else x.contiguous()
+    x = dense(x)
     codes, steps = torch.empty(x.shape, dtype=torch.uint8), torch.empty(len(x))
     _compute(ROUND, x, codes=codes, steps=steps, factors=factors)
     return codes, steps

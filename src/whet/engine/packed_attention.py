@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from whet.engine.compiled import Strided, library, missing, parallel
+from whet.engine.compiled import Strided, dense, library, missing, parallel
 from whet.engine.fused import side_by_side
 
 NARROWEST = {torch.bfloat16: 32, torch.float32: 64}
@@ -116,7 +116,7 @@ class _Attend(torch.autograd.Function):
         angles: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         given, kind = (query, key, value), lowered()
-        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (x.to(kind or x.dtype) for x in given))
+        query, key, value = (dense(x.to(kind or x.dtype)) for x in given)
         _, heads, tokens, width = query.shape
         out = query.new_empty(1, tokens, heads, width)
         log_sums = query.new_empty(heads, tokens, dtype=torch.float32)
@@ -130,11 +130,10 @@ class _Attend(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, log_sums, *angles = ctx.saved_tensors
-        grad_out = grad_out if grad_out.stride(-1) == 1 else grad_out.contiguous()
         grads = _room((query, key, value), ctx.dtypes)
         names = ("grad_q", "grad_k", "grad_v")
         others = dict(zip(names, grads, strict=True))
-        _run(query, key, value, log_sums, angles, ctx.settings, grad_out=grad_out.transpose(1, 2), **others)
+        _run(query, key, value, log_sums, angles, ctx.settings, grad_out=dense(grad_out).transpose(1, 2), **others)
         return *grads, None, None, None, None, None, None
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from whet.engine.compiled import Strided, library, missing, parallel
+from whet.engine.compiled import Strided, dense, library, missing, parallel
 
 LOW, ADD, SUM, LAY = range(4)
 
@@ -128,7 +128,7 @@ def _compute(
             place, (by_rank, by_column) = sums[index].data_ptr(), sums[index].T.stride() if tall else sums[index].stride()
         ranks, width = _width(part.ranks), _width(part.columns)
         given[index] = _Part(part.columns.start, width, part.ranks.start, ranks, place, by_rank, by_column, part.scale)
-    dense = [one if one is None or one.stride(-1) == 1 else one.contiguous() for one in (x, low, matrix)]
-    tensors = (Strided() if one is None else Strided.of(one) for one in dense)
+    kept = [None if one is None else dense(one) for one in (x, low, matrix)]  # copies too, until all is done
+    tensors = (Strided() if one is None else Strided.of(one) for one in kept)
     call = _Call(work, 0 if x is None else len(x), *tensors, given, len(parts), torch.get_num_threads(), 0)
     library("thin").compute(ctypes.byref(call), parallel())
