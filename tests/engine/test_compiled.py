@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from whet.cli import app
 from whet.engine import compiled, fused, packed_attention
 from whet.engine.attention import attend_packed, packed
 from whet.engine.compiled import CPP, SWITCH, C, Unavailable, library, own_folder, parallel
+from whet.engine.machine import processor_flags
 from whet.testing import write_tiny
 
 HERE = packed_attention.why_not() is None
@@ -166,6 +168,36 @@ def test_a_compiler_that_fails_is_torchs_kernels_and_leaves_nothing(tmp_path, mo
 
 
 @compiles
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ('while [ "$1" != -o ]; do shift; done; echo half > "$2"; exit 1', "no reason given"),
+        ("exec sleep 60", "did not end within 1 s"),
+    ],
+)
+def test_a_compiler_that_breaks_off_or_never_ends_is_torchs_kernels(tmp_path, monkeypatch, does, reason):
+    place = tmp_path / "bin"
+    place.mkdir()
+    (place / "cc").write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit 0\n{does}\n')
+    (place / "cc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    monkeypatch.setattr(compiled, "TIMEOUT_S", 1)
+    assert_torch_because(reason)
+    assert list(own_folder().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "file", sorted(file for end in compiled.LANGUAGES for file in compiled.SOURCES.glob(f"*{end}")), ids=lambda file: file.name
+)
+def test_every_file_compiles_where_a_compiler_and_the_processor_are_there(file):
+    # the tests of each file are left out where it cannot be compiled, and would be where it is broken
+    needed = {".c": {"avx512f", "avx512bw", "avx512vl", "avx512_bf16"}, ".cpp": set()}[file.suffix]
+    if not needed <= processor_flags() or not any(map(shutil.which, compiled.LANGUAGES[file.suffix].compilers)):
+        pytest.skip("there is no compiler, or the processor is another one")
+    library(file.stem)
+
+
+@compiles
 def test_a_cache_that_cannot_be_written_is_torchs_kernels(tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert_torch_because("cannot be kept or loaded")
@@ -177,6 +209,12 @@ def test_a_cache_that_others_may_write_to_is_not_trusted():
     assert_torch_because("others may write to")
     with pytest.raises(Unavailable):
         own_folder()
+
+
+@compiles
+def test_a_cache_of_somebody_else_is_not_trusted(monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    assert_torch_because("others may write to")
 
 
 @compiles
