@@ -108,6 +108,7 @@ def test_values_and_gradients_are_those_of_float64(name):
     assert_close(attended(case, given), expected, 1e-5)
 
 
+@pytest.mark.slow
 def test_nothing_is_read_behind_the_last_head():
     assert_stays_within("""
 import torch

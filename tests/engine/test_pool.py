@@ -114,6 +114,7 @@ print(highest / most)
     assert float(said(PLACES + script)) < 1.1
 
 
+@pytest.mark.slow
 @pools
 def test_what_is_larger_than_the_machine_is_refused_by_torch_in_its_words():
     script = """
@@ -125,6 +126,7 @@ except RuntimeError as error:
     assert said(PLACES + script) == "True True"
 
 
+@pytest.mark.slow
 @pools
 def test_without_room_for_addresses_tensors_lie_where_they_did():
     script = """
@@ -138,6 +140,7 @@ print(pool.pool_tensors(), int(torch.ones(1_000_000).sum()))
     assert said(script) == "no addresses can be had: Cannot allocate memory 1000000"
 
 
+@pytest.mark.slow
 @pools
 def test_where_addresses_are_limited_half_of_them_stay_for_everything_else():
     script = """
@@ -156,6 +159,7 @@ print(pool.pooled()[1] >> 20)
     assert said(script) == "400"
 
 
+@pytest.mark.slow
 def test_where_addresses_count_as_memory_tensors_lie_where_they_did(tmp_path):
     told = tmp_path / "overcommit_memory"
     told.write_text("2\n")
@@ -175,6 +179,7 @@ def test_it_is_switched_off_with_the_kernels():
     assert said(script, WHET_KERNELS="off") == "WHET_KERNELS is off 1000000"
 
 
+@pytest.mark.slow
 @pools
 def test_training_gives_the_same_bytes_with_it_and_without():
     script = """
