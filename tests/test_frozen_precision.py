@@ -144,19 +144,22 @@ def test_a_machine_whose_jobs_compute_on_a_gpu_does_not_offer_int8(monkeypatch):
 
 
 REFUSED = {
-    "full": ({"technique": "full"}, "technique 'full' leaves no weights frozen"),
+    "full": ({"technique": "full"}, "technique 'full' leaves no weights frozen. Allowed: lora"),
     "fp32": ({"precision": "fp32"}, "train.precision is fp32 here"),
     "dpo": ({"objective": "dpo"}, "objective 'dpo' compares with answers of the model as it was"),
     "recomputed": ({"gradient_checkpointing": True}, "train.gradient_checkpointing is true"),
     "dora": (
         {"technique": {"name": "lora", "variant": "dora"}},
-        "with technique 'lora' as it is set, 14 of 14 layers compute by themselves",
+        "technique {name: lora, variant: dora, rank: 16} puts modules of its own, which are not in int8, in the place of 14 of 14 layers. Allowed: lora (not variant dora), ",
     ),
     "another form": (
         {"model": "gpt2"},
         "is not computed by the package's own steps: 'gpt2' is not of the Llama or the BERT family's form",
     ),
-    "adapter": ({"technique": "adapter"}, "with technique 'adapter' as it is set, 4 of 14 layers compute by themselves"),
+    "adapter": (
+        {"technique": "adapter"},
+        "technique 'adapter' puts modules of its own, which are not in int8, in the place of 4 of 14 layers",
+    ),
 }
 
 

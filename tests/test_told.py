@@ -14,6 +14,7 @@ from whet.report import shown
 from whet.stages.narrate import Narrator, duration
 from whet.stages.new import language_warning, look, tell
 from whet.stages.phase import Stopper, _ending
+from whet.stages.show import show_machine
 
 
 def test_without_a_terminal_the_time_left_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,3 +85,15 @@ def test_of_many_files_the_first_are_named_and_the_others_counted(tmp_path: Path
     said = tell(look([tmp_path])).splitlines()[0]
     assert said.count(".csv") == 3
     assert "day-2.csv and 6 more files: 45 rows" in said
+
+
+def test_what_a_machine_computes_with_is_told_once() -> None:
+    stream = io.StringIO()
+    shown.machine(show_machine(), Console(file=stream, width=500))
+    keys = [line.partition(": ")[0] for line in stream.getvalue().splitlines()]
+    assert "torch" in keys and len(keys) == len(set(keys))
+
+
+def test_one_class_is_not_called_classes(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("text,label\n" + "".join(f"a row with number {i},only\n" for i in range(30)))
+    assert "1 class: only (30)." in tell(look([tmp_path / "one.csv"]))

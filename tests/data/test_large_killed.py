@@ -241,7 +241,7 @@ def test_rows_on_the_disk_are_held_to_strict_too(redact, tmp_path):
     data, needs = rows_of(tmp_path, "plain", 3, 110)
     with (tmp_path / "train.csv").open("a", encoding="utf-8") as file:
         file.write("too,many,fields\n")
-    with pytest.raises(DataError, match=r"train\.csv:112: 3 fields where the file has 2 columns"):
+    with pytest.raises(DataError, match=r"train\.csv:112: line of 3 fields where the file has 2 columns"):
         written(data.model_copy(update={"strict": True, "redact": redact}), needs, tmp_path / "work")
 
 

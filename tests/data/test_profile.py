@@ -296,7 +296,7 @@ def fields_of(file, text):
 )
 def test_a_header_that_lost_a_name_glues_no_column_to_the_texts(tmp_path, separator, text):
     found = fields_of(tmp_path / "lost.csv", "comment\n" + "".join(f"{text}{separator}{place % 2}\n" for place in range(30)))
-    assert found[:2] == ["1 fields where the file has 2 columns", {"column_1": text.strip('"'), "column_2": "0"}]
+    assert found[:2] == ["line of 1 field where the file has 2 columns", {"column_1": text.strip('"'), "column_2": "0"}]
 
 
 def test_quotes_around_some_of_the_texts_of_an_only_column_are_no_part_of_them(tmp_path):

@@ -316,7 +316,7 @@ def test_a_quote_left_open_in_a_csv_costs_one_line(tmp_path):
 def test_rows_with_another_number_of_fields_are_rejected(tmp_path):
     found = list(read_files([write(tmp_path, "rows.csv", "text,label\n" + "fine,a\n" * 9 + "too, many, fields\nfine,b,\nfew\n")]))
     assert [row.line for row in found if isinstance(row, Reject)] == [11, 13]
-    assert "3 fields where the file has 2 columns" in next(row.reason for row in found if isinstance(row, Reject))
+    assert "line of 3 fields where the file has 2 columns" in next(row.reason for row in found if isinstance(row, Reject))
 
 
 def test_semicolons_tabs_bars_and_excels_first_line(tmp_path):

@@ -143,7 +143,7 @@ def _row(record: Record, names: Sequence[str], file: str) -> RawRow | Reject:
     if len(fields) > len(names) and not any(cell.strip() for cell in fields[len(names) :]):
         fields = fields[: len(names)]
     if len(fields) != len(names):
-        return Reject(file, record.line, f"{len(fields)} fields where the file has {len(names)} columns",
+        return Reject(file, record.line, f"line of {counted(len(fields), 'field')} where the file has {counted(len(names), 'column')}",
                       "Enclose texts that contain the separator or a line break in quotes.")  # fmt: skip
     return RawRow(file, record.line, dict(zip(names, fields, strict=True)))
 

@@ -80,7 +80,8 @@ def machine(seen: Mapping[str, Any], console: Console) -> None:
     for key, value in {**seen["machine"], "precision": seen["precision"], "frozen_precision": seen["frozen_precision"]}.items():
         console.print(Text(f"{key}: {value}"))
     for name, version in seen["versions"].items():
-        console.print(Text(f"{name}: {version or 'not installed'}"))
+        if name not in seen["machine"]:  # torch's is said above
+            console.print(Text(f"{name}: {version or 'not installed'}"))
     for name, there in seen["models"].items():
         console.print(Text(f"{name}: {'ready' if there else 'not installed'}"))
 

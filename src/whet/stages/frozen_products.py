@@ -11,6 +11,7 @@ from whet.protocols import Objective
 from whet.recipe import Recipe
 from whet.recipe_parts import Choice
 
+ALLOWED = "Allowed: lora (not variant dora), bitfit, head, full with layers"
 SAME = "Set train.frozen_precision to same."
 ELSEWHERE = "Go on on a machine that does, as a run that began so must, or begin anew with train.frozen_precision set to same."
 
@@ -25,6 +26,12 @@ def set_products(recipe: Recipe, policy: Policy, objective: Objective, precision
         raise RecipeError(f"train.frozen_precision is int8, and {missing}. {ELSEWHERE}")
     if policy.fusion is not None:
         policy.fusion.multiply(int8=int8)
+
+
+def _as_set(technique: Choice) -> str:
+    """Return the technique's name with the settings that it has."""
+    given = "".join(f", {key}: {value}" for key, value in technique.settings.items())
+    return f"{{name: {technique.name}{given}}}" if given else f"'{technique.name}'"
 
 
 def _obstacle(recipe: Recipe, policy: Policy, objective: Objective, precision: str) -> str:
@@ -45,14 +52,15 @@ def _obstacle(recipe: Recipe, policy: Policy, objective: Objective, precision: s
         return "train.parallel is fsdp, which computes blocks by the network's own modules"
     layers = policy.fusion.form.layers(body)
     if layers is None:
-        return f"technique '{name}' changes the network's modules, which then compute by themselves"
+        return f"technique '{name}' changes the network's modules, which then compute by themselves. {ALLOWED}"
     groups = [[part_of(matrix) for matrix in group] for layer in layers for group in layer.groups]
     parts = [part for group in groups for part in group]
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
-        return f"with technique '{name}' as it is set, {len(parts) - len(known)} of {len(parts)} layers compute by themselves"
+        own = f"{len(parts) - len(known)} of {len(parts)} layers"
+        return f"technique {_as_set(recipe.technique)} puts modules of its own, which are not in int8, in the place of {own}. {ALLOWED}"
     if all(part.weight.requires_grad for part in known):
-        return f"technique '{name}' leaves no weights frozen, as lora would"
+        return f"technique '{name}' leaves no weights frozen. {ALLOWED}"
     mixed = sum(len({part.weight.requires_grad for part in group if part is not None}) > 1 for group in groups)
     if mixed:
         return (

@@ -209,7 +209,8 @@ def tell(seen: Profile, model: str | None = None) -> str:
         shown = ", ".join(f"{brief(name)} ({count:,})" for name, count in list(seen.classes.items())[:6])
         among = f" among the {seen.num_looked_at:,} rows looked at" if seen.num_looked_at < seen.num_rows else ""
         more = f" and {len(seen.classes) - 6} more" if len(seen.classes) > 6 else ""
-        lines.append(f"{len(seen.classes)} classes{among}: {shown}{more}.")
+        number = "1 class" if len(seen.classes) == 1 else f"{len(seen.classes)} classes"
+        lines.append(f"{number}{among}: {shown}{more}.")
     if len(seen.classes) == 1:
         lines.append("Note: one class only; a classifier needs at least two. Add rows of another, or name another column.")
     lines.append(f"Texts have {seen.lengths.median:,.0f} characters in the middle, {seen.lengths.longest:,} at most.")
