@@ -18,7 +18,7 @@ from whet.types import Example
 
 def facts(**changes):
     values = {
-        "num_parameters": 22_700_000, "context": 512, "head": "classify", "num_train": 100, "num_units": 100, "longest": 40,
+        "num_parameters": 22_700_000, "kind": "encoder", "context": 512, "head": "classify", "num_train": 100, "num_units": 100, "longest": 40,
         "learning_rates": ((20, 5e-4), (60, 1e-4), (math.inf, 2e-5)), "why_rates": "so", "precision": "fp32",
         "precision_reason": "so", "accelerator": False,
     }  # fmt: skip
@@ -28,6 +28,14 @@ def facts(**changes):
 def decided(train, **changes):
     recipe = Recipe.model_validate({"model": "m", "data": {"path": "x"}, "objective": "classify", "train": train})
     return decide(recipe, facts(**changes))[0].train
+
+
+@pytest.mark.parametrize(
+    ("kind", "accelerator", "tokens"), [("encoder", False, 1280), ("decoder", False, 4096), ("encoder", True, 16384)]
+)
+def test_micro_batches_are_as_large_as_the_device_and_the_kind_of_model_want(kind, accelerator, tokens):
+    assert decided({}, kind=kind, accelerator=accelerator).max_tokens == tokens
+    assert decided({"max_tokens": 7}, kind=kind, accelerator=accelerator).max_tokens == 7
 
 
 def test_an_epoch_is_counted_in_what_can_be_learnt_from():

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from whet.engine.consolidate import Anchor
+from whet.engine.lookups import Lookups
 from whet.engine.machine import Precision, computing
 from whet.engine.optimise import build, restore_state, share_rates, state_tensors
 from whet.engine.parallel import Work, divided, from_first, gathered, leads, size, summed
@@ -115,13 +116,15 @@ def fit(
     `anchor` adds its penalty to the loss, once a step.
     """
     parameters = [parameter for _, parameter in training.named]
+    lookups = Lookups(policy.network)
     for rows in _agreed(steps, objective):
         if training.step >= plan.num_steps:
             return
         number = training.step + 1
         rate = plan.learning_rate * _factor(plan, number)
         work = divided(rows.units, plan.max_tokens)
-        losses, metrics = _accumulate(policy, objective, work, plan, training.objective_state, number, anchor)
+        with lookups.together():
+            losses, metrics = _accumulate(policy, objective, work, plan, training.objective_state, number, anchor)
         norm = training.shards.take_gradients(training.named)
         if not math.isfinite(norm):
             raise NonFiniteLoss(number, tuple(row.id for unit in rows.units for row in unit))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from whet.models.policy import Kind
 from whet.recipe import Recipe, Train
 from whet.recipe_parts import Choice
 from whet.types import Example
@@ -24,6 +25,7 @@ class Facts:
     """What the choices depend on."""
 
     num_parameters: int
+    kind: Kind
     context: int
     head: str
     num_train: int
@@ -89,10 +91,12 @@ def choose_metric(metrics: Sequence[str], train: Sequence[Example]) -> tuple[str
     return metrics[0], "the objective's first"
 
 
-def choose_max_tokens(accelerator: bool) -> tuple[int, str]:
+def choose_max_tokens(accelerator: bool, kind: Kind) -> tuple[int, str]:
     """Return the tokens of `train.max_tokens: auto`, and why."""
     if accelerator:
         return 16384, "fills the accelerator; changes speed and memory only"
+    if kind == "encoder":
+        return 1280, "enough for the processor's products; changes speed and memory only"
     return 4096, "keeps the processor's caches warm; changes speed and memory only"
 
 
@@ -155,7 +159,7 @@ def _max_length(facts: Facts) -> tuple[int, str]:
 
 
 def _max_tokens(facts: Facts) -> tuple[int, str]:
-    return choose_max_tokens(facts.accelerator)
+    return choose_max_tokens(facts.accelerator, facts.kind)
 
 
 def _learning_rate(facts: Facts) -> tuple[float, str]:

@@ -302,7 +302,7 @@ def _base(recipe: Recipe, objective: Objective, folder: Path | None, kept: Kept)
         policy = kept.base((recipe.model, masked), lambda: load_policy(recipe.model, masked=masked))
     _check_kind(recipe, objective, policy)
     asked = recipe.train.max_tokens
-    policy.max_tokens = choose_max_tokens(_accelerated(policy))[0] if asked == "auto" else asked
+    policy.max_tokens = choose_max_tokens(_accelerated(policy), policy.kind)[0] if asked == "auto" else asked
     return policy
 
 
@@ -364,6 +364,7 @@ def _facts(
     precision, reason = choose_precision()
     return Facts(
         num_parameters=policy.num_parameters,
+        kind=policy.kind,
         context=policy.context,
         head=objective.head,
         num_train=num_train,

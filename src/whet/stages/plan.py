@@ -271,7 +271,7 @@ def _reset_peak() -> None:
 
 def _elsewhere(job: Job, recipe: Recipe) -> Load:
     """Return the load on an accelerator: what is `auto` in the recipe becomes what it would be there."""
-    max_tokens = choose_max_tokens(True)[0] if recipe.train.max_tokens == "auto" else None
+    max_tokens = choose_max_tokens(True, job.policy.kind)[0] if recipe.train.max_tokens == "auto" else None
     precision = "bf16" if recipe.train.precision == "auto" else recipe.train.precision
     return job_load(job, max_tokens, precision, accelerator=True)
 
@@ -324,7 +324,7 @@ def _unloaded(recipe: Recipe, dataset: Dataset, shape: Shape, folder: Path | Non
     batch = 16 if recipe.train.batch_size == "auto" else recipe.train.batch_size
     room = limit if limit is not None else free_memory()
     elsewhere = limit is not None
-    most = choose_max_tokens(elsewhere)[0] if recipe.train.max_tokens == "auto" else recipe.train.max_tokens
+    most = choose_max_tokens(elsewhere, shape.kind)[0] if recipe.train.max_tokens == "auto" else recipe.train.max_tokens
     precision = choose_precision()[0] if recipe.train.precision == "auto" else recipe.train.precision
     load = Load(
         tokens=max(longest, min(most, round(1.3 * batch * fmean(lengths)))), scored=min(most, sum(lengths)), supervised=1.0, row=longest,
