@@ -44,8 +44,6 @@ class Peer:
     """Packages that are compiled against the others, so installed after them."""
     folder: str = ""
     """Its environment, where it shares none with the others of its driver."""
-    grouped: bool = True
-    """It trains on rows grouped by length; else the timed rows are dealt to its steps as they were drawn."""
     gpu: bool = False
     """It trains on a CUDA device, and not on a processor."""
     encoders: bool = False
@@ -76,18 +74,9 @@ PEERS = {
     for peer in (
         Peer(
             name="hf",
-            title="HF Trainer, by length",
+            title="HF Trainer",
             packages=HF,
             encoders=True,
-        ),
-        Peer(
-            name="hf_drawn",
-            title="HF, rows as drawn",
-            packages=HF,
-            driver="hf",
-            grouped=False,
-            encoders=True,
-            whole={"lora": False, "full": False},  # other rows in its later steps
         ),
         Peer(
             name="trl",

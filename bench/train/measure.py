@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.train.environments import PEERS, ROOT, Absent, Peer, environment, own, stubs
 from bench.train.figures import OURS, Timing
-from bench.train.rows import Row, dealt, records
+from bench.train.rows import Row, records
 from bench.train.task import Measured, Task, write
 from bench.train.works import ALPHA, GPU_SIZE, RANK, Work
 
@@ -49,7 +49,7 @@ def key_of(name: str, work: Work, place: Place) -> str:
     """Return what a measurement is of; one of another key is not taken for it."""
     if name == LIMIT:
         return f"bf16 {GPU_SIZE}, GPU" if work.gpu else "bf16 2048"
-    said = f"{work.warm}+{work.timed} steps"
+    said = f"{work.warm}+{work.timed} steps, {work.order}"
     if name == OURS:
         return ", ".join([place.source, said, *_own_settings(work).values()])
     peer = PEERS[name]
@@ -64,8 +64,7 @@ def measure(name: str, work: Work, steps: list[list[Row]], repeat: int, place: P
     settings = peer.settings.get(work.mode, {}) if peer else _own_settings(work)
     with tempfile.TemporaryDirectory(prefix="whet-bench-") as held:
         scratch = Path(held)
-        given = steps if peer is None or peer.grouped else dealt(steps, work)
-        (scratch / "rows.json").write_text(json.dumps(records(given)))
+        (scratch / "rows.json").write_text(json.dumps(records(steps)))
         task = Task(
             work=work.name,
             mode=work.mode,

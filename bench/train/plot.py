@@ -8,16 +8,17 @@ from html import escape
 from typing import Any
 
 from bench.train.figures import OURS
+from bench.train.works import GPU_WORKS, WORKS
 
-TITLES = {
-    "m15_lora_bf16": "15M Llama, LoRA",
-    "m135_lora_bf16": "135M Llama, LoRA",
-    "q05_lora_bf16": "0.5B Qwen 2, LoRA",
-    "m135_lora_int8": "135M Llama, LoRA, whet with frozen weights in int8",
-    "q05_lora_int8": "0.5B Qwen 2, LoRA, whet with frozen weights in int8",
-    "m135_full_bf16": "135M Llama, all weights",
-    "encoder22_full_bf16": "22M encoder, all weights",
+SHAPES = {
+    "m15": "15M Llama",
+    "m135": "135M Llama",
+    "q05": "0.5B Qwen 2",
+    "encoder22": "22M encoder",
+    "l1": "1B Llama",
+    "l3": "3B Llama",
 }
+MODES = {"lora": "LoRA", "full": "all weights"}
 WIDTH, LEFT, RIGHT, BAR, GAP, HEAD = 820, 170, 90, 20, 6, 46
 OURS_FILL, THEIRS_FILL, INK, FAINT, PAPER = "#0b5fa5", "#9aa4ad", "#1b1f23", "#d5dadf", "#ffffff"
 
@@ -40,6 +41,17 @@ def draw(result: Mapping[str, Any]) -> str:
     return "\n".join([head, title, desc, *parts, "</svg>"]) + "\n"
 
 
+def named(name: str) -> str:
+    """Return what a work is called to people."""
+    work = (WORKS | GPU_WORKS)[name]
+    said = [SHAPES[work.shape], MODES[work.mode]]
+    if work.frozen_precision == "int8":
+        said.append("whet with frozen weights in int8")
+    if work.order == "grouped" and not work.gpu:
+        said.append("rows grouped by length")
+    return ", ".join(said)
+
+
 def ticks(largest: float) -> list[float]:
     """Return round numbers from 0 that reach at least `largest`: steps of 1, 2 or 5 times a power of ten, six at most."""
     power = 10.0 ** math.floor(math.log10(largest / 6))
@@ -54,7 +66,7 @@ def _panel(result: Mapping[str, Any], work: str, rates: Mapping[str, float], top
     scale = (WIDTH - LEFT - RIGHT) / marks[-1]
     order = sorted(rates, key=lambda peer: (peer != OURS, -rates[peer]))
     bottom = top + HEAD + len(order) * (BAR + GAP)
-    parts = [f'<text x="{LEFT}" y="{top + 18:.0f}" font-weight="600">{escape(TITLES.get(work, work))}, bf16, tokens/s</text>']
+    parts = [f'<text x="{LEFT}" y="{top + 18:.0f}" font-weight="600">{escape(named(work))}, bf16, tokens/s</text>']
     for mark in marks:
         x = LEFT + mark * scale
         parts.append(f'<line x1="{x:.1f}" y1="{top + HEAD - 4:.0f}" x2="{x:.1f}" y2="{bottom:.0f}" stroke="{FAINT}"/>')
@@ -85,4 +97,4 @@ def _bar(result: Mapping[str, Any], peer: str, rate: float, dots: Sequence[float
 def _sentence(result: Mapping[str, Any], work: str, rates: Mapping[str, float]) -> str:
     names = {peer: "whet" if peer == OURS else result["peers"][peer]["title"] for peer in rates}
     listed = ", ".join(f"{names[peer]} {rates[peer]:,.0f}" for peer in sorted(rates, key=lambda peer: -rates[peer]))
-    return f"{TITLES.get(work, work)}: {listed}"
+    return f"{named(work)}: {listed}"

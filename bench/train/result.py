@@ -23,7 +23,7 @@ from bench.train.figures import (
     paired,
 )
 from bench.train.measure import LIMIT
-from bench.train.rows import Row
+from bench.train.rows import Row, padding
 from bench.train.store import Failure
 from bench.train.works import GPU_WORKS, WORKS, Work
 
@@ -43,9 +43,10 @@ METHOD = {
     "tokens_per_s": "tokens of the rows, padding not counted, over the seconds of the timed steps; data, update and logging are in them",
     "foreign": f"processor seconds that other processes took, per second; above {MOST_FOREIGN} the measurement is dropped and made again",
     "rows": (
-        "the same for all, in the same order, grouped by length as HF Trainer's group_by_length does in a large data set, which is best for "
-        "those who pad; hf_drawn trains on the same rows too, its timed steps dealt in a drawn order, as HF Trainer does by itself"
+        "the same for all, in the same order: those that HF Trainer's group_by_length puts together of no more rows than are trained on; in works "
+        "of the name _grouped, as it does in a large data set, which is best for those who pad"
     ),
+    "padding": "tokens of the timed rows, padded to the longest of their step, over those that they have",
 }
 
 
@@ -130,6 +131,7 @@ def figures(known: Known, source: str) -> dict[str, Any]:
             found["ratio_interval"] = [round(end, 3) for end in interval(pairs)]
             peaks = [statistics.median(one.peak_bytes for one in by_peer[peer]) for peer in (OURS, best)]
             found["peak_ratio"] = round(peaks[0] / peaks[1], 3)
+    found["padding"] = round(padding([*known.steps[known.work.warm :]]), 3)
     per_token = operations(known.work, _timed(known)) / sum(known.tokens[known.work.warm :])
     shares = [per_token * ours[repeat] / known.limits[repeat] for repeat in ours.keys() & known.limits.keys()]
     if shares:

@@ -1,7 +1,10 @@
-"""The rows of a work, drawn once: lengths as of instructions and answers, tokens that can be learnt, in steps of rows of like length.
+"""The rows of a work, drawn once: lengths as of instructions and answers, tokens that can be learnt, in steps. Everybody trains on the same
+rows in the same order. There are two orders, which differ for those alone who pad.
 
-Steps are those that a trainer makes that groups rows by length, as HF Trainer does: of POOL steps' rows, sorted by length. That is best for
-those who pad, and the same to those who do not; so everybody trains on the same rows in the same order. Of these steps the timed ones
+`drawn`: there are no more rows than are trained on, and a step has those that transformers' `group_by_length` puts together of so few: it
+sorts rows // (4 x batch) steps' rows at a time, one or two of these works. So it is with a small data set.
+
+`grouped`: the same with many rows, which is best for those who pad: of POOL steps' rows, sorted by length. Of these steps the timed ones
 are the middles of equal parts of the sorted ones, so that they stand for all.
 """
 
@@ -11,11 +14,13 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from bench.train.works import Work
 
 POOL = 50
-"""Steps whose rows are sorted together; HF Trainer's own number."""
+"""Steps whose rows are sorted together; HF Trainer's own number, of data sets that have as many."""
 FREQUENT = 2000
 """Tokens that occur; the n-th is 1/n as likely as the first."""
 FIRST = 4
@@ -35,18 +40,17 @@ class Row:
 
 def steps_of(work: Work, seed: int = 0) -> list[list[Row]]:
     """Return the rows of each step, the warm ones first."""
-    drawn = (answers if work.decodes else texts)(POOL * work.rows_per_step, seed)
-    drawn.sort(key=lambda row: len(row.ids))
-    grouped = [drawn[begin : begin + work.rows_per_step] for begin in range(0, len(drawn), work.rows_per_step)]
+    draw = answers if work.decodes else texts
+    if work.order == "drawn":
+        return _steps(_arranged(draw((work.warm + work.timed) * work.rows_per_step, seed), work.rows_per_step, seed), work)
+    grouped = _steps(sorted(draw(POOL * work.rows_per_step, seed), key=lambda row: len(row.ids)), work)
     return [grouped[index] for index in chosen_steps(work.warm, work.timed)]
 
 
-def dealt(steps: list[list[Row]], work: Work, seed: int = 0) -> list[list[Row]]:
-    """Return the same rows with the timed ones dealt to the timed steps in a drawn order, as for a trainer that does not group them."""
-    timed = [row for step in steps[work.warm :] for row in step]
-    order = np.random.default_rng(seed).permutation(len(timed))
-    size = work.rows_per_step
-    return steps[: work.warm] + [[timed[place] for place in order[begin : begin + size]] for begin in range(0, len(timed), size)]
+def padding(steps: list[list[Row]]) -> float:
+    """Return the tokens of rows that are padded to the longest of their step, over those that they have."""
+    padded = sum(len(step) * max(len(row.ids) for row in step) for step in steps)
+    return padded / sum(len(row.ids) for step in steps for row in step)
 
 
 def chosen_steps(warm: int, timed: int) -> list[int]:
@@ -87,6 +91,18 @@ def texts(count: int, seed: int) -> list[Row]:
         tokens[generator.random(length) < 0.3] = 500 + label
         rows.append(Row([START_OF_TEXT, *map(int, tokens), END_OF_TEXT], label=label))
     return rows
+
+
+def _arranged(rows: list[Row], rows_per_step: int, seed: int) -> list[Row]:
+    """Return rows in the order in which HF Trainer's `group_by_length` takes them."""
+    chance = torch.Generator().manual_seed(seed)
+    return [
+        rows[place] for place in LengthGroupedSampler(rows_per_step, lengths=[len(row.ids) for row in rows], generator=chance)
+    ]
+
+
+def _steps(rows: list[Row], work: Work) -> list[list[Row]]:
+    return [rows[begin : begin + work.rows_per_step] for begin in range(0, len(rows), work.rows_per_step)]
 
 
 def records(steps: list[list[Row]]) -> list[list[dict[str, object]]]:

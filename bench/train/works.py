@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["llama", "qwen2", "bert"]
 Mode = Literal["lora", "full"]
+Order = Literal["drawn", "grouped"]
 RANK, ALPHA = 16, 32
 """Of LoRA, on every linear layer but the head."""
 SIZE, PRODUCTS = 2048, 8
@@ -58,6 +59,9 @@ class Work:
     """Steps before the clock starts: compiling, first allocations, the longest rows."""
     timed: int
     learning_rate: float
+    order: Order = "drawn"
+    """Which rows share a step: those that a trainer puts together that has no others than these, or as in a large data set (rows.py)."""
+
     frozen_precision: Literal["same", "int8"] = "same"
     """As whet's recipe has it; the peers train in bf16 beside it."""
 
@@ -86,42 +90,56 @@ SHAPES = {
     "l3": Shape(kind="llama", vocabulary=128256, hidden=3072, layers=28, heads=24, key_heads=8, inner=8192),
     "encoder22": Shape(kind="bert", vocabulary=30522, hidden=384, layers=6, heads=12, key_heads=12, inner=1536),
 }
-WORKS = {
-    work.name: work
-    for work in (
-        Work(name="m15_lora_bf16", shape="m15", mode="lora", rows_per_step=8, warm=2, timed=12, learning_rate=1e-3),
-        Work(name="m135_lora_bf16", shape="m135", mode="lora", rows_per_step=8, warm=1, timed=4, learning_rate=1e-3),
-        Work(name="q05_lora_bf16", shape="q05", mode="lora", rows_per_step=8, warm=1, timed=3, learning_rate=1e-3),
-        Work(
-            name="m135_lora_int8",
-            shape="m135",
-            mode="lora",
-            rows_per_step=8,
-            warm=1,
-            timed=4,
-            learning_rate=1e-3,
-            frozen_precision="int8",
-        ),
-        Work(
-            name="q05_lora_int8",
-            shape="q05",
-            mode="lora",
-            rows_per_step=8,
-            warm=1,
-            timed=3,
-            learning_rate=1e-3,
-            frozen_precision="int8",
-        ),
-        Work(name="m135_full_bf16", shape="m135", mode="full", rows_per_step=8, warm=1, timed=4, learning_rate=1e-4),
-        Work(name="encoder22_full_bf16", shape="encoder22", mode="full", rows_per_step=16, warm=3, timed=16, learning_rate=5e-5),
-    )
-}
+_WORKS = (
+    Work(name="m15_lora_bf16", shape="m15", mode="lora", rows_per_step=8, warm=2, timed=12, learning_rate=1e-3),
+    Work(name="m135_lora_bf16", shape="m135", mode="lora", rows_per_step=8, warm=1, timed=4, learning_rate=1e-3),
+    Work(name="q05_lora_bf16", shape="q05", mode="lora", rows_per_step=8, warm=1, timed=3, learning_rate=1e-3),
+    Work(name="m135_full_bf16", shape="m135", mode="full", rows_per_step=8, warm=1, timed=4, learning_rate=1e-4),
+    Work(name="encoder22_full_bf16", shape="encoder22", mode="full", rows_per_step=16, warm=3, timed=16, learning_rate=5e-5),
+)
+_GROUPED = tuple(replace(work, name=f"{work.name}_grouped", order="grouped") for work in _WORKS)
+_INT8 = tuple(
+    replace(work, name=work.name.replace("bf16", "int8"), frozen_precision="int8")
+    for work in _GROUPED
+    if work.shape in {"m135", "q05"} and work.mode == "lora"
+)
+WORKS = {work.name: work for work in (*_WORKS, *_GROUPED, *_INT8)}
 GPU_WORKS = {
     work.name: work
     for work in (
-        Work(name="l1_lora_gpu", shape="l1", mode="lora", rows_per_step=64, warm=5, timed=20, learning_rate=1e-3, gpu=True),
-        Work(name="l1_full_gpu", shape="l1", mode="full", rows_per_step=64, warm=5, timed=20, learning_rate=1e-5, gpu=True),
-        Work(name="l3_lora_gpu", shape="l3", mode="lora", rows_per_step=64, warm=5, timed=20, learning_rate=1e-3, gpu=True),
+        Work(
+            name="l1_lora_gpu",
+            shape="l1",
+            mode="lora",
+            rows_per_step=64,
+            warm=5,
+            timed=20,
+            learning_rate=1e-3,
+            order="grouped",
+            gpu=True,
+        ),
+        Work(
+            name="l1_full_gpu",
+            shape="l1",
+            mode="full",
+            rows_per_step=64,
+            warm=5,
+            timed=20,
+            learning_rate=1e-5,
+            order="grouped",
+            gpu=True,
+        ),
+        Work(
+            name="l3_lora_gpu",
+            shape="l3",
+            mode="lora",
+            rows_per_step=64,
+            warm=5,
+            timed=20,
+            learning_rate=1e-3,
+            order="grouped",
+            gpu=True,
+        ),
     )
 }
 """Of the sizes of Llama 3.2, 1B and 3B. Never measured by us: there was no GPU."""

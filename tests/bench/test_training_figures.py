@@ -17,7 +17,7 @@ from bench.train.environments import PEERS, ROOT
 from bench.train.figures import Timing, agreement, fastest, first_allowed, interval, is_disturbed, operations, paired
 from bench.train.plot import draw, ticks
 from bench.train.result import build, disagreements
-from bench.train.rows import POOL, Row, chosen_steps, dealt, steps_of
+from bench.train.rows import POOL, Row, chosen_steps, padding, steps_of
 from bench.train.store import Failure, Store
 from bench.train.works import GPU_WORKS, OPERATIONS, SHAPES, WORKS, Work
 
@@ -123,7 +123,7 @@ def test_a_peer_that_fails_is_told_with_its_reason_until_it_works():
     )
     told = {one["peer"]: one["reason"] for one in result(THREE_ROUNDS, failures)["failed"]}
     assert told.pop("litgpt") == "no wheel"
-    assert set(told) == {"hf_drawn", "llamafactory"}, "measured peers are in no list of failures, and no peer is left out"
+    assert set(told) == {"llamafactory"}, "measured peers are in no list of failures, and no peer is left out"
     assert set(told.values()) == {"not measured in this run"}
 
 
@@ -171,7 +171,7 @@ def test_losses_that_are_apart_are_told():
 
 def test_where_frozen_weights_are_in_8_bits_the_first_losses_may_lie_farther_apart():
     assert first_allowed(WORKS["m135_lora_bf16"]) == 2e-3
-    assert first_allowed(WORKS["m135_lora_int8"]) == 1e-2
+    assert first_allowed(WORKS["m135_lora_int8_grouped"]) == 1e-2
 
 
 def test_later_losses_are_compared_only_with_those_who_train_the_same_network_on_the_same_rows():
@@ -210,7 +210,7 @@ def test_the_picture_is_valid_tells_every_figure_and_begins_at_zero():
     picture = ElementTree.fromstring(draw(found))
     assert picture.get("role") == "img"
     said = "".join(picture.itertext())
-    assert "whet 60" in said and "HF Trainer, by length 20" in said and "limit" in said
+    assert "whet 60" in said and "HF Trainer 20" in said and "limit" in said
     bars = [one for one in picture.iter("{http://www.w3.org/2000/svg}rect") if one.get("height") == "20"]
     assert len({one.get("x") for one in bars}) == 1
     widths = [float(one.get("width")) for one in bars]
@@ -234,21 +234,28 @@ def test_rows_are_the_same_each_time_and_as_long_as_their_kind_allows(work: Work
     assert all(0 < row.supervised_from < len(row.ids) for step in steps for row in step if work.decodes)
 
 
-@pytest.mark.parametrize("work", WORKS.values(), ids=list(WORKS))
+@pytest.mark.parametrize("work", [work for work in WORKS.values() if work.order == "grouped"], ids=lambda work: work.name)
 def test_no_step_is_done_twice_and_the_first_is_the_longest(work: Work):
     chosen = chosen_steps(work.warm, work.timed)
     assert len(set(chosen)) == len(chosen) == work.warm + work.timed
     assert chosen[0] == max(chosen) < POOL
 
 
-def test_rows_dealt_as_drawn_are_the_same_rows():
-    work = WORKS["m135_lora_bf16"]
-    steps, other = steps_of(work), dealt(steps_of(work), work)
-    assert other[: work.warm] == steps[: work.warm]
-    assert [len(step) for step in other] == [len(step) for step in steps]
-    flat = [[tuple(row.ids) for step in some[work.warm :] for row in step] for some in (steps, other)]
-    assert flat[0] != flat[1]
-    assert sorted(flat[0]) == sorted(flat[1])
+@pytest.mark.parametrize("work", [work for work in WORKS.values() if work.order == "drawn"], ids=lambda work: work.name)
+def test_rows_as_drawn_are_put_together_as_hf_trainer_does(work: Work):
+    rows = [row for step in steps_of(work) for row in step]
+    lengths = [len(row.ids) for row in rows]
+    sorted_together = max(len(rows) // (4 * work.rows_per_step), 1) * work.rows_per_step
+    runs = [lengths[begin : begin + sorted_together] for begin in range(0, len(lengths), sorted_together)]
+    assert all(run[1:] == sorted(run[1:], reverse=True) for run in runs), "but for the longest of all, which is put first"
+    assert lengths[0] == max(lengths)
+
+
+def test_rows_grouped_as_in_a_large_data_set_are_hardly_padded_and_few_rows_are():
+    share = {name: padding(steps_of(work)) for name, work in WORKS.items()}
+    assert all(value < 1.05 for name, value in share.items() if WORKS[name].order == "grouped"), share
+    assert all(share[name] > share[f"{name}_grouped"] + 0.2 for name, work in WORKS.items() if work.order == "drawn"), share
+    assert padding([[Row([1] * 3), Row([1])], [Row([1] * 2), Row([1] * 2)]]) == 10 / 8
 
 
 def test_what_was_measured_is_there_again_and_of_another_machine_is_not(tmp_path):
