@@ -46,7 +46,7 @@ def named(name: str) -> str:
     work = (WORKS | GPU_WORKS)[name]
     said = [SHAPES[work.shape], MODES[work.mode]]
     if work.frozen_precision == "int8":
-        said.append("whet with frozen weights in int8")
+        said.append("whet in int8")
     if work.order == "grouped" and not work.gpu:
         said.append("rows grouped by length")
     return ", ".join(said)
