@@ -27,6 +27,10 @@ class Words(nn.Module):
         return self.out(self.table(ids) ** 2).square().sum()
 
 
+class Share(torch.Tensor):
+    """Stands for a tensor of which each device holds a part."""
+
+
 class Scaled(nn.Embedding):
     def forward(self, ids):
         return 2 * super().forward(ids)
@@ -97,6 +101,13 @@ def test_what_is_looked_up_another_way_or_watched_or_does_not_learn_is_left_alon
         sum(table(IDS[0]).sum() for table in tables).backward()
         assert tables[3].weight.grad[1].tolist() == [2.0] * 4
     assert len(seen) == 2
+
+
+def test_a_table_that_lies_in_shares_over_devices_is_left_alone():
+    table = nn.Embedding(7, 4)
+    table.weight = nn.Parameter(torch.ones(7, 4).as_subclass(Share))
+    with Lookups(nn.ModuleList([table])).together():
+        assert not hasattr(table, "kept")
 
 
 def test_without_a_gradient_nothing_is_kept():

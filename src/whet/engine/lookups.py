@@ -72,4 +72,5 @@ def _is_plain(table: nn.Embedding) -> bool:
     weight = table.weight
     watched = bool(weight._backward_hooks) or bool(weight._post_accumulate_grad_hooks)
     usual = table.max_norm is None and not table.sparse and not table.scale_grad_by_freq
-    return weight.requires_grad and weight.device.type == "cpu" and usual and not watched
+    whole = type(weight.data) is Tensor  # and no share of one, whose gradients are summed over devices within the backward pass
+    return weight.requires_grad and weight.device.type == "cpu" and whole and usual and not watched
