@@ -103,6 +103,20 @@ def test_what_is_looked_up_another_way_or_watched_or_does_not_learn_is_left_alon
     assert len(seen) == 2
 
 
+def test_no_more_rows_wait_than_the_largest_table_has_and_those_of_one_pass():
+    network, alike = Words(tied=True).double(), Words(tied=True).double()
+    alike.load_state_dict(network.state_dict())
+    most = 0
+    with Lookups(network).together():
+        for _ in range(20):
+            network(IDS[0]).backward()
+            most = max(most, sum(len(ids) for _, ids, _ in network.table.kept.notes))
+    for _ in range(20):
+        alike(IDS[0]).backward()
+    assert most <= 7 + len(IDS[0])
+    assert torch.allclose(network.table.weight.grad, alike.table.weight.grad, rtol=1e-12, atol=0)
+
+
 def test_a_table_that_lies_in_shares_over_devices_is_left_alone():
     table = nn.Embedding(7, 4)
     table.weight = nn.Parameter(torch.ones(7, 4).as_subclass(Share))

@@ -23,26 +23,49 @@ class Lookups:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Make these tables' gradients at the end, of all backward passes within. Until then they have none of a lookup."""
-        kept: list[tuple[Tensor, Tensor, Tensor]] = []
-        for table in self._tables:
-            table.__class__, table.kept = _Noted, kept  # type: ignore[assignment]
+        """Make these tables' gradients at the end, of all backward passes within. Until then they have none of a lookup.
+
+        They are added before, where more rows wait than the largest table has, so that a step of many rows takes no more memory for it.
+        """
+        kept = _Kept(max((table.num_embeddings for table in self._tables), default=0))
         try:
+            for table in self._tables:
+                table.__class__, table.kept = _Noted, kept  # type: ignore[assignment]
             yield
         finally:
             for table in self._tables:
-                del table.kept
+                vars(table).pop("kept", None)
                 table.__class__ = nn.Embedding
-        for weight, ids, rows in kept:
+        kept.add()
+
+
+class _Kept:
+    """What backward passes would add to tables: which, at which rows, and the gradients of these."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.rows = most, 0
+        self.notes: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def note(self, weight: Tensor, ids: Tensor, rows: Tensor) -> None:
+        self.notes.append((weight, ids, rows))
+        self.rows += len(ids)
+
+    def add(self) -> None:
+        for weight, ids, rows in self.notes:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
             weight.grad.index_add_(0, ids, rows)  # row after row, so to the same bits
+        self.notes, self.rows = [], 0
 
 
 class _Noted(nn.Embedding):
-    """A table whose lookups are noted in `kept`: itself, which rows, and their gradients."""
+    """A table whose lookups are noted in `kept`."""
+
+    kept: _Kept
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.kept.rows > self.kept.most:  # here, where no backward pass is under way
+            self.kept.add()
         found: Tensor = _Lookup.apply(self.weight, input, self.padding_idx, self.kept)  # type: ignore[no-untyped-call]
         return found
 
@@ -51,7 +74,7 @@ class _Lookup(torch.autograd.Function):
     """Rows of a table, which is given no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, unlearnt: int | None, kept: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, unlearnt: int | None, kept: _Kept) -> Tensor:
         ctx.weight, ctx.ids, ctx.unlearnt, ctx.kept = weight, ids, unlearnt, kept
         return nn.functional.embedding(ids, weight)
 
@@ -61,7 +84,7 @@ class _Lookup(torch.autograd.Function):
         if ctx.unlearnt is not None:
             learnt = ids != ctx.unlearnt
             ids, rows = ids[learnt], rows[learnt]
-        ctx.kept.append((ctx.weight, ids, rows))
+        ctx.kept.note(ctx.weight, ids, rows)
         return None, None, None, None
 
 
