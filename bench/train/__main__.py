@@ -64,6 +64,8 @@ def main() -> int:
     if not asked.report:
         bench.run(works, asked.peers, 1 if asked.quick else asked.repeats, asked.for_s)
     result = bench.result(works, {"machine": machine | {"commit": _commit()}, "whet": whet.__version__})
+    if asked.report and not any(row["peer"] == OURS for row in result["rows"]):
+        sys.exit(f"--report: of these sources of whet nothing was measured with --cache {asked.cache}, so nothing is written.")
     out = asked.out or (cache / "quick.json" if asked.quick else GPU_RESULT if asked.gpu else RESULT)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, result)

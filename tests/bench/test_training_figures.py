@@ -285,3 +285,13 @@ def test_without_a_gpu_the_command_says_what_is_missing(monkeypatch):
     monkeypatch.setattr("sys.argv", ["bench.train", "--gpu"])
     with pytest.raises(SystemExit, match="no CUDA device"):
         main()
+
+
+def test_a_report_of_nothing_leaves_the_result_as_it_was(tmp_path, monkeypatch):
+    out, library = tmp_path / "train.json", tmp_path / "tcmalloc"
+    library.touch()
+    words = ["--report", "--cache", tmp_path / "empty", "--out", out, "--tcmalloc", library]
+    monkeypatch.setattr("sys.argv", ["bench.train", *map(str, words)])
+    with pytest.raises(SystemExit, match="nothing was measured"):
+        main()
+    assert not out.exists()
