@@ -2,7 +2,7 @@
 rows in the same order. There are two orders, which differ for those alone who pad.
 
 `drawn`: there are no more rows than are trained on, and a step has those that transformers' `group_by_length` puts together of so few: it
-sorts rows // (4 x batch) steps' rows at a time, one or two of these works. So it is with a small data set.
+sorts rows // (4 x batch) steps' rows at a time, here one to four. So it is with a small data set.
 
 `grouped`: the same with many rows, which is best for those who pad: of POOL steps' rows, sorted by length. Of these steps the timed ones
 are the middles of equal parts of the sorted ones, so that they stand for all.

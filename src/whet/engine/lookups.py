@@ -19,11 +19,12 @@ class Lookups:
     """The tables of a network on the processor that learn, and what is looked up in them."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._tables = [module for module in network.modules() if isinstance(module, nn.Embedding) and _is_plain(module)]
+        self._tables = [module for module in network.modules() if type(module) is nn.Embedding and _is_plain(module)]
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Make these tables' gradients at the end, of all backward passes within. Until then they have none of a lookup.
+        """Make these tables' gradients at the end, of all backward passes within. Until then they have none of a lookup, and
+        `torch.autograd.grad` finds none.
 
         They are added before, where more rows wait than the largest table has, so that a step of many rows takes no more memory for it.
         """
@@ -90,7 +91,7 @@ class _Lookup(torch.autograd.Function):
 
 def _is_plain(table: nn.Embedding) -> bool:
     """Whether it learns, and nobody has given it another way to look up or to learn."""
-    if type(table) is not nn.Embedding or "forward" in vars(table) or "weight" not in table._parameters:
+    if "forward" in vars(table) or "weight" not in table._parameters:
         return False
     weight = table.weight
     watched = bool(weight._backward_hooks) or bool(weight._post_accumulate_grad_hooks)
