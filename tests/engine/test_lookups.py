@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from whet import plugins
 from whet.engine.lookups import Lookups
@@ -107,14 +108,30 @@ def test_no_more_rows_wait_than_the_largest_table_has_and_those_of_one_pass():
     network, alike = Words(tied=True).double(), Words(tied=True).double()
     alike.load_state_dict(network.state_dict())
     most = 0
-    with Lookups(network).together():
+    with Lookups(network).together() as waiting:
         for _ in range(20):
             network(IDS[0]).backward()
-            most = max(most, sum(len(ids) for _, ids, _ in network.table.kept.notes))
+            most = max(most, sum(len(ids) for _, ids, _ in waiting.notes))
+            waiting.settle()
     for _ in range(20):
         alike(IDS[0]).backward()
     assert most <= 7 + len(IDS[0])
     assert torch.allclose(network.table.weight.grad, alike.table.weight.grad, rtol=1e-12, atol=0)
+
+
+def test_a_table_in_a_block_that_is_computed_again_gets_the_same_bits():
+    torch.manual_seed(0)
+    network, ids = Words(tied=True), torch.arange(7).repeat(3)
+    made = []
+    for again in (False, True):
+        network.zero_grad()
+        with Lookups(network).together() as waiting:
+            for _ in range(3):
+                loss = checkpoint(network, ids, use_reentrant=False) if again else network(ids)
+                (loss + network.table(ids).square().sum()).backward()
+                waiting.settle()
+        made.append(network.table.weight.grad)
+    assert torch.equal(*made)
 
 
 def test_a_table_that_lies_in_shares_over_devices_is_left_alone():

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from whet.engine.consolidate import Anchor
-from whet.engine.lookups import Lookups
+from whet.engine.lookups import Lookups, Waiting
 from whet.engine.machine import Precision, computing
 from whet.engine.optimise import build, restore_state, share_rates, state_tensors
 from whet.engine.parallel import Work, divided, from_first, gathered, leads, size, summed
@@ -123,8 +123,8 @@ def fit(
         number = training.step + 1
         rate = plan.learning_rate * _factor(plan, number)
         work = divided(rows.units, plan.max_tokens)
-        with lookups.together():
-            losses, metrics = _accumulate(policy, objective, work, plan, training.objective_state, number, anchor)
+        with lookups.together() as waiting:
+            losses, metrics = _accumulate(policy, objective, work, plan, training.objective_state, number, anchor, waiting)
         norm = training.shards.take_gradients(training.named)
         if not math.isfinite(norm):
             raise NonFiniteLoss(number, tuple(row.id for unit in rows.units for row in unit))
@@ -217,6 +217,7 @@ def _accumulate(
     state: State,
     number: int,
     anchor: Anchor | None,
+    waiting: Waiting,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Add up the gradients of a step. Returns each term's mean over all devices, and each metric's.
 
@@ -240,6 +241,7 @@ def _accumulate(
         if not torch.isfinite(loss.detach()):
             spoilt = spoilt or batch.row_ids
         loss.backward()  # type: ignore[no-untyped-call]
+        waiting.settle()
         for term, total in sums.items() if share else ():
             losses[term] += float(total.detach()) / work.weights[term] if work.weights[term] else 0.0
         for name, total in measured.items() if share else ():

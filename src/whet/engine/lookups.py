@@ -22,17 +22,15 @@ class Lookups:
         self._tables = [module for module in network.modules() if type(module) is nn.Embedding and _is_plain(module)]
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> Iterator[Waiting]:
         """Make these tables' gradients at the end, of all backward passes within. Until then they have none of a lookup, and
-        `torch.autograd.grad` finds none.
-
-        They are added before, where more rows wait than the largest table has, so that a step of many rows takes no more memory for it.
+        `torch.autograd.grad` finds none. Call `settle` of what this gives between two backward passes.
         """
-        kept = _Kept(max((table.num_embeddings for table in self._tables), default=0))
+        kept = Waiting(max((table.num_embeddings for table in self._tables), default=0))
         try:
             for table in self._tables:
                 table.__class__, table.kept = _Noted, kept  # type: ignore[assignment]
-            yield
+            yield kept
         finally:
             for table in self._tables:
                 vars(table).pop("kept", None)
@@ -40,7 +38,7 @@ class Lookups:
         kept.add()
 
 
-class _Kept:
+class Waiting:
     """What backward passes would add to tables: which, at which rows, and the gradients of these."""
 
     def __init__(self, most: int) -> None:
@@ -50,6 +48,14 @@ class _Kept:
     def note(self, weight: Tensor, ids: Tensor, rows: Tensor) -> None:
         self.notes.append((weight, ids, rows))
         self.rows += len(ids)
+
+    def settle(self) -> None:
+        """Add what waits where it is more than `most` rows, so that a step of many takes no more memory for it.
+
+        Not for within a backward pass: a table whose block is computed again there would get its sums in another order.
+        """
+        if self.rows > self.most:
+            self.add()
 
     def add(self) -> None:
         for weight, ids, rows in self.notes:
@@ -62,11 +68,9 @@ class _Kept:
 class _Noted(nn.Embedding):
     """A table whose lookups are noted in `kept`."""
 
-    kept: _Kept
+    kept: Waiting
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.kept.rows > self.kept.most:  # here, where no backward pass is under way
-            self.kept.add()
         found: Tensor = _Lookup.apply(self.weight, input, self.padding_idx, self.kept)  # type: ignore[no-untyped-call]
         return found
 
@@ -75,7 +79,7 @@ class _Lookup(torch.autograd.Function):
     """Rows of a table, which is given no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, unlearnt: int | None, kept: _Kept) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, unlearnt: int | None, kept: Waiting) -> Tensor:
         ctx.weight, ctx.ids, ctx.unlearnt, ctx.kept = weight, ids, unlearnt, kept
         return nn.functional.embedding(ids, weight)
 
