@@ -120,6 +120,11 @@ def whet(*line: str) -> int:
 
 def run_case(root: Path, recipe: str, number: int, kind: str) -> dict[str, object]:
     """Train with one call failing, and go on without."""
+    from transformers.models.llama import modeling_llama  # noqa: F401 - with what training loads, once for all cases
+
+    from whet import cli, objectives, techniques  # noqa: F401
+    from whet.stages import train  # noqa: F401
+
     place = root / f"{kind}-{number}".replace(" ", "-")
     place.mkdir()
     run = place / "run"
