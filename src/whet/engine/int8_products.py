@@ -16,6 +16,7 @@ from torch import Tensor
 
 from whet.engine.compiled import Strided, dense, library, missing, parallel
 from whet.engine.machine import processor_flags
+from whet.engine.thin_products import Update
 
 ROUND, RESCALE = range(2)
 MIDDLE = 128
@@ -44,16 +45,18 @@ class Int8:
         self.ones = torch.ones(matrix.shape[1])
         self.zeros = tuple(torch.zeros(size, dtype=torch.int64) for size in matrix.shape)
 
-    def out(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Return x W^T + bias. [T, D], [O] -> [T, O]"""
+    def out(self, x: Tensor, bias: Tensor | None, update: Update | None = None) -> Tensor:
+        """Return x W^T + bias and the update. [T, D], [O] -> [T, O]"""
         codes, steps = _round(x, None)
         found = _multiply(codes, self.there, self.steps, self.zeros[0])
-        return _rescale(found, steps, None if bias is None else bias.float())
+        found = _rescale(found, steps, None if bias is None else bias.float())
+        return found if update is None else update.added_to(found)
 
-    def back(self, grad: Tensor) -> Tensor:
-        """Return grad W. [T, O] -> [T, D]"""
+    def back(self, grad: Tensor, update: Update | None = None) -> Tensor:
+        """Return grad W and the update. [T, O] -> [T, D]"""
         codes, steps = _round(grad, self.steps)
-        return _rescale(_multiply(codes, self.here, self.ones, self.zeros[1]), steps, None)
+        found = _rescale(_multiply(codes, self.here, self.ones, self.zeros[1]), steps, None)
+        return found if update is None else update.added_to(found)
 
 
 def _multiply(codes: Tensor, packed: Tensor, steps: Tensor, zeros: Tensor) -> Tensor:

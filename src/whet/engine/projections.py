@@ -23,8 +23,8 @@ from torch.autograd.function import once_differentiable
 from whet.engine.activations import Activation, activation
 from whet.engine.fused import column_sums, why_not
 from whet.engine.int8_products import Int8
-from whet.engine.products import Packed, Plain, Product, can_pack
-from whet.engine.thin_products import Run, add_low, lay, low_of, sums_of
+from whet.engine.products import Plain, Product, laid_out
+from whet.engine.thin_products import Run, Update, lay, low_of, sums_of
 from whet.models.lowrank import LowRank
 
 LEARNING = -1
@@ -147,8 +147,8 @@ class Projections:
         keeps = (
             torch.is_grad_enabled() or kept is not None or _LASTING.get() or self.int8
         )  # what only scores and predicts keeps nothing
-        lays = keeps and parts[0].weight.device.type == "cpu" and can_pack()
-        frozen: Callable[[Tensor], Product] = Int8 if self.int8 else Packed if lays else Plain
+        lays = keeps and parts[0].weight.device.type == "cpu"
+        frozen: Callable[[Tensor], Product] = Int8 if self.int8 else laid_out if lays else Plain
         with torch.no_grad():
             stack = _fill(parts, key, dtype, kept, frozen)
         if keeps:
@@ -243,9 +243,7 @@ class _Project(torch.autograd.Function):
         read = x if again is None else again.value(*inner)  # [T, D]
         reading, making = _runs(read.shape[1], widths, ranks, scales)
         low = low_of(read, stack.downs, reading) if sum(ranks) else None  # [T, R]
-        out = stack.product.out(read, stack.bias)
-        if low is not None:
-            add_low(out, low, stack.ups, tuple(making.values()))
+        out = stack.product.out(read, stack.bias, None if low is None else Update(low, stack.ups, tuple(making.values())))
         ctx.rereads = any(ctx.needs_input_grad[GIVEN::4]) or low is not None  # what learns needs its input again; a bias does not
         keeps = ctx.rereads or (again is not None and any(ctx.needs_input_grad[:2]))
         ctx.save_for_backward(low, *(inner if keeps else ()))
@@ -264,9 +262,7 @@ class _Project(torch.autograd.Function):
         x: Any = None if again is not None or not inner else inner[0]
         slopes: tuple[Tensor | None, ...] = (None,)
         if any(ctx.needs_input_grad[:2]):
-            back = stack.product.back(grad)
-            if grad_low is not None:
-                add_low(back, grad_low, stack.downs, reading)
+            back = stack.product.back(grad, None if grad_low is None else Update(grad_low, stack.downs, reading))
             slopes = (back,)
             if again is not None:
                 x = back  # what the activation gave is written over the gradient, which has then been read

@@ -31,6 +31,20 @@ class Run:
     """Of the sums, and of what is laid out; the thin matrix has it then."""
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A low-rank product that is to be added to another one. low [T, R], matrix [R, W]"""
+
+    low: Tensor
+    matrix: Tensor
+    parts: Sequence[Run]
+
+    def added_to(self, x: Tensor) -> Tensor:
+        """Return x, to which it has been added. [T, W]"""
+        add_low(x, self.low, self.matrix, self.parts)
+        return x
+
+
 class _Part(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("column", "width", "rank", "ranks")),
